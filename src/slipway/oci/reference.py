@@ -1,4 +1,4 @@
-"""Image references: ``[registry/]repository[:tag][@digest]``, by the rules of Docker and distribution-spec."""
+"""Image references ``[registry/]repository[:tag][@digest]``, by the rules of Docker and OCI."""
 
 from __future__ import annotations
 
