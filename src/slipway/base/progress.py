@@ -1,6 +1,6 @@
 """How long work tells what it is doing: one small mapping an event, given to a callback.
 
-Every event has the key ``event``; the others depend on it (``slipway.wire.events`` lists them all). Callbacks are
+Every event has the key ``event``; the others depend on it (``slipway.wire`` lists them all). Callbacks are
 called from the event loop's thread, must not block and must not raise.
 """
 

@@ -1,0 +1,38 @@
+"""What the rooms above see of accounts and projects: frozen, without secrets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from slipway.access.roles import Role
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    name: str
+    is_admin: bool
+    disabled: bool
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRecord:
+    id: int
+    name: str
+    public: bool
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRecord:
+    user: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class RobotRecord:
+    name: str
+    role: Role
+    expires: datetime | None
+    created: datetime

@@ -1,0 +1,90 @@
+"""Short-lived signed tokens of Docker's registry token protocol (JWT, ES256).
+
+Only tokens whose header names exactly our algorithm and key are looked at, so that ``alg: none``, HMAC with the
+public key and embedded keys have nothing to confuse.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from slipway.base.files import atomic_write
+from slipway.errors import Unauthenticated
+
+ALGORITHM = "ES256"
+LIFETIME = 900
+ISSUER = "slipway"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Allowed ``actions`` on one resource, e.g. ``repository`` ``demo/web`` ``{"pull"}``."""
+
+    type: str
+    name: str
+    actions: frozenset[str]
+
+
+class RegistryTokens:
+    """Signs and checks tokens with a key kept in ``keys``; made at first use, readable by root only."""
+
+    def __init__(self, keys: Path, service: str) -> None:
+        self.service = service
+        path = keys / "registry-token.pem"
+        if not path.exists():
+            keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+            atomic_write(path, _new_key(), 0o600)
+        loaded = serialization.load_pem_private_key(path.read_bytes(), None)
+        assert isinstance(loaded, ec.EllipticCurvePrivateKey)
+        self._private = loaded
+        self._public = loaded.public_key()
+
+    def issue(self, subject: str, grants: Sequence[Grant], lifetime: int = LIFETIME) -> str:
+        issued = int(time.time())
+        claims = {
+            "iss": ISSUER,
+            "sub": subject,
+            "aud": self.service,
+            "iat": issued,
+            "nbf": issued - 10,
+            "exp": issued + lifetime,
+            "jti": secrets.token_hex(16),
+            "access": [
+                {"type": grant.type, "name": grant.name, "actions": sorted(grant.actions)} for grant in grants
+            ],
+        }
+        return jwt.encode(claims, self._private, ALGORITHM)
+
+    def check(self, token: str) -> tuple[str, tuple[Grant, ...]]:
+        """The subject and grants of a valid token. Raises ``Unauthenticated`` for any other."""
+        try:
+            if set(jwt.get_unverified_header(token)) - {"alg", "typ"}:
+                raise Unauthenticated("the token's header has fields that are not ours")
+            claims = jwt.decode(
+                token,
+                self._public,
+                [ALGORITHM],
+                audience=self.service,
+                issuer=ISSUER,
+                options={"require": ["exp", "nbf", "sub", "aud", "iss"]},
+            )
+        except jwt.PyJWTError as error:
+            raise Unauthenticated(f"the token is not valid: {error}", hint="log in again") from error
+        grants = tuple(
+            Grant(entry["type"], entry["name"], frozenset(entry["actions"])) for entry in claims["access"]
+        )
+        return claims["sub"], grants
+
+
+def _new_key() -> bytes:
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

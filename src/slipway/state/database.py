@@ -1,0 +1,83 @@
+"""Connections, sessions and the migration to the newest schema."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+from slipway.errors import Exhausted, Unavailable
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database:
+    """One database, by SQLAlchemy URL (``sqlite+aiosqlite:///path`` or ``postgresql+asyncpg://…``)."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        if self.engine.dialect.name == "sqlite":
+            event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(self.engine.sync_engine, "begin", _begin_immediate)
+
+    @classmethod
+    def sqlite(cls, path: Path) -> Database:
+        return cls(f"sqlite+aiosqlite:///{path}")
+
+    async def migrate(self) -> None:
+        """Bring the schema to the newest version; does nothing when it is."""
+        async with self.engine.begin() as connection:
+            await connection.run_sync(_upgrade)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """A session in one transaction: committed when the block ends, rolled back when it raises.
+
+        Raises ``Exhausted`` when the disk is full and ``Unavailable`` when the database does not answer.
+        """
+        try:
+            async with self._sessions.begin() as session:
+                yield session
+        except OperationalError as error:
+            raise _foreign(error) from error
+
+    async def dispose(self) -> None:
+        await self.engine.dispose()
+
+
+def _foreign(error: DBAPIError) -> Exception:
+    text = str(error.orig)
+    if "full" in text:
+        return Exhausted(f"the database cannot be written: {text}", hint="free some disk space and try again")
+    return Unavailable(f"the database does not answer: {text}")
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _record: Any) -> None:
+    # SQLAlchemy emits BEGIN itself (below); pysqlite's own implicit BEGIN would come too late to lock.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=20000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    # A deferred transaction that reads and then writes fails at once when another wrote in between;
+    # taking the write lock first makes it wait instead.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

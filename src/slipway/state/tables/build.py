@@ -1,0 +1,49 @@
+"""Builds, and what their steps left behind for the next one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from slipway.state.tables.base import Base
+
+
+class Build(Base):
+    """One run of one Dockerfile. States: queued, running, succeeded, failed, cancelled, interrupted."""
+
+    __tablename__ = "builds"
+    __table_args__ = (Index("ix_builds_state", "state"),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
+    app: Mapped[str]
+    service: Mapped[str]
+    owner: Mapped[str]
+    state: Mapped[str]
+    created: Mapped[datetime]
+    started: Mapped[datetime | None]
+    finished: Mapped[datetime | None]
+    image_digest: Mapped[str | None]
+    error: Mapped[str | None]
+    limits: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    source: Mapped[str]
+    log_path: Mapped[str]
+
+
+class BuildCache(Base):
+    """The layer an operation made, by the key of everything that could change it."""
+
+    __tablename__ = "build_cache"
+    __table_args__ = (Index("ix_build_cache_used", "used"),)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    layer_media_type: Mapped[str] = mapped_column(default="")
+    layer_digest: Mapped[str] = mapped_column(default="", index=True)
+    diff_id: Mapped[str] = mapped_column(default="")
+    size: Mapped[int] = mapped_column(BigInteger, default=0)
+    uncompressed: Mapped[int] = mapped_column(BigInteger, default=0)
+    empty: Mapped[bool] = mapped_column(default=False)
+    created: Mapped[datetime]
+    used: Mapped[datetime]
+    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)

@@ -1,0 +1,75 @@
+"""What the registry knows; the bytes are in the content store."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from slipway.state.tables.base import Base
+
+
+class Repository(Base):
+    """``name`` is the whole path, project included."""
+
+    __tablename__ = "repositories"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created: Mapped[datetime]
+
+
+class Manifest(Base):
+    __tablename__ = "manifests"
+    __table_args__ = (
+        UniqueConstraint("repository_id", "digest"),
+        Index("ix_manifests_subject", "repository_id", "subject"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    repository_id: Mapped[int] = mapped_column(ForeignKey("repositories.id", ondelete="CASCADE"))
+    digest: Mapped[str]
+    media_type: Mapped[str]
+    artifact_type: Mapped[str] = mapped_column(default="")
+    subject: Mapped[str | None]
+    size: Mapped[int] = mapped_column(BigInteger)
+    created: Mapped[datetime]
+
+
+class ManifestReference(Base):
+    """Blobs and child manifests that a manifest needs: the edges that collection follows."""
+
+    __tablename__ = "manifest_references"
+    manifest_id: Mapped[int] = mapped_column(ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True)
+    digest: Mapped[str] = mapped_column(primary_key=True, index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+
+
+class Tag(Base):
+    __tablename__ = "tags"
+    repository_id: Mapped[int] = mapped_column(
+        ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(primary_key=True)
+    manifest_id: Mapped[int] = mapped_column(ForeignKey("manifests.id", ondelete="CASCADE"), index=True)
+    updated: Mapped[datetime]
+
+
+class RepositoryBlob(Base):
+    """A blob may be read in a repository only if it is linked there."""
+
+    __tablename__ = "repository_blobs"
+    repository_id: Mapped[int] = mapped_column(
+        ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True
+    )
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    linked: Mapped[datetime]
+
+
+class Upload(Base):
+    __tablename__ = "uploads"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    repository_id: Mapped[int] = mapped_column(ForeignKey("repositories.id", ondelete="CASCADE"))
+    owner: Mapped[str]
+    created: Mapped[datetime]

@@ -1,0 +1,123 @@
+"""Who may do what, against a real SQLite database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import jwt
+import pytest
+
+from slipway.access import SYSTEM, Access, Grant, Permission, RegistryTokens, Role
+from slipway.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated
+from slipway.state import Database
+
+PASSWORD = "correct horse"
+
+
+@pytest.fixture
+async def access(tmp_path: Path) -> AsyncIterator[Access]:
+    database = Database.sqlite(tmp_path / "state.db")
+    await database.migrate()
+    await database.migrate()
+    yield Access(database, tmp_path / "keys")
+    await database.dispose()
+
+
+async def test_roles_decide_what_members_may_do(access: Access) -> None:
+    await access.create_project("demo")
+    for name, role in (("ada", Role.ADMIN), ("dev", Role.DEVELOPER), ("gus", Role.GUEST)):
+        await access.create_user(name, PASSWORD)
+        await access.set_member("demo", name, role)
+    await access.create_user("eve", PASSWORD)
+    ada, dev, gus, eve = [await access.authenticate(name, PASSWORD) for name in ("ada", "dev", "gus", "eve")]
+
+    await access.require(ada, "demo", Permission.MANAGE)
+    await access.require(dev, "demo", Permission.PUSH)
+    with pytest.raises(Denied):
+        await access.require(dev, "demo", Permission.MANAGE)
+    await access.require(gus, "demo", Permission.PULL)
+    with pytest.raises(Denied):
+        await access.require(gus, "demo", Permission.PUSH)
+    with pytest.raises(NotFound):
+        await access.require(eve, "demo", Permission.PULL)
+    assert [project.name for project in await access.projects(eve)] == []
+    assert [project.name for project in await access.projects(gus)] == ["demo"]
+    assert await access.permissions(SYSTEM, "demo") == frozenset(Permission)
+
+
+async def test_a_public_project_can_be_pulled_by_all(access: Access) -> None:
+    await access.create_project("open", public=True)
+    await access.create_user("eve", PASSWORD)
+    eve = await access.authenticate("eve", PASSWORD)
+    assert await access.permissions(eve, "open") == {Permission.VIEW, Permission.PULL}
+
+
+async def test_wrong_passwords_and_unknown_names_look_alike(access: Access) -> None:
+    await access.create_user("ada", PASSWORD)
+    messages = set()
+    for name, secret in (("ada", "wrong"), ("nobody", PASSWORD)):
+        with pytest.raises(Unauthenticated) as caught:
+            await access.authenticate(name, secret)
+        messages.add(caught.value.message)
+    assert len(messages) == 1
+
+
+async def test_robots_are_bound_to_their_project_and_expire(access: Access) -> None:
+    await access.create_project("demo")
+    await access.create_project("other")
+    name, secret, _ = await access.create_robot("demo", "ci", Role.DEVELOPER)
+    robot = await access.authenticate(name, secret)
+    assert Permission.PUSH in await access.permissions(robot, "demo")
+    assert await access.permissions(robot, "other") == frozenset()
+    with pytest.raises(Unauthenticated):
+        await access.authenticate(name, secret + "x")
+    late, secret, _ = await access.create_robot("demo", "late", Role.GUEST, timedelta(seconds=-1))
+    with pytest.raises(Unauthenticated, match="expired"):
+        await access.authenticate(late, secret)
+    await access.delete_robot("demo", "ci")
+    assert [entry.name for entry in await access.robots("demo")] == ["late"]
+
+
+async def test_logins_end_with_the_password(access: Access) -> None:
+    await access.create_user("ada", PASSWORD)
+    token, _ = await access.open_session(await access.authenticate("ada", PASSWORD))
+    assert (await access.check_session(token)).name == "ada"
+    await access.set_password("ada", PASSWORD + "2")
+    with pytest.raises(Unauthenticated):
+        await access.check_session(token)
+
+
+async def test_names_and_passwords_are_checked(access: Access) -> None:
+    for bad in ("", "Ada", "../x", "a" * 41, "-a"):
+        with pytest.raises(Invalid):
+            await access.create_project(bad)
+    with pytest.raises(Invalid, match="characters"):
+        await access.create_user("ada", "short")
+    await access.create_project("demo")
+    with pytest.raises(Conflict):
+        await access.create_project("demo")
+    with pytest.raises(NotFound):
+        await access.set_member("demo", "nobody", Role.GUEST)
+
+
+def test_registry_tokens_refuse_what_they_did_not_sign(tmp_path: Path) -> None:
+    tokens = RegistryTokens(tmp_path, "registry")
+    grant = Grant("repository", "demo/web", frozenset({"pull"}))
+    subject, grants = tokens.check(tokens.issue("ada", [grant]))
+    assert (subject, grants) == ("ada", (grant,))
+    claims = jwt.decode(tokens.issue("ada", [grant]), options={"verify_signature": False})
+    stranger = RegistryTokens(tmp_path / "other", "registry")
+    forged = (
+        tokens.issue("ada", [grant], lifetime=-60),
+        stranger.issue("ada", [grant]),
+        RegistryTokens(tmp_path, "elsewhere").issue("ada", [grant]),
+        jwt.encode(claims, None, "none"),
+        jwt.encode(claims, "x" * 32, "HS256"),
+        "not.a.token",
+        "",
+    )
+    for token in forged:
+        with pytest.raises(Unauthenticated):
+            tokens.check(token)
