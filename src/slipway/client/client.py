@@ -1,0 +1,167 @@
+"""One method a verb of the platform API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any
+from urllib.parse import quote, urlencode
+
+from slipway import wire
+from slipway.client.credentials import Credentials
+from slipway.client.transport import Transport
+
+API = "/api/v1"
+Events = Iterator[dict[str, Any]]
+
+
+def _query(path: str, **values: Any) -> str:
+    given = {key: value for key, value in values.items() if value not in (None, "", False)}
+    return f"{API}{path}?{urlencode(given)}" if given else f"{API}{path}"
+
+
+class Client:
+    """Talks to one server as one caller."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self.transport = Transport(credentials.server, credentials.token)
+
+    @property
+    def is_local(self) -> bool:
+        return self.transport.is_local
+
+    def _list(self, path: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.transport.call("GET", path)
+        return found
+
+    def status(self) -> wire.Status:
+        return wire.Status.model_validate(self.transport.call("GET", f"{API}/status"))
+
+    def login(self, name: str, password: str) -> wire.Token:
+        body = {"name": name, "password": password}
+        return wire.Token.model_validate(self.transport.call("POST", f"{API}/login", body))
+
+    def me(self) -> wire.Me:
+        return wire.Me.model_validate(self.transport.call("GET", f"{API}/me"))
+
+    # Users, projects, members, robots
+
+    def users(self) -> list[wire.User]:
+        return [wire.User.model_validate(item) for item in self._list(f"{API}/users")]
+
+    def create_user(self, name: str, password: str, is_admin: bool) -> wire.User:
+        body = wire.NewUser(name=name, password=password, is_admin=is_admin).model_dump()
+        return wire.User.model_validate(self.transport.call("POST", f"{API}/users", body))
+
+    def set_password(self, name: str, password: str) -> None:
+        self.transport.call("PUT", f"{API}/users/{quote(name)}/password", {"password": password})
+
+    def delete_user(self, name: str) -> None:
+        self.transport.call("DELETE", f"{API}/users/{quote(name)}")
+
+    def projects(self) -> list[wire.Project]:
+        return [wire.Project.model_validate(item) for item in self._list(f"{API}/projects")]
+
+    def create_project(self, name: str, public: bool) -> wire.Project:
+        body = {"name": name, "public": public}
+        return wire.Project.model_validate(self.transport.call("POST", f"{API}/projects", body))
+
+    def delete_project(self, name: str) -> None:
+        self.transport.call("DELETE", f"{API}/projects/{quote(name)}")
+
+    def members(self, project: str) -> list[wire.Member]:
+        found = self._list(f"{API}/projects/{quote(project)}/members")
+        return [wire.Member.model_validate(item) for item in found]
+
+    def set_member(self, project: str, user: str, role: str) -> None:
+        path = f"{API}/projects/{quote(project)}/members/{quote(user)}"
+        self.transport.call("PUT", path, {"role": role})
+
+    def remove_member(self, project: str, user: str) -> None:
+        self.transport.call("DELETE", f"{API}/projects/{quote(project)}/members/{quote(user)}")
+
+    def robots(self, project: str) -> list[wire.Robot]:
+        found = self._list(f"{API}/projects/{quote(project)}/robots")
+        return [wire.Robot.model_validate(item) for item in found]
+
+    def create_robot(self, project: str, name: str, role: str, days: int | None) -> wire.RobotSecret:
+        body = {"name": name, "role": role, "days": days}
+        found = self.transport.call("POST", f"{API}/projects/{quote(project)}/robots", body)
+        return wire.RobotSecret.model_validate(found)
+
+    def delete_robot(self, project: str, name: str) -> None:
+        self.transport.call("DELETE", f"{API}/projects/{quote(project)}/robots/{quote(name)}")
+
+    # Images and builds
+
+    def images(self, project: str = "") -> list[wire.Image]:
+        return [wire.Image.model_validate(item) for item in self._list(_query("/images", project=project))]
+
+    def image(self, reference: str) -> wire.ImageDetail:
+        found = self.transport.call("GET", _query("/images/inspect", reference=reference))
+        return wire.ImageDetail.model_validate(found)
+
+    def delete_image(self, reference: str) -> None:
+        self.transport.call("DELETE", _query("/images", reference=reference))
+
+    def base_image(self, request: wire.BaseImage) -> Events:
+        return self.transport.stream("POST", f"{API}/images/base", request.model_dump())
+
+    def upload(self, tar: IO[bytes]) -> str:
+        found: str = self.transport.call("POST", f"{API}/uploads", tar)["id"]
+        return found
+
+    def build(self, project: str, request: wire.BuildRequest) -> Events:
+        return self.transport.stream("POST", f"{API}/projects/{quote(project)}/builds", request.model_dump())
+
+    def builds(self, project: str = "") -> list[wire.Build]:
+        return [wire.Build.model_validate(item) for item in self._list(_query("/builds", project=project))]
+
+    def build_record(self, build: str) -> wire.Build:
+        return wire.Build.model_validate(self.transport.call("GET", f"{API}/builds/{quote(build)}"))
+
+    def build_log(self, build: str, follow: bool) -> Events:
+        return self.transport.stream("GET", _query(f"/builds/{quote(build)}/log", follow=follow))
+
+    def cancel_build(self, build: str) -> None:
+        self.transport.call("POST", f"{API}/builds/{quote(build)}/cancel")
+
+    # Apps
+
+    def deliver(self, project: str, request: wire.Deliver) -> Events:
+        return self.transport.stream("POST", f"{API}/projects/{quote(project)}/deliver", request.model_dump())
+
+    def apps(self, project: str = "") -> list[wire.App]:
+        return [wire.App.model_validate(item) for item in self._list(_query("/apps", project=project))]
+
+    def app(self, project: str, name: str) -> wire.AppDetail:
+        return wire.AppDetail.model_validate(self.transport.call("GET", self._app(project, name)))
+
+    def releases(self, project: str, name: str) -> list[wire.Release]:
+        found = self._list(f"{self._app(project, name)}/releases")
+        return [wire.Release.model_validate(item) for item in found]
+
+    def rollback(self, project: str, name: str, to: int | None) -> Events:
+        return self.transport.stream("POST", f"{self._app(project, name)}/rollback", {"to": to})
+
+    def scale(self, project: str, name: str, replicas: Mapping[str, int]) -> Events:
+        body = {"replicas": dict(replicas)}
+        return self.transport.stream("POST", f"{self._app(project, name)}/scale", body)
+
+    def restart(self, project: str, name: str, services: Sequence[str]) -> Events:
+        return self.transport.stream(
+            "POST", f"{self._app(project, name)}/restart", {"services": list(services)}
+        )
+
+    def app_logs(self, project: str, name: str, service: str, follow: bool, tail: int | None) -> Events:
+        path = _query(
+            f"/projects/{quote(project)}/apps/{quote(name)}/logs", service=service, follow=follow, tail=tail
+        )
+        return self.transport.stream("GET", path)
+
+    def remove_app(self, project: str, name: str, volumes: bool) -> Events:
+        path = _query(f"/projects/{quote(project)}/apps/{quote(name)}", volumes=volumes)
+        return self.transport.stream("DELETE", path)
+
+    @staticmethod
+    def _app(project: str, name: str) -> str:
+        return f"{API}/projects/{quote(project)}/apps/{quote(name)}"

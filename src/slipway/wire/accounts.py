@@ -1,0 +1,86 @@
+"""Logins, users, projects, members and robots."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from slipway.wire.base import Answer, Request
+
+RoleName = Literal["admin", "developer", "guest"]
+
+
+class Login(Request):
+    name: str
+    password: str
+
+
+class Token(Answer):
+    token: str
+    expires: datetime
+
+
+class Me(Answer):
+    name: str
+    kind: str
+    is_admin: bool
+
+
+class NewUser(Request):
+    name: str
+    password: str
+    is_admin: bool = False
+
+
+class Password(Request):
+    password: str
+
+
+class User(Answer):
+    name: str
+    is_admin: bool
+    disabled: bool
+    created: datetime
+
+
+class NewProject(Request):
+    name: str
+    public: bool = False
+
+
+class Project(Answer):
+    name: str
+    public: bool
+    created: datetime
+
+
+class SetMember(Request):
+    role: RoleName
+
+
+class Member(Answer):
+    user: str
+    role: RoleName
+
+
+class NewRobot(Request):
+    name: str
+    role: RoleName = "developer"
+    days: int | None = Field(default=30, ge=1, le=3650, description="null: does not expire")
+
+
+class Robot(Answer):
+    name: str
+    role: RoleName
+    expires: datetime | None
+    created: datetime
+
+
+class RobotSecret(Answer):
+    """The secret is shown this once."""
+
+    login: str
+    secret: str
+    expires: datetime | None

@@ -1,0 +1,79 @@
+"""Delivering, showing and changing apps."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from slipway.wire.base import Answer, Request
+
+
+class Source(Request):
+    """Where source code is: a directory on the server's own machine, or an uploaded tar by its id."""
+
+    path: str = ""
+    upload: str = ""
+    revision: str = ""
+
+
+class Deliver(Request):
+    source: Source
+    files: list[str] = Field(
+        default_factory=list, description="Compose files below the source; default: found"
+    )
+    app: str = Field(default="", description="default: the Compose file's name, or the directory's")
+    variables: dict[str, str] = Field(default_factory=dict, description="for ${…} in the Compose file")
+    profiles: list[str] = Field(default_factory=list)
+    no_cache: bool = False
+
+
+class Rollback(Request):
+    to: int | None = Field(default=None, description="release number; default: the one before")
+
+
+class Scale(Request):
+    replicas: dict[str, int]
+
+
+class Instance(Answer):
+    id: str
+    service: str
+    release: int
+    replica: int
+    state: str
+    health: str = ""
+    address: str = ""
+    restarts: int = 0
+
+
+class Service(Answer):
+    name: str
+    image: str
+    replicas: int
+    ready: int
+    urls: list[str] = Field(default_factory=list)
+
+
+class App(Answer):
+    project: str
+    name: str
+    release: int | None
+    state: str
+    services: list[Service] = Field(default_factory=list)
+
+
+class AppDetail(App):
+    instances: list[Instance] = Field(default_factory=list)
+
+
+class Release(Answer):
+    number: int
+    status: str
+    created: datetime
+    created_by: str
+    source_revision: str = ""
+    digest: str
+    images: dict[str, Any] = Field(default_factory=dict)
+    error: str | None = None

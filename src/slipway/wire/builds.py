@@ -1,0 +1,37 @@
+"""Build jobs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from slipway.wire.apps import Source
+from slipway.wire.base import Answer, Request
+
+
+class BuildRequest(Request):
+    source: Source
+    name: str = Field(description="repository below the project, e.g. web")
+    tags: list[str] = Field(default_factory=lambda: ["latest"])
+    dockerfile: str = "Dockerfile"
+    target: str | None = None
+    args: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
+    no_cache: bool = False
+
+
+class Build(Answer):
+    id: str
+    project: str
+    app: str
+    service: str
+    owner: str
+    state: str
+    created: datetime
+    started: datetime | None = None
+    finished: datetime | None = None
+    image_digest: str | None = None
+    error: str | None = None
+    limits: dict[str, Any] = Field(default_factory=dict)

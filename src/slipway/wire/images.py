@@ -1,0 +1,39 @@
+"""Images in the registry, and base images made from a distribution's packages."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from slipway.wire.base import Answer, Request
+
+
+class BaseImage(Request):
+    name: str = Field(description="distribution and release, e.g. debian:bookworm")
+    mirror: str = ""
+    include: list[str] = Field(default_factory=list)
+    variant: str = "minbase"
+    force: bool = False
+
+
+class Image(Answer):
+    repository: str
+    tag: str
+    digest: str
+    size: int
+    updated: datetime
+
+
+class ImageDetail(Answer):
+    reference: str
+    digest: str
+    media_type: str
+    size: int
+    platform: str
+    created: str
+    tags: list[str]
+    config: dict[str, Any]
+    layers: list[dict[str, Any]]
+    history: list[dict[str, Any]]
