@@ -1,0 +1,139 @@
+"""Delivered apps."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from slipway.cli.session import Session, with_session
+from slipway.errors import Invalid
+
+_PROJECT = click.option("--project", default="demo", show_default=True, envvar="SLIPWAY_PROJECT")
+
+
+@click.group()
+def app() -> None:
+    """Delivered apps: what runs, its releases, its logs."""
+
+
+@app.command("ls")
+@click.option("--project", default="", help="Only this project's.")
+@with_session
+def app_ls(session: Session, project: str) -> None:
+    """List apps and where they answer."""
+    found = session.client.apps(project)
+    if session.json:
+        click.echo(json.dumps([item.model_dump(mode="json") for item in found], indent=1))
+        return
+    for item in found:
+        click.echo(f"{item.project}/{item.name}  release {item.release or '-'}  {item.state}")
+        for service in item.services:
+            urls = "  ".join(service.urls)
+            click.echo(f"  {service.name:16} {service.ready}/{service.replicas} ready  {urls}".rstrip())
+
+
+@app.command("show")
+@click.argument("name")
+@_PROJECT
+@with_session
+def app_show(session: Session, name: str, project: str) -> None:
+    """Show one app with its instances."""
+    found = session.client.app(project, name)
+    if session.json:
+        click.echo(found.model_dump_json(indent=1))
+        return
+    click.echo(f"{found.project}/{found.name}  release {found.release or '-'}  {found.state}")
+    for service in found.services:
+        click.echo(f"  {service.name:16} {service.ready}/{service.replicas} ready  {service.image}")
+        for url in service.urls:
+            click.echo(f"    {url}")
+        for instance in found.instances:
+            if instance.service == service.name:
+                health = f" {instance.health}" if instance.health else ""
+                click.echo(
+                    f"    {instance.id}  release {instance.release}  {instance.state}{health}"
+                    f"  {instance.address}  restarts {instance.restarts}"
+                )
+
+
+@app.command("releases")
+@click.argument("name")
+@_PROJECT
+@with_session
+def app_releases(session: Session, name: str, project: str) -> None:
+    """List an app's releases, newest first."""
+    columns = ("number", "status", "created", "created_by", "source_revision", "digest", "error")
+    session.table(session.client.releases(project, name), columns)
+
+
+@app.command("rollback")
+@click.argument("name")
+@click.option("--to", type=int, default=None, help="Release number; default: the one before.")
+@_PROJECT
+@with_session
+def app_rollback(session: Session, name: str, to: int | None, project: str) -> None:
+    """Go back to an earlier release without losing a request."""
+    result = session.follow(session.client.rollback(project, name, to))
+    if not session.json:
+        click.echo(f"{name}: release {result['release']} is serving")
+
+
+@app.command("scale")
+@click.argument("name")
+@click.argument("replicas", nargs=-1, required=True, metavar="SERVICE=N…")
+@_PROJECT
+@with_session
+def app_scale(session: Session, name: str, replicas: tuple[str, ...], project: str) -> None:
+    """Set how many instances of services run."""
+    wanted: dict[str, int] = {}
+    for item in replicas:
+        service, sign, count = item.partition("=")
+        if not sign or not count.isdigit():
+            raise Invalid(f"not SERVICE=N: {item!r}", hint="e.g. slipway app scale guestbook web=3")
+        wanted[service] = int(count)
+    session.follow(session.client.scale(project, name, wanted))
+    if not session.json:
+        click.echo(f"{name}: " + ", ".join(f"{service} {count}" for service, count in wanted.items()))
+
+
+@app.command("restart")
+@click.argument("name")
+@click.argument("services", nargs=-1)
+@_PROJECT
+@with_session
+def app_restart(session: Session, name: str, services: tuple[str, ...], project: str) -> None:
+    """Restart an app's services, all by default."""
+    session.follow(session.client.restart(project, name, services))
+    if not session.json:
+        click.echo(f"{name}: restarted")
+
+
+@app.command("logs")
+@click.argument("name")
+@click.argument("service", default="")
+@click.option("-f", "--follow", is_flag=True)
+@click.option("-n", "--tail", type=int, default=None, help="Only the last N lines of each instance.")
+@_PROJECT
+@with_session
+def app_logs(session: Session, name: str, service: str, follow: bool, tail: int | None, project: str) -> None:
+    """Print what an app's services wrote."""
+    for event in session.client.app_logs(project, name, service, follow, tail):
+        if session.json:
+            click.echo(json.dumps(event))
+        elif event["event"] == "log":
+            click.echo(f"{event['instance']} | {event['text']}", err=event.get("stream") == "stderr")
+
+
+@app.command("rm")
+@click.argument("name")
+@click.option("--volumes", is_flag=True, help="Also delete its volumes and what is in them.")
+@_PROJECT
+@with_session
+def app_rm(session: Session, name: str, volumes: bool, project: str) -> None:
+    """Stop and remove an app; its volumes and images stay unless asked."""
+    session.follow(session.client.remove_app(project, name, volumes))
+    session.said(f"{name}: removed", removed=name)
+
+
+COMMANDS = [app]

@@ -1,0 +1,74 @@
+"""Images in the registry."""
+
+from __future__ import annotations
+
+import click
+
+from slipway import wire
+from slipway.cli.events.plain import size
+from slipway.cli.session import Session, with_session
+
+
+@click.group()
+def image() -> None:
+    """Images in the registry."""
+
+
+@image.command("ls")
+@click.option("--project", default="", help="Only this project's.")
+@with_session
+def image_ls(session: Session, project: str) -> None:
+    """List tagged images."""
+    session.table(session.client.images(project), ("repository", "tag", "digest", "size", "updated"))
+
+
+@image.command("inspect")
+@click.argument("reference")
+@with_session
+def image_inspect(session: Session, reference: str) -> None:
+    """Show one image: configuration, layers, history. REFERENCE is PROJECT/NAME[:TAG|@DIGEST]."""
+    found = session.client.image(reference)
+    lines = [
+        found.reference,
+        f"digest    {found.digest}",
+        f"tags      {', '.join(found.tags)}",
+        f"platform  {found.platform}",
+        f"created   {found.created or '-'}",
+        f"size      {size(found.size)} in {len(found.layers)} layers",
+        *(f"{key:9} {value}" for key, value in found.config.items()),
+    ]
+    session.value(found, "\n".join(lines))
+
+
+@image.command("rm")
+@click.argument("references", nargs=-1, required=True)
+@with_session
+def image_rm(session: Session, references: tuple[str, ...]) -> None:
+    """Remove tags, or by digest the image with all its tags."""
+    for reference in references:
+        session.client.delete_image(reference)
+        session.said(f"removed {reference}", removed=reference)
+
+
+@image.command("base")
+@click.argument("name")
+@click.option("--mirror", default="", help="Package source; default: this host's for the same release.")
+@click.option("--include", "include", multiple=True, help="Further packages.")
+@click.option("--variant", default="minbase", show_default=True)
+@click.option("--force", is_flag=True, help="Make it again although it is there.")
+@with_session
+def image_base(
+    session: Session, name: str, mirror: str, include: tuple[str, ...], variant: str, force: bool
+) -> None:
+    """Make a base image from a distribution's packages, e.g. debian:bookworm.
+
+    A site without any public registry can start with it: `FROM debian:bookworm` then finds it here.
+    """
+    request = wire.BaseImage(name=name, mirror=mirror, include=list(include), variant=variant, force=force)
+    result = session.follow(session.client.base_image(request))
+    if not session.json:
+        how = "is there already" if result.get("unchanged") else "made"
+        click.echo(f"{result['reference']} {how}: {result['digest']}")
+
+
+COMMANDS = [image]

@@ -1,0 +1,86 @@
+"""Starting, stopping and examining the platform on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from slipway.cli.session import Session, with_session
+
+_CONFIG = click.option("--config", default="", help="TOML file; default /etc/slipway/slipway.toml if there.")
+_SETTINGS = click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Override a setting, e.g. apps.listen=…"
+)
+
+
+def _become(*words: str) -> None:
+    """Replace this process by the daemon's program: it must not load the command line."""
+    os.execv(sys.executable, [sys.executable, "-m", "slipway.app", *words])
+
+
+def _words(session: Session, config: str, settings: tuple[str, ...]) -> list[str]:
+    words = ["--config", config] if config else []
+    words += [word for setting in settings for word in ("--set", setting)]
+    return [*words, *(["--output", "json"] if session.json else [])]
+
+
+@click.command()
+@_CONFIG
+@_SETTINGS
+@with_session
+def up(session: Session, config: str, settings: tuple[str, ...]) -> None:
+    """Start the platform on this machine and return when it is healthy.
+
+    Everything runs embedded: no other server is needed. Running it again is harmless.
+    """
+    _become("up", *_words(session, config, settings))
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Also stop containers, networks and the balancer.")
+@_CONFIG
+@_SETTINGS
+@with_session
+def down(session: Session, everything: bool, config: str, settings: tuple[str, ...]) -> None:
+    """Stop the platform. Containers keep serving and are found again by `slipway up`."""
+    _become("down", *(["--all"] if everything else []), *_words(session, config, settings))
+
+
+@click.command()
+@_CONFIG
+@_SETTINGS
+@with_session
+def serve(session: Session, config: str, settings: tuple[str, ...]) -> None:
+    """Run the platform in the foreground (for a service manager)."""
+    _become("serve", *_words(session, config, settings))
+
+
+@click.command()
+@_CONFIG
+@_SETTINGS
+@with_session
+def doctor(session: Session, config: str, settings: tuple[str, ...]) -> None:
+    """Say what this host can and cannot do, and how to mend it."""
+    _become("doctor", *_words(session, config, settings))
+
+
+@click.command()
+@with_session
+def status(session: Session) -> None:
+    """Say whether the platform runs and what it holds."""
+    found = session.client.status()
+    lines = [
+        f"slipway {found.version}, {'ready' if found.ready else 'starting'}, pid {found.pid}",
+        f"platform and registry  http://{found.api}",
+        f"apps                   http://SERVICE.APP.PROJECT.localhost:{found.apps_address.rpartition(':')[2]}",
+        f"data                   {found.data}",
+        f"runtime                {found.runtime}",
+        f"apps {found.apps}, containers {found.containers}, builds running {found.builds_running}",
+        *(f"warning: {text}" for text in found.warnings),
+    ]
+    session.value(found, "\n".join(lines))
+
+
+COMMANDS = [up, down, status, doctor, serve]

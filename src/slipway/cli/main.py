@@ -1,0 +1,78 @@
+"""The command tree, and how errors reach a person."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from slipway import __version__
+from slipway.cli.commands import accounts, apps, build, deliver, images, server
+from slipway.cli.session import Session
+from slipway.errors import SlipwayError
+
+EPILOG = """\b
+Start here:
+  slipway up                            start the platform on this machine
+  slipway image base debian:bookworm    make a base image from Debian's packages
+  slipway deliver DIR                   build, store, release and run what DIR's compose.yaml says
+  slipway app ls                        what runs, and where it answers
+"""
+
+
+@click.group(
+    epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(__version__, prog_name="slipway")
+@click.option("--server", default="", help="unix:///path or http://host:port; also SLIPWAY_SERVER.")
+@click.option(
+    "--output",
+    type=click.Choice(["auto", "plain", "json"]),
+    default="auto",
+    help="auto: a live view on a terminal, plain lines elsewhere.",
+)
+@click.pass_context
+def cli(context: click.Context, server: str, output: str) -> None:
+    """Slipway takes software from source to a running, operated service on machines you own."""
+    context.obj = Session(server, output)
+
+
+for module in (server, deliver, build, images, apps, accounts):
+    for command in module.COMMANDS:
+        cli.add_command(command)
+
+
+def main() -> NoReturn:
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output went away; Python would complain again when flushing at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except SlipwayError as error:
+        report(error)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def report(error: SlipwayError) -> None:
+    """The fact, then the remedy; as JSON where a script reads."""
+    if "--output=json" in sys.argv or ("--output" in sys.argv and "json" in sys.argv):
+        value = {"kind": error.kind, "message": error.message, "hint": error.hint, "context": error.context}
+        click.echo(json.dumps({"event": "error", **value}, default=str))
+        return
+    click.echo(click.style("error: ", fg="red", bold=True) + error.message, err=True)
+    if error.hint:
+        click.echo(click.style("hint: ", fg="cyan") + error.hint, err=True)
