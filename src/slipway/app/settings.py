@@ -1,0 +1,170 @@
+"""Every setting once: name, type, default, help. File, environment and flags all come from this table."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from slipway.errors import Invalid
+
+DEFAULT_FILE = Path("/etc/slipway/slipway.toml")
+
+
+def _address(text: str) -> str:
+    host, sign, port = text.rpartition(":")
+    if not sign or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("an address is HOST:PORT, e.g. 127.0.0.1:7070")
+    return text
+
+
+def _path(text: str) -> str:
+    if not os.path.isabs(text):
+        raise ValueError("the path must be absolute")
+    return text
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if value <= 0:
+        raise ValueError("the number must be above 0")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value <= 0:
+        raise ValueError("the number must be above 0")
+    return value
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"(\d+)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if not match or not int(match[1]):
+        raise ValueError("a size is a number with k, m, g or t, e.g. 4g")
+    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2]]
+
+
+def _choice(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return text
+
+    return parse
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """``name`` is dotted: the TOML path, and with ``SLIPWAY_`` and ``_`` the environment variable."""
+
+    name: str
+    parse: Callable[[str], Any]
+    default: str
+    help: str
+
+    @property
+    def variable(self) -> str:
+        return "SLIPWAY_" + self.name.replace(".", "_").upper()
+
+
+SETTINGS = (
+    Setting("data", _path, "/var/lib/slipway", "Everything that must survive."),
+    Setting("run", _path, "/run/slipway", "Sockets, pid files and what ends with a reboot."),
+    Setting("listen", _address, "127.0.0.1:7070", "Platform API, registry and console."),
+    Setting("apps.listen", _address, "127.0.0.1:8080", "Where delivered apps answer, by host name."),
+    Setting("apps.domain", str, "localhost", "Apps are SERVICE.APP.PROJECT.DOMAIN."),
+    Setting("build.parallel", _count, "4", "Builds that run at the same time."),
+    Setting("build.cpus", _positive, str(os.cpu_count() or 1), "CPUs of one build."),
+    Setting("build.memory", _size, "4g", "Memory of one build."),
+    Setting("build.pids", _count, "4096", "Processes of one build."),
+    Setting("build.seconds", _count, "3600", "Time of one build."),
+    Setting("network.pool", str, "10.89.0.0/16", "Address range from which app networks are taken."),
+    Setting("log.level", _choice("debug", "info", "warning", "error"), "info", "How much the server writes."),
+)
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The values in force. ``values`` has every name of ``SETTINGS``."""
+
+    values: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    @property
+    def data(self) -> Path:
+        return Path(self.values["data"])
+
+    @property
+    def run(self) -> Path:
+        return Path(self.values["run"])
+
+    @property
+    def socket(self) -> Path:
+        return self.run / "slipway.sock"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.run / "slipway.pid"
+
+
+def load(file: Path | None, environment: Mapping[str, str], flags: Sequence[str] = ()) -> Settings:
+    """Defaults, then the file, then the environment, then ``NAME=VALUE`` flags.
+
+    Raises ``Invalid`` for unknown names, malformed values and a named file that cannot be read.
+    """
+    texts = {setting.name: (setting.default, "the default") for setting in SETTINGS}
+    texts |= _from_file(file)
+    for setting in SETTINGS:
+        if setting.variable in environment:
+            texts[setting.name] = (environment[setting.variable], setting.variable)
+    for flag in flags:
+        name, sign, text = flag.partition("=")
+        if not sign:
+            raise Invalid(f"not NAME=VALUE: {flag!r}", hint="e.g. --set listen=127.0.0.1:7070")
+        texts[_known(name, "--set")] = (text, "--set")
+    return Settings({name: _parse(_BY_NAME[name], *text) for name, text in texts.items()})
+
+
+def _parse(setting: Setting, text: str, origin: str) -> Any:
+    try:
+        return setting.parse(text)
+    except ValueError as error:
+        raise Invalid(f"{setting.name} = {text!r} ({origin}): {error}", hint=setting.help) from error
+
+
+def _from_file(file: Path | None) -> dict[str, tuple[str, str]]:
+    path = file or DEFAULT_FILE
+    try:
+        document = tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        if file is None:
+            return {}
+        raise Invalid(f"the configuration {path} does not exist") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Invalid(f"{path}: {error}", hint="the file must be TOML") from error
+    return {_known(name, str(path)): (text, str(path)) for name, text in _flatten(document)}
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        found += _flatten(value, f"{name}.") if isinstance(value, dict) else [(name, str(value))]
+    return found
+
+
+def _known(name: str, origin: str) -> str:
+    if name in _BY_NAME:
+        return name
+    close = get_close_matches(name, _BY_NAME, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"settings are {', '.join(_BY_NAME)}"
+    raise Invalid(f"{origin}: unknown setting {name!r}", hint=hint)

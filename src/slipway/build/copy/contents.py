@@ -1,0 +1,79 @@
+"""What a copied layer depends on: every entry's metadata but its times, and every file's bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from slipway.build.keys import frame, key_of
+from slipway.layers import Entry
+
+_BUFFER = 1024 * 1024
+_SMALL = 256 * 1024
+_SETTLED_NS = 2_000_000_000
+_MAX_REMEMBERED = 1_000_000
+
+
+class HashCache:
+    """SHA-256 of files, remembered by what the kernel says of them (device, inode, size, mtime, ctime).
+
+    A file that changed within the last two seconds is not remembered: it could change again with the same times.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int, int, int, int], bytes] = {}
+
+    def digest(self, entry: Entry) -> bytes:
+        """The hash of a file entry's content, streamed."""
+        assert entry.open is not None
+        fd = entry.open()
+        try:
+            status = os.fstat(fd)
+            key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            found = self._known.get(key)
+            if found is None:
+                found = _hash(fd)
+                if time.time_ns() - status.st_ctime_ns > _SETTLED_NS:
+                    self._remember(key, found)
+            return found
+        finally:
+            os.close(fd)
+
+    def _remember(self, key: tuple[int, int, int, int, int], digest: bytes) -> None:
+        if len(self._known) >= _MAX_REMEMBERED:
+            self._known.clear()
+        self._known[key] = digest
+
+
+def _hash(fd: int) -> bytes:
+    hasher = hashlib.sha256()
+    while chunk := os.read(fd, _BUFFER):
+        hasher.update(chunk)
+    return hasher.digest()
+
+
+def content_key(kind: str, definition: bytes, entries: Iterable[Entry], hashes: HashCache) -> str:
+    """The key of a layer of ``entries`` (in order). Two layers with equal keys unpack to equal trees.
+
+    Times are left out, as BuildKit does: a fresh checkout must not miss.
+    """
+    found = list(entries)
+    large = [entry for entry in found if entry.kind == "file" and entry.size > _SMALL]
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        ready = dict(zip((entry.path for entry in large), pool.map(hashes.digest, large), strict=True))
+    parts = (frame(*_parts(entry, ready.get(entry.path), hashes)) for entry in found)
+    return key_of(kind, (definition, *parts))
+
+
+def _parts(entry: Entry, known: bytes | None, hashes: HashCache) -> Iterable[bytes | str]:
+    yield entry.path
+    yield f"{entry.kind} {entry.mode:o} {entry.uid} {entry.gid} {entry.device}"
+    yield entry.target
+    for name in sorted(entry.xattrs):
+        yield name
+        yield entry.xattrs[name]
+    if entry.kind == "file":
+        yield known if known is not None else hashes.digest(entry)

@@ -1,0 +1,52 @@
+"""``--chown``: names and numbers, looked up in the stage's own /etc/passwd and /etc/group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slipway.build.tree import Tree
+from slipway.errors import Invalid
+
+_LIMIT = 4 * 1024 * 1024
+_MAX_ID = 2**32 - 2
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    uid: int
+    gid: int
+
+
+def resolve_owner(text: str, root: Tree) -> Ownership:
+    """The ids of ``user[:group]``. Without a group it is the same *number* as the user's.
+
+    Raises ``Invalid`` for a name that the stage does not know.
+    """
+    user, sign, group = text.partition(":")
+    uid = _lookup(user, "etc/passwd", "user", root)
+    return Ownership(uid, _lookup(group, "etc/group", "group", root) if sign and group else uid)
+
+
+def _lookup(name: str, file: str, what: str, root: Tree) -> int:
+    if name.isascii() and name.isdigit():
+        number = int(name)
+        if number > _MAX_ID:
+            raise Invalid(f"the {what} id {name} is too large")
+        return number
+    for line in read_lines(root, file):
+        fields = line.split(":")
+        if len(fields) > 2 and fields[0] == name and fields[2].isdigit():
+            return int(fields[2])
+    raise Invalid(
+        f"there is no {what} {name!r} in the image's /{file}", hint="create it first, or use a number"
+    )
+
+
+def read_lines(root: Tree, path: str) -> list[str]:
+    """The lines of a small text file of the root; none if it is not there."""
+    real = root.resolve(path)
+    entry = root.lstat(real) if real is not None else None
+    if real is None or entry is None or entry.kind != "file":
+        return []
+    with root.open(real) as handle:
+        return handle.read(_LIMIT).decode(errors="replace").splitlines()

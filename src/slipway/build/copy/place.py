@@ -1,0 +1,109 @@
+"""Where the sources of a COPY land, and which parents must be made on the way."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from slipway.build.copy.ownership import Ownership
+from slipway.build.copy.select import Selected
+from slipway.build.tree import Tree
+from slipway.errors import Invalid
+from slipway.layers import Entry
+
+Change = Callable[[Entry], Entry]
+SKIPPED = frozenset({".wh."})
+
+
+class Placed:
+    """The entries of a layer by path, parents before children; later sources replace earlier ones."""
+
+    def __init__(self, root: Tree, owner: Ownership | None, epoch: float) -> None:
+        self._root = root
+        self._owner = owner or Ownership(0, 0)
+        self._epoch = epoch
+        self._entries: dict[str, Entry] = {}
+
+    def entries(self) -> list[Entry]:
+        return [self._entries[path] for path in sorted(self._entries)]
+
+    def existing(self, path: str) -> Entry | None:
+        """What is at ``path`` in the result so far."""
+        return self._entries.get(path) or self._root.lstat(path)
+
+    def real(self, path: str) -> str:
+        """``path`` with the symlinks of its existing part resolved; what does not exist yet stays as it is."""
+        done = ""
+        for index, part in enumerate(parts := [item for item in path.split("/") if item]):
+            step = f"{done}/{part}" if done else part
+            found = self.existing(step)
+            if found is None:
+                return "/".join([step, *parts[index + 1 :]])
+            if found.kind == "symlink":
+                target = self._root.resolve(step)
+                if target is None:
+                    raise Invalid(f"/{step} is a symlink that leads nowhere", hint="copy to another path")
+                step = target
+            done = step
+        return done
+
+    def parents(self, path: str) -> None:
+        """The directories above ``path``: as they are where they exist, else new ones of the owner."""
+        parent = posixpath.dirname(path)
+        while parent and parent not in self._entries:
+            found = self._root.lstat(parent)
+            if found is None:
+                found = Entry(parent, "dir", 0o755, self._owner.uid, self._owner.gid, self._epoch)
+            elif found.kind != "dir":
+                raise Invalid(f"/{parent} is not a directory", hint="the destination goes through it")
+            self._entries[parent] = replace(found, path=parent)
+            parent = posixpath.dirname(parent)
+
+    def add(self, entry: Entry) -> None:
+        """Put ``entry`` at its path. An existing directory keeps its metadata; kinds may not clash."""
+        found = self.existing(entry.path)
+        if entry.kind == "dir" and found is not None:
+            if found.kind != "dir":
+                raise Invalid(f"cannot copy a directory over /{entry.path}, which is none")
+            if entry.path:
+                self._entries[entry.path] = replace(found, path=entry.path)
+        elif found is not None and found.kind == "dir":
+            raise Invalid(f"cannot copy a file over the directory /{entry.path}")
+        else:
+            self._entries[entry.path] = entry
+        self.parents(entry.path)
+
+
+def place(placed: Placed, tree: Tree, sources: Sequence[Selected], dest: str, change: Change) -> None:
+    """Place every source below or at ``dest`` (absolute; a trailing slash says it is a directory).
+
+    ``change`` applies ``--chown`` and ``--chmod`` to each entry.
+    """
+    target = placed.real(posixpath.normpath(dest).strip("/"))
+    found = placed.existing(target)
+    into = dest.endswith(("/", "/.")) or (found is not None and found.kind == "dir") or not target
+    if len(sources) > 1 and not into:
+        raise Invalid(
+            f"several sources need a directory as destination, and {dest!r} is none", hint="end it with '/'"
+        )
+    for source in sources:
+        if source.entry.kind == "dir":
+            _directory(placed, tree, source.entry, target, change)
+        else:
+            path = posixpath.join(target, source.name) if into else target
+            placed.add(change(replace(source.entry, path=path)))
+
+
+def _directory(placed: Placed, tree: Tree, entry: Entry, target: str, change: Change) -> None:
+    """The contents of a directory, merged into ``target``."""
+    if target:
+        placed.add(change(replace(entry, path=target)))
+    pending = [(entry.path, target)]
+    while pending:
+        source, into = pending.pop()
+        for item in tree.iterdir(source):
+            path = posixpath.join(into, posixpath.basename(item.path))
+            placed.add(change(replace(item, path=path)))
+            if item.kind == "dir":
+                pending.append((item.path, path))

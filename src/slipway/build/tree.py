@@ -1,0 +1,30 @@
+"""What COPY reads from: a directory of source code or the root of an image, behind the same few questions."""
+
+from __future__ import annotations
+
+from typing import BinaryIO, Protocol
+
+from slipway.layers import Entry
+
+
+class Tree(Protocol):
+    """A read-only file tree. Paths are relative, ``""`` is the root; nothing outside can be reached.
+
+    ``slipway.snapshots.RootView`` and ``slipway.build.context.Context`` are the two kinds.
+    """
+
+    def lstat(self, path: str) -> Entry | None:
+        """The entry at ``path``, no symlink followed at its end; ``None`` if there is nothing."""
+        ...
+
+    def resolve(self, path: str, follow: bool = True) -> str | None:
+        """``path`` with its symlinks resolved inside the tree; ``None`` if it leads nowhere."""
+        ...
+
+    def iterdir(self, path: str) -> list[Entry]:
+        """The entries of a directory; their ``path`` is relative to the tree's root."""
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """A regular file's content."""
+        ...
