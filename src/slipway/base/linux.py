@@ -1,0 +1,201 @@
+"""Kernel calls that Python's standard library lacks: mounts, namespaces, beneath-only opens, capabilities.
+
+Thin: arguments as the man pages name them, ``OSError`` with the kernel's errno. The numbers of the newer calls are the
+same on every architecture.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429
+SYS_FSOPEN, SYS_FSCONFIG, SYS_FSMOUNT = 430, 431, 432
+SYS_OPENAT2, SYS_MOUNT_SETATTR = 437, 442
+SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "s390x": 217, "ppc64le": 203, "riscv64": 41}
+
+AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
+RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS = 0x01, 0x02, 0x04
+RESOLVE_BENEATH, RESOLVE_IN_ROOT = 0x08, 0x10
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 0x1, 0x2, 0x4, 0x8, 0x20
+MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE, MS_SLAVE = 0x1000, 0x2000, 0x4000, 0x40000, 0x80000
+MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
+OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 4
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_IDMAP = (
+    1,
+    2,
+    4,
+    8,
+    0x100000,
+)
+
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 1, 24, 38, 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+_CAPABILITY_VERSION_3 = 0x20080522
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+def _check(result: int, what: str = "") -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what or None)
+    return result
+
+
+def _syscall(number: int, *arguments: object, what: str = "") -> int:
+    return _check(_LIBC.syscall(ctypes.c_long(number), *arguments), what)
+
+
+def _bytes(path: str | bytes | Path) -> bytes:
+    return os.fsencode(path)
+
+
+def openat2(
+    dirfd: int,
+    path: str | bytes,
+    flags: int,
+    mode: int = 0,
+    resolve: int = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+) -> int:
+    """Open ``path`` under the rules of ``resolve``, by default never leaving ``dirfd``."""
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    while True:
+        try:
+            return _syscall(
+                SYS_OPENAT2,
+                dirfd,
+                _bytes(path),
+                ctypes.byref(how),
+                ctypes.sizeof(how),
+                what=os.fsdecode(path),
+            )
+        except BlockingIOError:
+            continue  # the tree was being renamed while ".." was resolved; the man page says to try again
+
+
+def mount(source: str, target: str | Path, fstype: str, flags: int = 0, data: str = "") -> None:
+    _check(
+        _LIBC.mount(
+            _bytes(source), _bytes(target), _bytes(fstype) if fstype else None, ctypes.c_ulong(flags),
+            _bytes(data) if data else None,
+        ),
+        str(target),
+    )  # fmt: skip
+
+
+def umount2(target: str | Path, flags: int = 0) -> None:
+    _check(_LIBC.umount2(_bytes(target), flags), str(target))
+
+
+def open_tree(dirfd: int, path: str | Path, flags: int) -> int:
+    return _syscall(SYS_OPEN_TREE, dirfd, _bytes(path), ctypes.c_uint(flags), what=str(path))
+
+
+def move_mount(from_fd: int, to_fd: int, to_path: str | Path) -> None:
+    """Attach the detached mount ``from_fd`` at ``to_path``."""
+    _syscall(
+        SYS_MOVE_MOUNT, from_fd, b"", to_fd, _bytes(to_path), ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH),
+        what=str(to_path),
+    )  # fmt: skip
+
+
+def mount_setattr(
+    fd: int, set_flags: int = 0, clear_flags: int = 0, userns_fd: int = 0, recursive: bool = False
+) -> None:
+    attributes = _MountAttr(set_flags, clear_flags, 0, userns_fd)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    _syscall(SYS_MOUNT_SETATTR, fd, b"", ctypes.c_uint(flags), ctypes.byref(attributes), ctypes.c_size_t(32))
+
+
+def idmapped_bind(source: str | Path, target: str | Path, userns_fd: int, read_only: bool = False) -> None:
+    """Bind ``source`` at ``target`` so that id N on disk is the user namespace's id N.
+
+    Files keep the container's own ids on disk while a worker works under a subordinate range.
+    """
+    fd = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+    try:
+        flags = MOUNT_ATTR_IDMAP | (MOUNT_ATTR_RDONLY if read_only else 0)
+        mount_setattr(fd, flags, userns_fd=userns_fd)
+        move_mount(fd, AT_FDCWD, target)
+    finally:
+        os.close(fd)
+
+
+OVERLAY_OPTIONS = "index=off,metacopy=off,redirect_dir=off,xino=off"
+_PAGE = 4096
+
+
+def overlay_data(lowers: Sequence[str], upper: str = "", work: str = "") -> str:
+    """The data of an overlay mount; raises ``OSError`` (E2BIG) when it does not fit into a page.
+
+    Every option that would leave upper-directory-only metadata is off: the upper directory is a layer as it stands.
+    """
+    data = f"{OVERLAY_OPTIONS},lowerdir={':'.join(lowers)}"
+    if upper:
+        data += f",upperdir={upper},workdir={work}"
+    if len(data) >= _PAGE:
+        raise OSError(7, f"an overlay of {len(lowers)} layers does not fit into a mount's options")
+    return data
+
+
+def unshare(flags: int) -> None:
+    _check(_LIBC.unshare(flags), "unshare")
+
+
+def setns(fd: int, kind: int = 0) -> None:
+    _check(_LIBC.setns(fd, kind), "setns")
+
+
+def pivot_root(new_root: str | bytes, put_old: str | bytes) -> None:
+    _syscall(SYS_PIVOT_ROOT[os.uname().machine], _bytes(new_root), _bytes(put_old), what="pivot_root")
+
+
+def prctl(option: int, *arguments: int) -> int:
+    padded = [ctypes.c_ulong(value) for value in (*arguments, 0, 0, 0, 0)[:4]]
+    return _check(_LIBC.prctl(option, *padded), f"prctl {option}")
+
+
+def last_capability() -> int:
+    return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+
+
+def limit_capabilities(keep: Sequence[int]) -> None:
+    """Drop everything but ``keep`` from the bounding set, and the inheritable and ambient sets wholly.
+
+    The effective and permitted sets are cut by the next ``execve``, or by ``set_capabilities``.
+    """
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    for number in range(last_capability() + 1):
+        if number not in keep:
+            prctl(PR_CAPBSET_DROP, number)
+
+
+def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
+    """Set this thread's three capability sets from bit masks."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)(
+        effective & 0xFFFFFFFF, permitted & 0xFFFFFFFF, inheritable & 0xFFFFFFFF,
+        effective >> 32, permitted >> 32, inheritable >> 32,
+    )  # fmt: skip
+    _check(_LIBC.capset(ctypes.byref(header), ctypes.byref(data)), "capset")

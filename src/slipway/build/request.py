@@ -1,0 +1,44 @@
+"""What a build is asked for, what it may use, and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slipway.oci import Digest, ImageConfig, Platform
+from slipway.snapshots import LayerRef
+
+
+@dataclass(frozen=True, slots=True)
+class SolveRequest:
+    """One Dockerfile to be carried out. ``dockerfile`` is a path below ``context`` unless ``inline`` is given."""
+
+    build_id: str
+    context: Path
+    dockerfile: str = "Dockerfile"
+    inline: str | None = None
+    target: str | None = None
+    args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    platform: Platform = field(default_factory=Platform.host)
+    no_cache: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """The finished image: its configuration and layers. ``cached``: no step had to run."""
+
+    config: ImageConfig
+    layers: tuple[LayerRef, ...]
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A build that succeeded and is in the registry."""
+
+    build_id: str
+    reference: str
+    digest: Digest
+    cached: bool

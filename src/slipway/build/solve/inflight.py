@@ -1,0 +1,38 @@
+"""Identical work in flight is joined: across stages, and across builds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class InFlight(Generic[T]):
+    """At most one ``make`` for a key at any time; the others wait for its result.
+
+    When the one that works fails or is cancelled, the next waiter tries itself: another build's cancellation or limits
+    must not become ours.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[str, asyncio.Future[T]] = {}
+
+    async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
+        """The result, and whether it was another's."""
+        while (other := self._running.get(key)) is not None:
+            await asyncio.wait([other])
+            if not other.cancelled() and other.exception() is None:
+                return other.result(), True
+        mine: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._running[key] = mine
+        try:
+            result = await make()
+        except BaseException as error:
+            del self._running[key]
+            mine.cancel()
+            raise error
+        del self._running[key]
+        mine.set_result(result)
+        return result, False

@@ -1,0 +1,68 @@
+"""Layers by key: from the cache, from another build in flight, or made now."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from slipway.base.clock import now
+from slipway.build.cache import Made
+from slipway.build.solve.report import Step
+from slipway.content import Lease
+from slipway.layers import Entry, Layer, write_layer
+from slipway.snapshots import LayerRef
+
+if TYPE_CHECKING:
+    from slipway.build.solve.solver import Solver
+
+
+@dataclass(frozen=True, slots=True)
+class MadeLayer:
+    """A result and whether it was there before."""
+
+    made: Made
+    cached: bool
+
+
+class LayerMaker:
+    """Finds or makes the layers of one build, all under its lease."""
+
+    def __init__(self, solver: Solver, lease: Lease, no_cache: bool) -> None:
+        self.solver = solver
+        self._lease = lease
+        self._no_cache = no_cache
+
+    async def layer(
+        self, key: str, step: Step, description: str, make: Callable[[], Awaitable[Layer | None]]
+    ) -> Made:
+        """The layer under ``key``; ``make`` is called only if there is none."""
+        began = time.monotonic()
+        found, joined = await self.solver.in_flight.once(key, lambda: self._find_or_make(key, description, make))
+        step.cached = found.cached or joined
+        layer = found.made.layer
+        if layer is not None:
+            await asyncio.to_thread(self._lease.add, layer.blob.digest)
+            if not step.cached:
+                step.layer(layer.blob, round(time.monotonic() - began, 3))
+        return found.made
+
+    async def _find_or_make(
+        self, key: str, description: str, make: Callable[[], Awaitable[Layer | None]]
+    ) -> MadeLayer:
+        if not self._no_cache and (found := await self.solver.cache.get(key)) is not None:
+            return MadeLayer(found, True)
+        layer = await make()
+        if layer is None:
+            made = Made(None, 0, now())
+        else:
+            await asyncio.to_thread(self._lease.add, layer.descriptor.digest)
+            made = Made(LayerRef(layer.diff_id, layer.descriptor), layer.uncompressed, now())
+        await self.solver.cache.put(key, made, description)
+        return MadeLayer(made, False)
+
+    async def write(self, entries: list[Entry]) -> Layer:
+        """A layer straight from where its files are."""
+        return await asyncio.to_thread(write_layer, self.solver.blobs, entries)
