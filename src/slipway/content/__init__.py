@@ -1,0 +1,23 @@
+"""The content-addressed store that builder, registry and runtime share.
+
+A blob appears only by rename, after its digest was verified and it was fsynced; two writers of the same digest do not
+conflict. A lease protects what somebody is about to reference. Collection is mark and sweep while serving.
+
+On disk, below one root and on one file system::
+
+    blobs/sha256/ab/abcd…   complete blobs, read-only
+    ingest/                 being written; anything here after a crash is removed by ``recover``
+    uploads/<id>            resumable uploads, kept between requests and restarts
+    leases/<id>             one digest a line; the file's mtime plus the ttl in its first line is its end
+
+No lock is taken: rename is atomic, and the sweep looks at leases after it has marked.
+Neighbours: ``slipway.registry`` owns the references, ``slipway.layers`` writes layers into it.
+"""
+
+from slipway.content.collect import Collected, collect
+from slipway.content.leases import Lease
+from slipway.content.store import LocalStore
+from slipway.content.uploads import Upload
+from slipway.content.writer import BlobWriter
+
+__all__ = ["BlobWriter", "Collected", "Lease", "LocalStore", "Upload", "collect"]

@@ -1,0 +1,153 @@
+"""The store on a local disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+from slipway.base.files import fsync_directory
+from slipway.base.ids import new_id
+from slipway.content.collect import Collected, collect
+from slipway.content.leases import Lease, leased
+from slipway.content.uploads import Upload, age
+from slipway.content.writer import BlobWriter
+from slipway.errors import Exhausted, Invalid, NotFound
+from slipway.oci import Digest
+
+_BUFFER = 1024 * 1024
+READ_LIMIT = 4 * 1024 * 1024
+
+
+class LocalStore:
+    """Blobs below ``root``. Everything blocks: call it from a thread."""
+
+    def __init__(self, root: Path) -> None:
+        self._blobs, self._ingest = root / "blobs", root / "ingest"
+        self._uploads, self._leases = root / "uploads", root / "leases"
+        for directory in (self._blobs, self._ingest, self._uploads, self._leases):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def recover(self) -> None:
+        """After a crash, before anything else uses the store: nobody writes what is in ``ingest``, nobody holds a
+        lease any more (a server's builds and uploads ended with it)."""
+        for directory in (self._ingest, self._leases):
+            for path in directory.iterdir():
+                path.unlink()
+
+    def path(self, digest: Digest) -> Path:
+        return self._blobs / digest.algorithm / digest.hex[:2] / digest.hex
+
+    def size(self, digest: Digest) -> int | None:
+        """The blob's bytes, or ``None`` when it is not here."""
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def age(self, digest: Digest) -> float:
+        try:
+            return age(self.path(digest))
+        except FileNotFoundError:
+            return 0.0
+
+    def open(self, digest: Digest) -> BinaryIO:
+        try:
+            return self.path(digest).open("rb")
+        except FileNotFoundError as error:
+            raise NotFound(f"the blob {digest} is not in the store") from error
+
+    def read(self, digest: Digest, limit: int = READ_LIMIT) -> bytes:
+        """A small blob whole. Raises ``Exhausted`` above ``limit`` bytes."""
+        with self.open(digest) as handle:
+            data = handle.read(limit + 1)
+        if len(data) > limit:
+            raise Exhausted(f"the blob {digest} has more than {limit} bytes")
+        return data
+
+    def put(self, data: bytes) -> Digest:
+        with self.writer() as writer:
+            writer.write(data)
+            return writer.commit()[0]
+
+    def writer(self, algorithm: str = "sha256") -> BlobWriter:
+        return BlobWriter(self._ingest / new_id(16), self._publish, algorithm)
+
+    def upload(self, upload_id: str, *, create: bool = False) -> Upload:
+        """Open or (``create``) begin a resumable upload. Raises ``NotFound``."""
+        if not upload_id.isalnum() or len(upload_id) > 64:
+            raise Invalid(f"not an upload id: {upload_id[:80]!r}")
+        return Upload(self._uploads / upload_id, self._publish, create)
+
+    def uploads(self) -> list[tuple[str, float]]:
+        """Ids of uploads and the seconds since each was last written."""
+        found = []
+        for path in self._uploads.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append((path.name, age(path)))
+        return found
+
+    def delete(self, digest: Digest) -> bool:
+        try:
+            self.path(digest).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def digests(self) -> Iterator[Digest]:
+        return (digest for digest, _, _ in self.listing())
+
+    def listing(self) -> Iterator[tuple[Digest, int, float]]:
+        """Every blob with its size and the time it was written."""
+        for algorithm in ("sha256", "sha512"):
+            for shard in sorted(self._scan(self._blobs / algorithm)):
+                for name in sorted(self._scan(shard)):
+                    with contextlib.suppress(FileNotFoundError):
+                        status = name.stat()
+                        yield Digest(algorithm, name.name), status.st_size, status.st_mtime
+
+    @staticmethod
+    def _scan(directory: Path) -> list[Path]:
+        try:
+            return list(directory.iterdir())
+        except FileNotFoundError:
+            return []
+
+    def lease(self, owner: str, ttl: timedelta) -> Lease:
+        return Lease(self._leases, owner, ttl)
+
+    def leased(self) -> Iterator[Digest]:
+        return leased(self._leases)
+
+    def collect(
+        self, roots: Callable[[], Iterable[Digest]], grace: timedelta = timedelta(hours=1)
+    ) -> Collected:
+        return collect(self, roots, grace)
+
+    def fsck(self) -> Iterator[Digest]:
+        """Blobs whose bytes are not what their name says."""
+        for digest in self.digests():
+            hasher = digest.hasher()
+            with self.open(digest) as handle:
+                while chunk := handle.read(_BUFFER):
+                    hasher.update(chunk)
+            if hasher.hexdigest() != digest.hex:
+                yield digest
+
+    def _publish(self, path: Path, digest: Digest) -> None:
+        target = self.path(digest)
+        if target.exists():
+            # The same bytes are here: keep them, but make them young for the sweep.
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(target)
+                path.unlink()
+                return
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.chmod(path, 0o400)
+        os.utime(path, (time.time(), time.time()))
+        os.rename(path, target)
+        fsync_directory(target.parent)

@@ -1,0 +1,77 @@
+"""Resumable uploads: bytes that arrive in pieces, over requests and restarts."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from slipway.content.writer import Buffer, check, full_disk_named, write_all
+from slipway.errors import NotFound
+from slipway.oci import Digest
+from slipway.oci.digest import Hasher
+
+_BUFFER = 1024 * 1024
+
+
+class Upload:
+    """One upload; not to be used by two callers at a time.
+
+    The running hash lives in memory: whoever opens the upload anew (after a restart) reads what is there once more.
+    """
+
+    def __init__(self, path: Path, publish: Callable[[Path, Digest], None], create: bool) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
+        try:
+            self._fd = os.open(path, flags, 0o600)
+        except FileNotFoundError as error:
+            raise NotFound(f"there is no upload {path.name!r}") from error
+        self._path = path
+        self._publish = publish
+        self.offset = os.fstat(self._fd).st_size
+        self._hasher: Hasher | None = hashlib.sha256() if self.offset == 0 else None
+
+    def append(self, buffer: Buffer) -> None:
+        """Raises ``Exhausted`` when the disk is full; what was written before stays."""
+        write_all(self._fd, buffer)
+        if self._hasher is not None:
+            self._hasher.update(buffer)
+        self.offset += len(buffer)
+
+    def commit(self, expected: Digest, size: int | None = None) -> tuple[Digest, int]:
+        """Verify, make durable, publish as a blob. On a mismatch (``Invalid``) the upload stays."""
+        digest = self._digest(expected.algorithm)
+        check(digest, self.offset, expected, size)
+        with full_disk_named():
+            os.fsync(self._fd)
+        self.close()
+        self._publish(self._path, digest)
+        return digest, self.offset
+
+    def _digest(self, algorithm: str) -> Digest:
+        if algorithm == "sha256" and self._hasher is not None:
+            return Digest.finish(self._hasher)
+        hasher = hashlib.new(algorithm)
+        position = 0
+        while chunk := os.pread(self._fd, _BUFFER, position):
+            hasher.update(chunk)
+            position += len(chunk)
+        return Digest.finish(hasher, algorithm)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def discard(self) -> None:
+        self.close()
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+
+
+def age(path: Path) -> float:
+    """Seconds since something was last written."""
+    return max(0.0, time.time() - path.stat().st_mtime)
