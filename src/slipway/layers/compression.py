@@ -19,7 +19,8 @@ MEDIA_TYPES: dict[str, str] = {
     "zstd": MediaType.OCI_LAYER_ZSTD,
     "none": MediaType.OCI_LAYER,
 }
-BROKEN: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, isal_zlib.error, zstandard.ZstdError)
+_ISAL_ERROR = cast(type[Exception], isal_zlib.error)
+BROKEN: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, _ISAL_ERROR, zstandard.ZstdError)
 _GZIP_WINDOW = 31
 _GZIP_LEVEL = 1
 _ZSTD_LEVEL = 3
