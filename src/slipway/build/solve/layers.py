@@ -40,7 +40,9 @@ class LayerMaker:
     ) -> Made:
         """The layer under ``key``; ``make`` is called only if there is none."""
         began = time.monotonic()
-        found, joined = await self.solver.in_flight.once(key, lambda: self._find_or_make(key, description, make))
+        found, joined = await self.solver.in_flight.once(
+            key, lambda: self._find_or_make(key, description, make)
+        )
         step.cached = found.cached or joined
         layer = found.made.layer
         if layer is not None:

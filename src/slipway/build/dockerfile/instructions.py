@@ -1,0 +1,147 @@
+"""The instructions as values. Words are kept unexpanded: variables get their values in the plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from slipway.build.dockerfile.errors import Location
+
+
+@dataclass(frozen=True, slots=True)
+class Heredoc:
+    name: str
+    content: str
+    expand: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Instruction:
+    """``original`` is the text as written, continuations joined."""
+
+    location: Location
+    original: str
+
+
+@dataclass(frozen=True, slots=True)
+class From(_Instruction):
+    base: str
+    name: str = ""
+    platform: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Arg(_Instruction):
+    """Names with their defaults (``None``: none)."""
+
+    pairs: tuple[tuple[str, str | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Env(_Instruction):
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Label(_Instruction):
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Command(_Instruction):
+    """What runs something: ``exec_form`` if it was a JSON array, else one shell string."""
+
+    words: tuple[str, ...]
+    exec_form: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Command):
+    heredocs: tuple[Heredoc, ...] = ()
+    mounts: tuple[str, ...] = ()
+    network: str = "default"
+    security: str = "sandbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Cmd(Command):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Entrypoint(Command):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Shell(_Instruction):
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Copy(_Instruction):
+    """COPY, and ADD with ``is_add``. The destination is the last word."""
+
+    sources: tuple[str, ...]
+    dest: str
+    is_add: bool = False
+    from_: str = ""
+    chown: str = ""
+    chmod: str = ""
+    link: bool = False
+    heredocs: tuple[Heredoc, ...] = ()
+    exclude: tuple[str, ...] = ()
+    others: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Workdir(_Instruction):
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class User(_Instruction):
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expose(_Instruction):
+    ports: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Volume(_Instruction):
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stopsignal(_Instruction):
+    signal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Maintainer(_Instruction):
+    author: str
+
+
+@dataclass(frozen=True, slots=True)
+class Healthcheck(_Instruction):
+    """``test`` is empty for NONE; durations are the flags' texts."""
+
+    test: tuple[str, ...]
+    exec_form: bool = False
+    interval: str = ""
+    timeout: str = ""
+    start_period: str = ""
+    start_interval: str = ""
+    retries: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Onbuild(_Instruction):
+    trigger: str
+
+
+Instruction = (
+    From | Arg | Env | Label | Run | Cmd | Entrypoint | Shell | Copy | Workdir | User | Expose | Volume | Stopsignal
+    | Maintainer | Healthcheck | Onbuild
+)  # fmt: skip
