@@ -26,7 +26,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 0x1, 0x2, 0x4, 0x8, 0x20
 MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE, MS_SLAVE = 0x1000, 0x2000, 0x4000, 0x40000, 0x80000
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
-MOVE_MOUNT_F_EMPTY_PATH = 4
+MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_IDMAP = (
     1,
     2,
@@ -112,12 +112,10 @@ def open_tree(dirfd: int, path: str | Path, flags: int) -> int:
     return _syscall(SYS_OPEN_TREE, dirfd, _bytes(path), ctypes.c_uint(flags), what=str(path))
 
 
-def move_mount(from_fd: int, to_fd: int, to_path: str | Path) -> None:
-    """Attach the detached mount ``from_fd`` at ``to_path``."""
-    _syscall(
-        SYS_MOVE_MOUNT, from_fd, b"", to_fd, _bytes(to_path), ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH),
-        what=str(to_path),
-    )  # fmt: skip
+def move_mount(from_fd: int, to_fd: int, to_path: str | Path = "") -> None:
+    """Attach the detached mount ``from_fd`` at ``to_path``, or on what ``to_fd`` itself is."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if to_path else MOVE_MOUNT_T_EMPTY_PATH)
+    _syscall(SYS_MOVE_MOUNT, from_fd, b"", to_fd, _bytes(to_path), ctypes.c_uint(flags), what=str(to_path))
 
 
 def mount_setattr(
