@@ -1,0 +1,119 @@
+"""The entries of a COPY, ADD or WORKDIR layer."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from slipway.build.copy import Ownership, Placed, Selected, place, resolve_owner, select
+from slipway.build.plan import CopyOp
+from slipway.build.solve.archives import unpacked
+from slipway.build.tree import Tree
+from slipway.errors import Invalid
+from slipway.layers import Entry
+
+_OCTAL = re.compile(r"[0-7]{3,4}")
+_SYMBOLIC = re.compile(r"([ugoa]*)([-+=])([rwxXst]*)")
+
+
+def directory_entries(root: Tree, path: str) -> list[Entry]:
+    """What must be made so that the directory exists; nothing if it does."""
+    placed = Placed(root, None, time.time())
+    real = placed.real(path)
+    if placed.existing(real) is not None:
+        return []
+    placed.add(Entry(real, "dir", 0o755, mtime=time.time()))
+    return placed.entries()
+
+
+def copy_entries(operation: CopyOp, source: Tree, root: Tree) -> list[Entry]:
+    """Where everything lands that ``operation`` copies from ``source`` onto ``root``."""
+    owner = resolve_owner(operation.chown, root) if operation.chown else None
+    change = _change(owner, operation.chmod)
+    placed = Placed(root, owner, time.time())
+    selected = select(source, operation.sources) if operation.sources else ()
+    plain: list[Selected] = []
+    for item in selected:
+        archive = unpacked(source, item.entry) if operation.unpack and item.entry.kind == "file" else None
+        if archive is None:
+            plain.append(item)
+            continue
+        target = placed.real(posixpath.normpath(operation.dest).strip("/"))
+        for entry in archive:
+            placed.add(change(replace(entry, path=posixpath.join(target, entry.path))))
+    documents = [_document(name, content) for name, content in operation.heredocs]
+    if plain or documents:
+        place(placed, source, [*plain, *documents], operation.dest, change)
+    return placed.entries()
+
+
+def _document(name: str, content: str) -> Selected:
+    data = content.encode()
+
+    def opened() -> int:
+        fd = os.memfd_create(name)
+        os.write(fd, data)
+        os.lseek(fd, 0, os.SEEK_SET)
+        return fd
+
+    return Selected(Entry(name, "file", 0o644, mtime=time.time(), size=len(data), open=opened), name)
+
+
+def _change(owner: Ownership | None, chmod: str) -> Callable[[Entry], Entry]:
+    mode_of = _mode(chmod)
+
+    def change(entry: Entry) -> Entry:
+        mode = mode_of(entry) if entry.kind != "symlink" else entry.mode
+        if owner is None:
+            return replace(entry, mode=mode)
+        return replace(entry, mode=mode, uid=owner.uid, gid=owner.gid)
+
+    return change
+
+
+def _mode(text: str) -> Callable[[Entry], int]:
+    """``--chmod``: octal, or symbolic clauses as chmod(1) has them. Raises ``Invalid``."""
+    if not text:
+        return lambda entry: entry.mode
+    if _OCTAL.fullmatch(text):
+        return lambda entry: int(text, 8)
+    clauses = [_SYMBOLIC.fullmatch(part) for part in text.split(",")]
+    if not all(clauses):
+        raise Invalid(f"not a mode: {text!r}", hint="e.g. --chmod=755 or --chmod=u=rwX,go=rX")
+    found = [match.groups() for match in clauses if match]
+
+    def mode_of(entry: Entry) -> int:
+        mode = entry.mode
+        for who, operator, what in found:
+            mode = _clause(mode, who or "a", operator, what, entry.kind == "dir")
+        return mode
+
+    return mode_of
+
+
+_BITS = {"r": 4, "w": 2, "x": 1}
+_SHIFT = {"u": 6, "g": 3, "o": 0}
+
+
+def _clause(mode: int, who: str, operator: str, what: str, directory: bool) -> int:
+    everybody = "ugo" if "a" in who else who
+    executable = directory or bool(mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH))
+    bits = cleared = 0
+    for letter in everybody:
+        value = sum(_BITS[char] for char in set(what) & set("rwx"))
+        if "X" in what and executable:
+            value |= 1
+        bits |= value << _SHIFT[letter]
+        cleared |= 7 << _SHIFT[letter]
+        if "s" in what and letter in "ug":
+            bits |= stat.S_ISUID if letter == "u" else stat.S_ISGID
+    if "t" in what:
+        bits |= stat.S_ISVTX
+    if operator == "+":
+        return mode | bits
+    return mode & ~bits if operator == "-" else (mode & ~cleared) | bits

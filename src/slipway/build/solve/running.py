@@ -1,0 +1,71 @@
+"""RUN: a process over a stage's layers, and the layer it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+
+from slipway.build.cache import Made
+from slipway.build.keys import key_of
+from slipway.build.plan import RunOp
+from slipway.build.sandbox import RunStep
+from slipway.build.solve.layers import LayerMaker
+from slipway.build.solve.report import Step
+from slipway.build.solve.workers import Workers
+from slipway.build.users import resolve_user
+from slipway.errors import Failed
+from slipway.layers import Layer
+from slipway.oci import Digest, chain_id
+from slipway.snapshots import LayerRef, SnapshotStore
+
+
+class Runner:
+    """Runs the RUN operations of one build."""
+
+    def __init__(self, maker: LayerMaker, workers: Workers, snapshots: SnapshotStore) -> None:
+        self._maker = maker
+        self._workers = workers
+        self._snapshots = snapshots
+
+    async def run(self, operation: RunOp, layers: tuple[LayerRef, ...], step: Step) -> Made:
+        chain = chain_id([layer.diff_id for layer in layers])
+        key = key_of("run", (str(chain), operation.definition()))
+        return await self._maker.layer(
+            key, step, operation.created_by, lambda: self._execute(operation, layers, step)
+        )
+
+    async def _execute(self, operation: RunOp, layers: tuple[LayerRef, ...], step: Step) -> Layer | None:
+        chain = await asyncio.to_thread(self._snapshots.ensure, layers)
+        request = await asyncio.to_thread(self._prepared, operation, chain)
+        try:
+            sandbox = await self._workers.sandbox()
+            status = await sandbox.run(request, step.output)
+            step.flush()
+            if status:
+                raise _failed(operation, status, step)
+            committed = await asyncio.to_thread(self._snapshots.commit, request.active)
+            return committed.layer
+        except BaseException:
+            await asyncio.shield(asyncio.to_thread(self._snapshots.discard, request.active))
+            raise
+
+    def _prepared(self, operation: RunOp, chain: Digest | None) -> RunStep:
+        with self._snapshots.view(chain) as view:
+            account = resolve_user(operation.user, view)
+        env = dict(operation.env) | dict(operation.unkeyed)
+        env.setdefault("HOME", account.home)
+        return RunStep(
+            self._snapshots.lowers(chain), self._snapshots.prepare(chain), operation.argv, tuple(env.items()),
+            operation.cwd, account.uid, account.gid, account.groups, operation.network == "default",
+        )  # fmt: skip
+
+
+def _failed(operation: RunOp, status: int, step: Step) -> Failed:
+    """Names the step and repeats its last lines, so that nobody has to scroll."""
+    tail = "\n".join(f"  | {line}" for line in step.tail)
+    return Failed(
+        f"{operation.created_by.splitlines()[0][:200]} ended with exit code {status}"
+        + (f"\n{tail}" if tail else ""),
+        hint="the lines above are the end of its output",
+        exit_code=status,
+        step=step.label,
+    )

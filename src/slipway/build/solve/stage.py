@@ -1,0 +1,200 @@
+"""One stage after another instruction; stages at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from slipway.base.clock import iso
+from slipway.build.base_images import BaseImages
+from slipway.build.cache import Made
+from slipway.build.context import Context
+from slipway.build.copy import content_key
+from slipway.build.dockerfile import DockerfileError, Instruction, parse
+from slipway.build.plan import (
+    BuildPlan,
+    ConfigOp,
+    CopyOp,
+    FromContext,
+    FromStage,
+    Operation,
+    RunOp,
+    StagePlan,
+    StageState,
+    WorkdirOp,
+    lower,
+)
+from slipway.build.request import Solved, SolveRequest
+from slipway.build.solve.copying import copy_entries, directory_entries
+from slipway.build.solve.layers import LayerMaker
+from slipway.build.solve.report import Reporter, Step
+from slipway.build.solve.running import Runner
+from slipway.build.solve.workers import Workers
+from slipway.build.tree import Tree
+from slipway.errors import SlipwayError
+from slipway.layers import Layer
+from slipway.oci import HistoryEntry, ImageConfig, Platform
+from slipway.snapshots import LayerRef
+
+NO_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """A finished stage: its state and its layers."""
+
+    state: StageState
+    layers: tuple[LayerRef, ...]
+
+
+class StageRunner:
+    """Carries out the needed stages of one build."""
+
+    def __init__(
+        self, request: SolveRequest, plan: BuildPlan, context: Context, images: BaseImages, workers: Workers,
+        maker: LayerMaker, reporter: Reporter,
+    ) -> None:  # fmt: skip
+        self._request = request
+        self._plan = plan
+        self._context = context
+        self._images = images
+        self._maker = maker
+        self._reporter = reporter
+        self._snapshots = maker.solver.snapshots
+        self._runner = Runner(maker, workers, self._snapshots)
+        self._tasks: dict[int, asyncio.Task[StageResult]] = {}
+        self._ran = 0
+
+    async def run(self) -> Solved:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for index, stage in self._plan.stages.items():
+                    self._tasks[index] = group.create_task(self._stage(stage))
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+        result = self._tasks[self._plan.target].result()
+        labels = dict(result.state.config.config.get("Labels") or {}) | dict(self._request.labels)
+        config = result.state.config.with_config(Labels=labels or None)
+        diff_ids = tuple(layer.diff_id for layer in result.layers)
+        return Solved(replace(config, diff_ids=diff_ids), result.layers, self._ran == 0)
+
+    async def _stage(self, stage: StagePlan) -> StageResult:
+        state, layers, triggers = await self._base(stage)
+        total = len(stage.instructions) + len(triggers)
+        name = stage.name or (f"stage-{stage.index}" if len(self._plan.stages) > 1 else "")
+        for number, instruction in enumerate((*triggers, *stage.instructions), 1):
+            operation = lower(instruction, state, self._plan, stage.index)
+            label = f"{name} {number}/{total}".strip()
+            try:
+                state, made = await self._operation(operation, state, layers, label)
+            except DockerfileError:
+                raise
+            except SlipwayError as error:
+                raise _placed(error, operation) from error
+            if made is not None and made.layer is not None:
+                layers = (*layers, made.layer)
+        return StageResult(state, layers)
+
+    async def _base(
+        self, stage: StagePlan
+    ) -> tuple[StageState, tuple[LayerRef, ...], tuple[Instruction, ...]]:
+        if isinstance(stage.base, int):
+            result = await self._tasks[stage.base]
+            return result.state, result.layers, ()
+        if stage.base is None:
+            config = ImageConfig(self._request.platform, config={"Env": [NO_PATH], "WorkingDir": "/"})
+            return StageState(config), (), ()
+        stated = stage.source.platform
+        platform = Platform.parse(stated) if stated and "$" not in stated else self._request.platform
+        try:
+            image = await self._images.resolve(stage.base, platform)
+        except SlipwayError as error:
+            raise DockerfileError(
+                error.message, stage.source.location, word=stage.source.base, hint=error.hint
+            ) from error
+        config, triggers = image.config, tuple(image.config.config.get("OnBuild") or ())
+        if not config.config.get("Env"):
+            config = config.with_config(Env=[NO_PATH])
+        found: tuple[Instruction, ...] = ()
+        if triggers:
+            text = "FROM scratch\n" + "\n".join(triggers)
+            found = parse(text, f"ONBUILD of {stage.source.base}").stages[0].instructions
+            config = config.with_config(OnBuild=None)
+        return StageState(config), image.layers, found
+
+    async def _operation(
+        self, operation: Operation, state: StageState, layers: tuple[LayerRef, ...], label: str
+    ) -> tuple[StageState, Made | None]:
+        if isinstance(operation, ConfigOp):
+            if not operation.recorded:
+                return operation.state, None
+            return _recorded(operation.state, operation.created_by, None), None
+        with self._reporter.step(label, operation.created_by) as step:
+            if isinstance(operation, RunOp):
+                made = await self._runner.run(operation, layers, step)
+            elif isinstance(operation, WorkdirOp):
+                state = operation.state
+                made = await self._workdir(operation, layers, step)
+            else:
+                made = await self._copy(operation, layers, step)
+        if not step.cached:
+            self._ran += 1
+        return _recorded(state, operation.created_by, made), made
+
+    async def _view(self, layers: tuple[LayerRef, ...]) -> Tree:
+        chain = await asyncio.to_thread(self._snapshots.ensure, layers)
+        return await asyncio.to_thread(self._snapshots.view, chain)
+
+    async def _workdir(self, operation: WorkdirOp, layers: tuple[LayerRef, ...], step: Step) -> Made:
+        entries = await asyncio.to_thread(directory_entries, await self._view(layers), operation.path)
+        key = content_key("workdir", b"", entries, self._maker.solver.hashes)
+
+        async def make() -> Layer | None:
+            return await self._maker.write(entries) if entries else None
+
+        return await self._maker.layer(key, step, operation.created_by, make)
+
+    async def _copy(self, operation: CopyOp, layers: tuple[LayerRef, ...], step: Step) -> Made:
+        source = await self._source(operation)
+        root = await self._view(layers)
+        hashes = self._maker.solver.hashes
+        entries = await asyncio.to_thread(copy_entries, operation, source, root)
+        key = await asyncio.to_thread(content_key, "copy", operation.definition(), entries, hashes)
+        return await self._maker.layer(key, step, operation.created_by, lambda: self._maker.write(entries))
+
+    async def _source(self, operation: CopyOp) -> Tree:
+        if isinstance(operation.source, FromContext):
+            return self._context
+        if isinstance(operation.source, FromStage):
+            return await self._view((await self._tasks[operation.source.index]).layers)
+        image = await self._images.resolve(operation.source.reference, self._request.platform)
+        return await self._view(image.layers)
+
+
+def _recorded(state: StageState, created_by: str, made: Made | None) -> StageState:
+    """The state with one more line of history; times are the layers', so that a cached build changes nothing."""
+    when: datetime | None = made.created if made else None
+    created = iso(when) if when else state.config.created
+    if state.config.created and created < state.config.created:
+        created = state.config.created
+    entry = HistoryEntry(created_by, created, empty_layer=made is None or made.layer is None)
+    config = replace(state.config, history=(*state.config.history, entry), created=created)
+    return replace(state, config=config)
+
+
+def _placed(error: SlipwayError, operation: Operation) -> SlipwayError:
+    """The error with the place in the Dockerfile in front."""
+    location = operation.location
+    error.message = f"{location.file}:{location.line}: {error.message}"
+    error.context = {**error.context, "file": location.file, "line": location.line}
+    return error
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error that is no mere consequence of another."""
+    for error in errors.exceptions:
+        found = _first(error) if isinstance(error, BaseExceptionGroup) else error
+        if not isinstance(found, asyncio.CancelledError):
+            return found
+    return errors.exceptions[0]

@@ -1,0 +1,52 @@
+"""Who a RUN is: ``USER`` resolved against the stage's own files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slipway.build.copy.ownership import read_lines
+from slipway.build.tree import Tree
+from slipway.errors import Invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Numeric ids, supplementary groups, and the home directory."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+def resolve_user(text: str, root: Tree) -> Account:
+    """``user``, ``uid``, ``user:group``, ``uid:gid``; empty is root. Raises ``Invalid`` for an unknown name."""
+    user, _, group = (text or "0").partition(":")
+    row = next((fields for fields in _rows(root, "etc/passwd", 6) if user in (fields[0], fields[2])), None)
+    if row is None and not user.isdigit():
+        raise Invalid(
+            f"there is no user {user!r} in the image's /etc/passwd", hint="create it first, or use a number"
+        )
+    uid = int(row[2]) if row else int(user)
+    gid = int(row[3]) if row else 0
+    home = row[5] if row and row[5] else "/"
+    if group:
+        return Account(uid, _group(group, root), (), home)
+    groups = tuple(
+        int(fields[2]) for fields in _rows(root, "etc/group", 4) if row and row[0] in fields[3].split(",")
+    )
+    return Account(uid, gid, groups, home)
+
+
+def _group(name: str, root: Tree) -> int:
+    for fields in _rows(root, "etc/group", 3):
+        if fields[0] == name:
+            return int(fields[2])
+    if not name.isdigit():
+        raise Invalid(f"there is no group {name!r} in the image's /etc/group")
+    return int(name)
+
+
+def _rows(root: Tree, file: str, least: int) -> list[list[str]]:
+    rows = [line.split(":") for line in read_lines(root, file)]
+    return [row for row in rows if len(row) >= least and row[2].isdigit()]
