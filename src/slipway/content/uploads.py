@@ -34,6 +34,10 @@ class Upload:
         self.offset = os.fstat(self._fd).st_size
         self._hasher: Hasher | None = hashlib.sha256() if self.offset == 0 else None
 
+    @property
+    def id(self) -> str:
+        return self._path.name
+
     def append(self, buffer: Buffer) -> None:
         """Raises ``Exhausted`` when the disk is full; what was written before stays."""
         write_all(self._fd, buffer)

@@ -1,0 +1,96 @@
+"""Putting and getting manifests inside a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from slipway.base.clock import now
+from slipway.errors import NotFound
+from slipway.oci import Digest, Index, Manifest
+from slipway.state.tables import Manifest as Row
+from slipway.state.tables import ManifestReference, Repository, RepositoryBlob, Tag
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest's exact bytes, what it is called and what it is."""
+
+    data: bytes
+    media_type: str
+    digest: Digest
+
+
+class MissingReference(NotFound):
+    """A manifest names a blob or manifest that is not in the repository."""
+
+
+async def by_digest(session: AsyncSession, repository: Repository, digest: str) -> Row | None:
+    found: Row | None = await session.scalar(
+        select(Row).where(Row.repository_id == repository.id, Row.digest == digest)
+    )
+    return found
+
+
+async def by_tag(session: AsyncSession, repository: Repository, tag: str) -> Row | None:
+    found: Row | None = await session.scalar(
+        select(Row)
+        .join(Tag, Tag.manifest_id == Row.id)
+        .where(Tag.repository_id == repository.id, Tag.name == tag)
+    )
+    return found
+
+
+async def check_references(
+    session: AsyncSession,
+    repository: Repository,
+    manifest: Manifest | Index,
+    exists: Callable[[Digest], bool],
+) -> None:
+    """Raises ``MissingReference`` unless everything the manifest needs is in this repository."""
+    for item in manifest.references:
+        if isinstance(manifest, Index):
+            found = await by_digest(session, repository, str(item.digest)) is not None
+        elif item.urls:
+            continue  # a foreign layer: never fetched, need not be here
+        else:
+            linked = await session.get(RepositoryBlob, (repository.id, str(item.digest)))
+            found = linked is not None and exists(item.digest)
+        if not found:
+            raise MissingReference(f"the manifest needs {item.digest}, which is not in {repository.name!r}")
+
+
+async def record(
+    session: AsyncSession, repository: Repository, manifest: Manifest | Index, digest: Digest, size: int
+) -> Row:
+    """The manifest's row and its references. Idempotent."""
+    row = await by_digest(session, repository, str(digest))
+    if row is not None:
+        return row
+    artifact = manifest.artifact_type
+    if not artifact and isinstance(manifest, Manifest):
+        artifact = manifest.config.media_type
+    row = Row(
+        repository_id=repository.id,
+        digest=str(digest),
+        media_type=manifest.media_type,
+        artifact_type=artifact,
+        subject=str(manifest.subject.digest) if manifest.subject else None,
+        size=size,
+        created=now(),
+    )
+    session.add(row)
+    await session.flush()
+    sizes = {str(item.digest): item.size for item in manifest.references}
+    session.add_all(
+        ManifestReference(manifest_id=row.id, digest=name, size=count) for name, count in sizes.items()
+    )
+    return row
+
+
+async def tag(session: AsyncSession, repository: Repository, name: str, row: Row) -> None:
+    """Point the tag at the manifest."""
+    await session.merge(Tag(repository_id=repository.id, name=name, manifest_id=row.id, updated=now()))

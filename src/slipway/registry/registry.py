@@ -1,0 +1,336 @@
+"""The registry: one method for each thing a client may ask. Permissions are the caller's business."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, func, select
+
+from slipway.base.clock import now
+from slipway.base.ids import new_id
+from slipway.content import LocalStore
+from slipway.content import Upload as ContentUpload
+from slipway.errors import Invalid, NotFound
+from slipway.oci import (
+    Descriptor,
+    Digest,
+    ImageConfig,
+    Index,
+    Manifest,
+    MediaType,
+    Platform,
+    Reference,
+    parse_manifest,
+)
+from slipway.oci.reference import is_tag
+from slipway.registry import manifests, repositories
+from slipway.registry.images import ResolvedImage
+from slipway.registry.manifests import StoredManifest
+from slipway.registry.uploads import UploadState, check_chunk
+from slipway.state import Database
+from slipway.state.tables import BuildCache, ManifestReference, Repository, RepositoryBlob, Tag, Upload
+from slipway.state.tables import Manifest as ManifestRow
+
+UPLOAD_AGE = timedelta(days=1)
+MAX_PAGE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class TagRecord:
+    repository: str
+    tag: str
+    digest: Digest
+    size: int
+    updated: datetime
+
+
+class Registry:
+    """Repositories over one database and one content store."""
+
+    def __init__(self, database: Database, blobs: LocalStore) -> None:
+        self._database = database
+        self.blobs = blobs
+
+    # Manifests and tags
+
+    async def get_manifest(self, repository: str, reference: str) -> StoredManifest:
+        """By tag or digest. Raises ``NotFound``."""
+        async with self._database.session() as session:
+            owner = await repositories.require(session, repository)
+            find = manifests.by_digest if ":" in reference else manifests.by_tag
+            row = await find(session, owner, reference)
+        if row is None:
+            raise NotFound(f"there is no {reference[:150]!r} in {repository!r}")
+        digest = Digest.parse(row.digest)
+        data = await asyncio.to_thread(self.blobs.read, digest)
+        return StoredManifest(data, row.media_type, digest)
+
+    async def put_manifest(
+        self, repository: str, reference: str, data: bytes, content_type: str
+    ) -> StoredManifest:
+        """Store under a tag or its digest, exactly as sent. Raises ``Invalid`` and ``manifests.MissingReference``."""
+        manifest = parse_manifest(data, content_type)
+        algorithm = "sha512" if reference.startswith("sha512:") else "sha256"
+        with self.blobs.lease("manifest", timedelta(minutes=10)) as lease:
+            digest = Digest.of(data) if algorithm == "sha256" else _sha512(data)
+            if ":" in reference and Digest.parse(reference) != digest:
+                raise Invalid(f"the manifest's digest is {digest}, not {reference}")
+            if ":" not in reference and not is_tag(reference):
+                raise Invalid(f"not a tag: {reference[:200]!r}")
+            lease.add(digest)
+            await asyncio.to_thread(self._put_blob, data, algorithm)
+            async with self._database.session() as session:
+                owner = await repositories.ensure(session, repository)
+                await manifests.check_references(
+                    session, owner, manifest, lambda item: self.blobs.size(item) is not None
+                )
+                row = await manifests.record(session, owner, manifest, digest, len(data))
+                if ":" not in reference:
+                    await manifests.tag(session, owner, reference, row)
+        return StoredManifest(data, manifest.media_type, digest)
+
+    def _put_blob(self, data: bytes, algorithm: str = "sha256") -> Digest:
+        with self.blobs.writer(algorithm) as writer:
+            writer.write(data)
+            return writer.commit()[0]
+
+    async def delete_manifest(self, repository: str, reference: str) -> None:
+        """A tag alone, or by digest the manifest with all its tags. Raises ``NotFound``."""
+        async with self._database.session() as session:
+            owner = await repositories.require(session, repository)
+            if ":" not in reference:
+                found = await session.get(Tag, (owner.id, reference))
+                if found is None:
+                    raise NotFound(f"there is no tag {reference[:150]!r} in {repository!r}")
+                await session.delete(found)
+                return
+            row = await manifests.by_digest(session, owner, reference)
+            if row is None:
+                raise NotFound(f"there is no manifest {reference[:150]!r} in {repository!r}")
+            await session.execute(delete(Tag).where(Tag.manifest_id == row.id))
+            await session.delete(row)
+
+    async def tags(self, repository: str, count: int | None, last: str) -> list[str]:
+        """Tag names after ``last``, sorted by their bytes."""
+        async with self._database.session() as session:
+            owner = await repositories.require(session, repository)
+            query = select(Tag.name).where(Tag.repository_id == owner.id, Tag.name > last).order_by(Tag.name)
+            return list(
+                await session.scalars(query.limit(min(count, MAX_PAGE)) if count is not None else query)
+            )
+
+    async def catalog(self, projects: Sequence[str] | None, count: int, last: str) -> list[str]:
+        """Repository names after ``last``; only those of ``projects`` unless it is ``None``."""
+        async with self._database.session() as session:
+            names = await session.scalars(
+                select(Repository.name).where(Repository.name > last).order_by(Repository.name)
+            )
+            allowed = [name for name in names if projects is None or name.partition("/")[0] in projects]
+            return allowed[: min(count, MAX_PAGE)]
+
+    async def tag_records(self, projects: Sequence[str]) -> list[TagRecord]:
+        """Every tag of these projects with its image's size (manifest, config and layers)."""
+        total = (
+            select(func.coalesce(func.sum(ManifestReference.size), 0))
+            .where(ManifestReference.manifest_id == ManifestRow.id)
+            .scalar_subquery()
+        )
+        query = (
+            select(Repository.name, Tag.name, ManifestRow.digest, ManifestRow.size + total, Tag.updated)
+            .join(Tag, Tag.repository_id == Repository.id)
+            .join(ManifestRow, ManifestRow.id == Tag.manifest_id)
+            .order_by(Repository.name, Tag.name)
+        )
+        async with self._database.session() as session:
+            rows = (await session.execute(query)).all()
+        return [
+            TagRecord(name, tag, Digest.parse(digest), size, updated)
+            for name, tag, digest, size, updated in rows
+            if name.partition("/")[0] in projects
+        ]
+
+    async def tags_of(self, repository: str, digest: Digest) -> list[str]:
+        async with self._database.session() as session:
+            owner = await repositories.require(session, repository)
+            row = await manifests.by_digest(session, owner, str(digest))
+            if row is None:
+                return []
+            return list(
+                await session.scalars(select(Tag.name).where(Tag.manifest_id == row.id).order_by(Tag.name))
+            )
+
+    async def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> Index:
+        """What refers to ``digest``; an empty index when nothing does."""
+        async with self._database.session() as session:
+            owner = await repositories.find(session, repository)
+            rows = (
+                list(
+                    await session.scalars(
+                        select(ManifestRow)
+                        .where(ManifestRow.repository_id == owner.id, ManifestRow.subject == str(digest))
+                        .order_by(ManifestRow.digest)
+                    )
+                )
+                if owner
+                else []
+            )
+        found = [await self._referrer(row) for row in rows if artifact_type in ("", row.artifact_type)]
+        return Index(tuple(found))
+
+    async def _referrer(self, row: ManifestRow) -> Descriptor:
+        digest = Digest.parse(row.digest)
+        parsed = parse_manifest(await asyncio.to_thread(self.blobs.read, digest))
+        return Descriptor(
+            row.media_type, digest, row.size, parsed.annotations, artifact_type=row.artifact_type
+        )
+
+    # Blobs
+
+    async def blob_size(self, repository: str, digest: Digest) -> int:
+        """Raises ``NotFound`` unless the blob is linked here, whatever other repositories have."""
+        async with self._database.session() as session:
+            owner = await repositories.find(session, repository)
+            linked = await session.get(RepositoryBlob, (owner.id, str(digest))) if owner else None
+        size = await asyncio.to_thread(self.blobs.size, digest) if linked else None
+        if size is None:
+            raise NotFound(f"there is no blob {digest} in {repository!r}")
+        return size
+
+    async def delete_blob(self, repository: str, digest: Digest) -> None:
+        """Unlink; the bytes go when nobody needs them."""
+        async with self._database.session() as session:
+            owner = await repositories.require(session, repository)
+            linked = await session.get(RepositoryBlob, (owner.id, str(digest)))
+            if linked is None:
+                raise NotFound(f"there is no blob {digest} in {repository!r}")
+            await session.delete(linked)
+
+    async def mount_blob(self, repository: str, digest: Digest, source: str) -> bool:
+        """Link a blob that ``source`` has (the caller may read it there); whether it could be."""
+        with self.blobs.lease("mount", timedelta(minutes=10)) as lease:
+            lease.add(digest)
+            try:
+                size = await self.blob_size(source, digest)
+            except NotFound:
+                return False
+            await self._link(repository, digest, size)
+        return True
+
+    async def _link(self, repository: str, digest: Digest, size: int) -> None:
+        async with self._database.session() as session:
+            owner = await repositories.ensure(session, repository)
+            await repositories.link(session, owner, digest, size)
+
+    # Uploads
+
+    async def start_upload(self, repository: str, owner: str) -> UploadState:
+        upload_id = new_id(40)
+        async with self._database.session() as session:
+            row = await repositories.ensure(session, repository)
+            session.add(Upload(id=upload_id, repository_id=row.id, owner=owner, created=now()))
+        (await asyncio.to_thread(lambda: self.blobs.upload(upload_id, create=True))).close()
+        return UploadState(upload_id, 0)
+
+    async def upload_state(self, repository: str, upload_id: str) -> UploadState:
+        upload = await self._open(repository, upload_id)
+        upload.close()
+        return UploadState(upload_id, upload.offset)
+
+    async def _open(self, repository: str, upload_id: str) -> ContentUpload:
+        async with self._database.session() as session:
+            owner = await repositories.require(session, repository)
+            row = await session.get(Upload, upload_id)
+            if row is None or row.repository_id != owner.id:
+                raise NotFound(f"there is no upload {upload_id[:80]!r} in {repository!r}")
+        return await asyncio.to_thread(self.blobs.upload, upload_id)
+
+    async def open_upload(
+        self, repository: str, upload_id: str, content_range: str | None, length: int | None
+    ) -> ContentUpload:
+        """The upload, ready to be appended to. The caller closes or commits it. Raises ``OutOfOrder``."""
+        upload = await self._open(repository, upload_id)
+        try:
+            check_chunk(content_range, upload.offset, length)
+        except BaseException:
+            upload.close()
+            raise
+        return upload
+
+    async def finish_upload(self, repository: str, upload: ContentUpload, digest: Digest) -> int:
+        """Verify and publish the upload as a blob of the repository; its size. Raises ``Invalid`` on a mismatch."""
+        upload_id = upload.id
+        with self.blobs.lease("upload", timedelta(minutes=10)) as lease:
+            lease.add(digest)
+            _, size = await asyncio.to_thread(upload.commit, digest)
+            await self._link(repository, digest, size)
+        async with self._database.session() as session:
+            await session.execute(delete(Upload).where(Upload.id == upload_id))
+        return int(size)
+
+    async def cancel_upload(self, repository: str, upload_id: str) -> None:
+        upload = await self._open(repository, upload_id)
+        await asyncio.to_thread(upload.discard)
+        async with self._database.session() as session:
+            await session.execute(delete(Upload).where(Upload.id == upload_id))
+
+    # For the rooms beside and above
+
+    async def store_image(
+        self, repository: str, tags: Sequence[str], config: ImageConfig, layers: Sequence[Descriptor]
+    ) -> Digest:
+        """An image whose layers are in the store already (and leased by the caller): no byte of them is copied."""
+        data = config.to_bytes()
+        with self.blobs.lease("image", timedelta(minutes=10)) as lease:
+            lease.add(Digest.of(data))
+            config_digest = await asyncio.to_thread(self.blobs.put, data)
+            manifest = Manifest(Descriptor(MediaType.OCI_CONFIG, config_digest, len(data)), tuple(layers))
+            raw = manifest.to_bytes()
+            digest = Digest.of(raw)
+            lease.add(digest)
+            await asyncio.to_thread(self.blobs.put, raw)
+            async with self._database.session() as session:
+                owner = await repositories.ensure(session, repository)
+                for item in manifest.references:
+                    await repositories.link(session, owner, item.digest, item.size)
+                row = await manifests.record(session, owner, manifest, digest, len(raw))
+                for tag in tags:
+                    await manifests.tag(session, owner, tag, row)
+        return digest
+
+    async def resolve(self, reference: Reference, platform: Platform | None = None) -> ResolvedImage:
+        """The image of ``platform`` (this machine's by default) that a reference means here."""
+        stored = await self.get_manifest(reference.repository, reference.target)
+        manifest = parse_manifest(stored.data, stored.media_type)
+        if isinstance(manifest, Index):
+            wanted = platform or Platform.host()
+            match = next((item for item in manifest.manifests if item.platform == wanted), None)
+            if match is None:
+                raise NotFound(f"{reference} has no image for {wanted}")
+            return await self.resolve(reference.with_digest(match.digest), platform)
+        config = await asyncio.to_thread(self.blobs.read, manifest.config.digest)
+        return ResolvedImage(reference.repository, stored.digest, manifest, ImageConfig.parse(config))
+
+    async def roots(self) -> set[Digest]:
+        """Every digest that something references: what collection must keep."""
+        async with self._database.session() as session:
+            found = set(await session.scalars(select(ManifestRow.digest)))
+            found |= set(await session.scalars(select(ManifestReference.digest)))
+            found |= set(await session.scalars(select(BuildCache.layer_digest)))
+        return {Digest.parse(text) for text in found if text}
+
+    async def expire_uploads(self) -> int:
+        """Remove uploads that nobody has written to for a day."""
+        stale = [name for name, age in self.blobs.uploads() if age > UPLOAD_AGE.total_seconds()]
+        for name in stale:
+            (await asyncio.to_thread(self.blobs.upload, name)).discard()
+            async with self._database.session() as session:
+                await session.execute(delete(Upload).where(Upload.id == name))
+        return len(stale)
+
+
+def _sha512(data: bytes) -> Digest:
+    return Digest("sha512", hashlib.sha512(data).hexdigest())

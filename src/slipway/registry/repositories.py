@@ -1,0 +1,56 @@
+"""Repositories by name, and the blobs linked into them."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from slipway.base.clock import now
+from slipway.errors import Invalid, NotFound
+from slipway.oci import Digest
+from slipway.oci.reference import is_repository
+from slipway.state.tables import Project, Repository, RepositoryBlob
+
+
+def project_of(name: str) -> str:
+    """The project of a repository name. Raises ``Invalid`` for a malformed name, ``NotFound`` for one without."""
+    if not is_repository(name):
+        raise Invalid(f"not a repository name: {name[:300]!r}")
+    project, slash, _ = name.partition("/")
+    if not slash:
+        raise NotFound(f"the repository {name!r} names no project", hint="repositories are PROJECT/NAME")
+    return project
+
+
+async def find(session: AsyncSession, name: str) -> Repository | None:
+    found: Repository | None = await session.scalar(select(Repository).where(Repository.name == name))
+    return found
+
+
+async def require(session: AsyncSession, name: str) -> Repository:
+    row = await find(session, name)
+    if row is None:
+        raise NotFound(f"there is no repository {name!r}")
+    return row
+
+
+async def ensure(session: AsyncSession, name: str) -> Repository:
+    """The repository, made if its project exists. Raises ``NotFound`` for an unknown project."""
+    row = await find(session, name)
+    if row is not None:
+        return row
+    project = await session.scalar(select(Project).where(Project.name == project_of(name)))
+    if project is None:
+        raise NotFound(f"there is no project {project_of(name)!r}")
+    row = Repository(project_id=project.id, name=name, created=now())
+    session.add(row)
+    await session.flush()
+    return row
+
+
+async def link(session: AsyncSession, repository: Repository, digest: Digest, size: int) -> None:
+    """Make a blob readable in the repository. Idempotent."""
+    key = (repository.id, str(digest))
+    if await session.get(RepositoryBlob, key) is None:
+        session.add(RepositoryBlob(repository_id=key[0], digest=key[1], size=size, linked=now()))
+        await session.flush()
