@@ -101,6 +101,23 @@ class Access:
             raise Unauthenticated(f"the robot {robot!r} expired", hint="a project admin can make a new one")
         return Identity(name, "robot", row.id, project=project, role=row.role)
 
+    async def identity_of(self, name: str) -> Identity:
+        """The user or robot that a token we signed names. Raises ``Unauthenticated`` when it is gone."""
+        async with self._database.session() as session:
+            if name.startswith("robot$"):
+                project, _, robot = name.removeprefix("robot$").partition("+")
+                found = (
+                    await session.execute(
+                        select(Robot).join(Project).where(Project.name == project, Robot.name == robot)
+                    )
+                ).scalar()
+                if found is not None:
+                    return Identity(name, "robot", found.id, project=project, role=found.role)
+            row = await session.scalar(select(User).where(User.name == name))
+        if row is None or row.disabled:
+            raise Unauthenticated(f"there is no account {name!r} any more")
+        return Identity(row.name, "user", row.id, row.is_admin)
+
     # Logins of the command line and the console
 
     async def open_session(self, identity: Identity) -> tuple[str, datetime]:

@@ -1,0 +1,108 @@
+"""Who calls, and what they may do: Docker's token protocol, with Basic accepted as well."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from slipway.access import ANONYMOUS, Access, Grant, Identity, Permission
+from slipway.access.tokens import LIFETIME
+from slipway.base.clock import iso, now
+from slipway.errors import Denied, Invalid, Unauthenticated
+
+_PERMISSIONS = {"pull": Permission.PULL, "push": Permission.PUSH, "delete": Permission.DELETE}
+MAX_SCOPES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A verified request: a name for the audit, and what the token or the login grants."""
+
+    name: str
+    grants: tuple[Grant, ...]
+    identity: Identity | None = None
+
+
+class Authentication:
+    """Checks requests and issues tokens."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def caller(self, request: Request) -> Caller:
+        """Raises ``Unauthenticated`` for wrong credentials; none at all are anonymous."""
+        header = request.headers.get("authorization", "")
+        scheme, _, value = header.partition(" ")
+        if scheme.lower() == "bearer":
+            subject, grants = self._access.tokens.check(value.strip())
+            return Caller(subject, grants)
+        identity = await self.basic(header) if header else ANONYMOUS
+        return Caller(identity.name, (), identity)
+
+    async def basic(self, header: str) -> Identity:
+        scheme, _, value = header.partition(" ")
+        if scheme.lower() != "basic":
+            raise Unauthenticated("the authorization is neither Basic nor Bearer")
+        try:
+            name, sign, secret = base64.b64decode(value.strip(), validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError) as error:
+            raise Unauthenticated("the authorization header is malformed") from error
+        if not sign:
+            raise Unauthenticated("the authorization header has no password")
+        return await self._access.authenticate(name, secret)
+
+    async def require(self, caller: Caller, repository: str, action: str) -> None:
+        """Raises ``Unauthenticated`` (a token with the scope may help) or ``Denied`` (nothing will)."""
+        if caller.identity is not None:
+            granted = await self._access.permissions(caller.identity, repository.partition("/")[0])
+            allowed = _PERMISSIONS[action] in granted
+        else:
+            allowed = any(
+                grant.type == "repository" and grant.name == repository and action in grant.actions
+                for grant in caller.grants
+            )
+        if allowed:
+            return
+        if caller.identity is not None and caller.identity.kind != "anonymous":
+            await self._access.audit(
+                caller.identity, action, repository, project=repository.partition("/")[0], allowed=False
+            )
+            raise Denied(f"{caller.name} may not {action} {repository!r}")
+        raise Unauthenticated(
+            f"{action} of {repository!r} needs a login", hint="docker login, then try again"
+        )
+
+    def challenge(self, request: Request, repository: str = "", action: str = "") -> dict[str, str]:
+        """The header that tells a client where to get a token for this."""
+        realm = str(request.url.replace(path="/token", query=""))
+        text = f'Bearer realm="{realm}",service="{self._access.tokens.service}"'
+        if repository:
+            actions = {"push": "pull,push"}.get(action, action)
+            text += f',scope="repository:{repository}:{actions}"'
+        return {"WWW-Authenticate": text}
+
+    async def token(self, identity: Identity, scopes: list[str]) -> dict[str, object]:
+        """A token for what was asked and is allowed; asking for more is no error."""
+        grants = [await self._grant(identity, scope) for scope in scopes[:MAX_SCOPES]]
+        token = self._access.tokens.issue(identity.name, [grant for grant in grants if grant.actions])
+        return {"token": token, "access_token": token, "expires_in": LIFETIME, "issued_at": iso(now())}
+
+    async def _grant(self, identity: Identity, scope: str) -> Grant:
+        kind, _, rest = scope.partition(":")
+        name, _, actions = rest.rpartition(":")
+        wanted = {action for action in actions.split(",") if action}
+        if "*" in wanted:
+            wanted |= set(_PERMISSIONS)
+        if not name:
+            raise Invalid(f"not a scope: {scope[:200]!r}", hint="repository:NAME:pull,push")
+        if kind == "registry" and name == "catalog":
+            return Grant(
+                kind, name, frozenset({"*"} & wanted) if identity.kind != "anonymous" else frozenset()
+            )
+        if kind != "repository":
+            return Grant(kind, name, frozenset())
+        granted = await self._access.permissions(identity, name.partition("/")[0])
+        return Grant(kind, name, frozenset(item for item in wanted if _PERMISSIONS.get(item) in granted))

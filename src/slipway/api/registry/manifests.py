@@ -1,0 +1,104 @@
+"""Manifests, tags and referrers over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from slipway.api.registry.errors import Coded
+from slipway.errors import Exhausted, Invalid, NotFound
+from slipway.oci import Digest, MediaType, parse_manifest
+from slipway.oci.manifest import MAX_MANIFEST
+from slipway.registry import Registry
+
+_HEADERS = {"Docker-Distribution-API-Version": "registry/2.0"}
+MAX_COUNT = 10_000
+
+
+async def get(registry: Registry, request: Request, name: str, reference: str) -> Response:
+    if ":" in reference:
+        _digest(reference)
+    stored = await registry.get_manifest(name, reference)
+    headers = _HEADERS | {
+        "Docker-Content-Digest": str(stored.digest),
+        "ETag": f'"{stored.digest}"',
+        "Content-Length": str(len(stored.data)),
+    }
+    body = b"" if request.method == "HEAD" else stored.data
+    return Response(body, 200, headers, stored.media_type)
+
+
+async def put(registry: Registry, request: Request, name: str, reference: str) -> Response:
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_MANIFEST:
+            raise Exhausted(f"the manifest is larger than its limit is: {MAX_MANIFEST} bytes")
+    if ":" in reference:
+        _digest(reference)
+    try:
+        stored = await registry.put_manifest(
+            name, reference, bytes(data), request.headers.get("content-type", "")
+        )
+    except Invalid as error:
+        raise Coded(error, "MANIFEST_INVALID") from error
+    headers = _HEADERS | {
+        "Location": f"/v2/{name}/manifests/{stored.digest}",
+        "Docker-Content-Digest": str(stored.digest),
+    }
+    subject = parse_manifest(stored.data, stored.media_type).subject
+    if subject is not None:
+        headers["OCI-Subject"] = str(subject.digest)
+    return Response(status_code=201, headers=headers)
+
+
+async def remove(registry: Registry, request: Request, name: str, reference: str) -> Response:
+    await registry.delete_manifest(name, reference)
+    return Response(status_code=202)
+
+
+async def tags(registry: Registry, request: Request, name: str, _rest: str) -> Response:
+    count = page_size(request, default=None)
+    try:
+        found = await registry.tags(name, count, request.query_params.get("last", ""))
+    except NotFound as error:
+        raise Coded(error, "NAME_UNKNOWN") from error
+    return page(request, {"name": name, "tags": found}, found, count)
+
+
+async def referrers(registry: Registry, request: Request, name: str, digest: str) -> Response:
+    wanted = request.query_params.get("artifactType", "")
+    index = await registry.referrers(name, _digest(digest), wanted)
+    headers = _HEADERS | ({"OCI-Filters-Applied": "artifactType"} if wanted else {})
+    return Response(json.dumps(json.loads(index.to_bytes())), 200, headers, MediaType.OCI_INDEX)
+
+
+def page_size(request: Request, default: int | None) -> int | None:
+    """``n``, between 0 and a limit of ours."""
+    text = request.query_params.get("n")
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit()):
+        raise Invalid(f"not a page size: {text[:40]!r}")
+    return min(int(text[:9]), MAX_COUNT)
+
+
+def page(request: Request, body: dict[str, Any], found: Sequence[str], count: int | None) -> Response:
+    """A list with a link to what follows, if there may be more."""
+    headers = dict(_HEADERS)
+    if count and len(found) == count:
+        query = urlencode({"n": count, "last": found[-1]})
+        headers["Link"] = f'<{quote(request.url.path)}?{query}>; rel="next"'
+    return JSONResponse(body, headers=headers)
+
+
+def _digest(text: str) -> Digest:
+    try:
+        return Digest.parse(text)
+    except Invalid as error:
+        raise Coded(error, "DIGEST_INVALID") from error
