@@ -54,11 +54,14 @@ class Group:
         if self._v2:
             self._limit("", "cpu.max", f"{int(limits.cpus * _PERIOD)} {_PERIOD}" if limits.cpus else "")
             self._limit("", "memory.max", str(limits.memory or ""))
-            self._limit("", "memory.swap.max", "0" if limits.memory else "")
+            if self._has("", "memory.swap.max"):
+                self._limit("", "memory.swap.max", "0" if limits.memory else "")
             self._limit("", "pids.max", str(limits.pids or ""))
             return
         self._limit("cpu", "cpu.cfs_quota_us", str(int(limits.cpus * _PERIOD)) if limits.cpus else "")
         self._limit("memory", "memory.limit_in_bytes", str(limits.memory or ""))
+        if self._has("memory", "memory.memsw.limit_in_bytes"):
+            self._limit("memory", "memory.memsw.limit_in_bytes", str(limits.memory or ""))
         self._limit("pids", "pids.max", str(limits.pids or ""))
 
     def _make(self, controller: str, directory: Path) -> None:
@@ -66,8 +69,13 @@ class Group:
         if self._v2:
             # Controllers reach a group only if every parent passes them on.
             for parent in reversed(directory.relative_to(self._root).parents):
-                with contextlib.suppress(OSError):
-                    (self._root / parent / "cgroup.subtree_control").write_text("+cpu +memory +pids")
+                for name in ("cpu", "memory", "pids"):  # one write for each: one refusal fails a whole write
+                    with contextlib.suppress(OSError):
+                        (self._root / parent / "cgroup.subtree_control").write_text(f"+{name}")
+
+    def _has(self, controller: str, file: str) -> bool:
+        """Swap is counted only by kernels that were built and booted for it."""
+        return controller in self._directories and (self._directories[controller] / file).exists()
 
     def _limit(self, controller: str, file: str, value: str) -> None:
         if not value:
@@ -98,13 +106,25 @@ class Group:
                 found.update(int(line) for line in (directory / "cgroup.procs").read_text().split())
         return found
 
+    def add(self, pid: int) -> None:
+        """Put the process ``pid`` into the group; what it forks from then on is in it, too."""
+        for file in self.entries:
+            Path(file).write_text(str(pid))
+
+    def kill(self) -> None:
+        """Send SIGKILL to everything in the group, once."""
+        for directory in self._directories.values():
+            with contextlib.suppress(OSError):
+                (directory / "cgroup.kill").write_text("1")  # version 2, Linux 5.14: not even a fork escapes
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def destroy(self) -> None:
         """Kill what is in the group and remove it. Blocks for at most a few seconds."""
         end = time.monotonic() + _KILL_SECONDS
-        while (found := self.pids()) and time.monotonic() < end:
-            for pid in found:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        while self.pids() and time.monotonic() < end:
+            self.kill()
             time.sleep(0.005)
         for directory in self._directories.values():
             while time.monotonic() < end:

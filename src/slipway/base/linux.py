@@ -38,7 +38,8 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 
-PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 1, 24, 38, 47
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 1, 24, 28, 38, 47
+SECBIT_NO_SETUID_FIXUP = 4
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -176,6 +177,12 @@ def prctl(option: int, *arguments: int) -> int:
 
 def last_capability() -> int:
     return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+
+
+def set_file_system_ids(uid: int, gid: int) -> None:
+    """What this thread's new files belong to, and whose files it may use; Python has no call for it."""
+    _LIBC.setfsgid(ctypes.c_uint(gid))
+    _LIBC.setfsuid(ctypes.c_uint(uid))
 
 
 def limit_capabilities(keep: Sequence[int]) -> None:

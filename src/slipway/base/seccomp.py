@@ -1,7 +1,8 @@
 """The default system call filter: Docker's allow list, in the OCI runtime's shape and as a loadable program.
 
-``default_profile`` is what ``config.json`` takes under ``linux.seccomp``; ``compile_profile`` makes the BPF program that
-a worker installs itself, through libseccomp, which every host with an OCI runtime has.
+``default_profile`` is what ``config.json`` takes under ``linux.seccomp``; ``compile_profile`` makes the BPF program of
+it, through libseccomp, which every host with an OCI runtime has; ``install`` puts the calling process under such a
+program and needs nothing but the kernel, so that a worker can be handed one that was compiled before.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import ctypes
 import json
 import os
 from collections.abc import Collection
-from importlib import resources
 from typing import Any
 
 from slipway.base import linux
@@ -33,6 +33,8 @@ class _Program(ctypes.Structure):
 
 def default_profile(capabilities: Collection[str]) -> dict[str, Any]:
     """The profile for a process with these capabilities: some calls are allowed with one only."""
+    from importlib import resources  # slow to import, and a worker that only installs does without
+
     document = json.loads(resources.files("slipway.base").joinpath("seccomp_profile.json").read_text())
     rules: list[dict[str, Any]] = [{"names": document["allow"], "action": "SCMP_ACT_ALLOW"}]
     rules += document["conditional"]
@@ -96,6 +98,11 @@ def _export(library: ctypes.CDLL, context: ctypes.c_void_p) -> bytes:
         return os.pread(fd, os.fstat(fd).st_size, 0)
     finally:
         os.close(fd)
+
+
+def load(profile: dict[str, Any]) -> None:
+    """Put the calling process under ``profile``, for good."""
+    install(compile_profile(profile))
 
 
 def install(program: bytes) -> None:
