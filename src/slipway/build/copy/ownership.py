@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slipway.build.tree import Tree
 from slipway.errors import Invalid
+from slipway.snapshots import RootView
+from slipway.snapshots.accounts import read_lines
 
-_LIMIT = 4 * 1024 * 1024
 _MAX_ID = 2**32 - 2
 
 
@@ -17,7 +17,7 @@ class Ownership:
     gid: int
 
 
-def resolve_owner(text: str, root: Tree) -> Ownership:
+def resolve_owner(text: str, root: RootView) -> Ownership:
     """The ids of ``user[:group]``. Without a group it is the same *number* as the user's.
 
     Raises ``Invalid`` for a name that the stage does not know.
@@ -27,7 +27,7 @@ def resolve_owner(text: str, root: Tree) -> Ownership:
     return Ownership(uid, _lookup(group, "etc/group", "group", root) if sign and group else uid)
 
 
-def _lookup(name: str, file: str, what: str, root: Tree) -> int:
+def _lookup(name: str, file: str, what: str, root: RootView) -> int:
     if name.isascii() and name.isdigit():
         number = int(name)
         if number > _MAX_ID:
@@ -40,13 +40,3 @@ def _lookup(name: str, file: str, what: str, root: Tree) -> int:
     raise Invalid(
         f"there is no {what} {name!r} in the image's /{file}", hint="create it first, or use a number"
     )
-
-
-def read_lines(root: Tree, path: str) -> list[str]:
-    """The lines of a small text file of the root; none if it is not there."""
-    real = root.resolve(path)
-    entry = root.lstat(real) if real is not None else None
-    if real is None or entry is None or entry.kind != "file":
-        return []
-    with root.open(real) as handle:
-        return handle.read(_LIMIT).decode(errors="replace").splitlines()

@@ -16,6 +16,7 @@ from slipway.build.solve.archives import unpacked
 from slipway.build.tree import Tree
 from slipway.errors import Invalid
 from slipway.layers import Entry
+from slipway.snapshots import RootView
 
 _OCTAL = re.compile(r"[0-7]{3,4}")
 _SYMBOLIC = re.compile(r"([ugoa]*)([-+=])([rwxXst]*)")
@@ -31,7 +32,7 @@ def directory_entries(root: Tree, path: str) -> list[Entry]:
     return placed.entries()
 
 
-def copy_entries(operation: CopyOp, source: Tree, root: Tree) -> list[Entry]:
+def copy_entries(operation: CopyOp, source: Tree, root: RootView) -> list[Entry]:
     """Where everything lands that ``operation`` copies from ``source`` onto ``root``."""
     owner = resolve_owner(operation.chown, root) if operation.chown else None
     change = _change(owner, operation.chmod)

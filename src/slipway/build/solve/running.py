@@ -11,11 +11,11 @@ from slipway.build.sandbox import RunStep
 from slipway.build.solve.layers import LayerMaker
 from slipway.build.solve.report import Step
 from slipway.build.solve.workers import Workers
-from slipway.build.users import resolve_user
 from slipway.errors import Failed
 from slipway.layers import Layer
 from slipway.oci import Digest, chain_id
 from slipway.snapshots import LayerRef, SnapshotStore
+from slipway.snapshots.accounts import resolve_user
 
 
 class Runner:

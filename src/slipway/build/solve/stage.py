@@ -35,7 +35,7 @@ from slipway.build.tree import Tree
 from slipway.errors import SlipwayError
 from slipway.layers import Layer
 from slipway.oci import HistoryEntry, ImageConfig, Platform
-from slipway.snapshots import LayerRef
+from slipway.snapshots import LayerRef, RootView
 
 NO_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -142,7 +142,7 @@ class StageRunner:
             self._ran += 1
         return _recorded(state, operation.created_by, made), made
 
-    async def _view(self, layers: tuple[LayerRef, ...]) -> Tree:
+    async def _view(self, layers: tuple[LayerRef, ...]) -> RootView:
         chain = await asyncio.to_thread(self._snapshots.ensure, layers)
         return await asyncio.to_thread(self._snapshots.view, chain)
 

@@ -1,73 +1,114 @@
-"""The worker's main loop. Runs as root in the initial user namespace, single-threaded."""
+"""The worker's main loop. Runs as root in the machine's own namespaces, single-threaded."""
 
 from __future__ import annotations
 
-import array
+import contextlib
 import json
 import os
 import signal
 import socket
-import sys
-from typing import Any
+from typing import Any, NoReturn
 
-from slipway.base import capabilities, linux, seccomp
-from slipway.build.worker.holder import start_holder
-from slipway.build.worker.step import run_step
+from slipway.base import linux
+from slipway.build.worker import holder, network
+from slipway.build.worker.keeper import keep
 
-MAX_MESSAGE = 1024 * 1024
+_MESSAGE = 4096
+_DESCRIPTORS = 4
 
 
-def main(arguments: str) -> None:
-    """``arguments``: JSON with ``socket``, ``uid_base``, ``uid_count``, ``cgroups`` and ``stage``."""
-    options = json.loads(arguments)
+class Worker:
+    """What the worker has in its hands: the holder, its namespaces, the build's specification."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._build: dict[str, Any] = {}
+        self._holder = 0
+        self._user_ns = -1
+        self._networks: dict[str, int] = {}
+
+    def run(self) -> NoReturn:
+        """Serve until the server hangs up, then take everything along."""
+        while True:
+            self._reap()
+            data, descriptors = self._receive()
+            if not data:
+                break
+            try:
+                self._handle(json.loads(data)["op"], descriptors)
+            except Exception as error:
+                self._send({"error": f"{type(error).__name__}: {error}"})
+            finally:
+                for fd in descriptors:
+                    with contextlib.suppress(OSError):
+                        os.close(fd)
+        if self._holder:
+            os.kill(self._holder, signal.SIGKILL)
+            os.waitpid(self._holder, 0)  # returns when everything in its pid namespace is gone
+        os._exit(0)
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE, _DESCRIPTORS)
+        except ConnectionError:
+            return b"", []
+        return data, descriptors
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # the server is gone: the next receive says so
+            self._control.send(json.dumps(message).encode())
+
+    def _handle(self, operation: str, descriptors: list[int]) -> None:
+        if operation == "start":
+            self._start(descriptors)
+        elif operation == "network":
+            self._send({"netns": f"/proc/{os.getpid()}/fd/{self._network('default')}"})
+        else:
+            self._step(descriptors)
+
+    def _start(self, descriptors: list[int]) -> None:
+        self._build = _specification(descriptors[0])
+        lock = os.dup(descriptors[1])  # held for as long as anything could own files in the range
+        linux.unshare(linux.CLONE_NEWPID)  # the next child, the holder, is process 1 in it; the later ones follow
+        self._holder = holder.start(self._build["uid_base"], self._build["uid_count"], lock)
+        self._user_ns = os.open(f"/proc/{self._holder}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        self._send({"ready": os.getpid()})
+
+    def _network(self, name: str) -> int:
+        if name not in self._networks:
+            self._networks[name] = network.create(self._user_ns)
+        return self._networks[name]
+
+    def _step(self, descriptors: list[int]) -> None:
+        """Fork the keeper of a step. Trouble before that is the step's, not the build's."""
+        leash = socket.socket(fileno=os.dup(descriptors[3]))
+        try:
+            specification = _specification(descriptors[0])
+            netns = self._network(specification["network"])
+            if os.fork() == 0:
+                self._control.close()
+                keep(leash, descriptors[1:3], {**self._build, **specification}, self._user_ns, netns)
+        except Exception as error:
+            leash.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
+        finally:
+            leash.close()
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
+                if pid == self._holder:
+                    os._exit(1)
+
+
+def _specification(fd: int) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(os.pread(fd, os.fstat(fd).st_size, 0))
+    return found
+
+
+def main(control_fd: int) -> NoReturn:
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
-    for file in options["cgroups"]:
-        with open(file, "w") as handle:
-            handle.write("0")
-    control = socket.socket(fileno=options["socket"])
-    linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWPID)
-    worker = os.fork()
-    if worker:
-        control.close()
-        os._exit(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) & 0xFF)
-    # From here on this is process 1 of the build's pid namespace: when it ends, everything in it ends.
-    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
-    linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
-    linux.mount("proc", "/proc", "proc")
-    holder = start_holder(options["uid_base"], options["uid_count"])
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # steps report by message; nobody waits for them
-    _announce(control, holder)
-    program = seccomp.compile_profile(seccomp.default_profile(capabilities.DEFAULT))
-    while True:
-        message, descriptors = _receive(control)
-        if message is None:
-            os._exit(0)
-        request: dict[str, Any] = json.loads(message)["run"]
-        if os.fork() == 0:
-            run_step(control, request, descriptors, holder, options, program)
-        for fd in descriptors:
-            os.close(fd)
-
-
-def _announce(control: socket.socket, holder: int) -> None:
-    """Tell the server that RUNs can come, and hand it the network namespace."""
-    with open(f"/proc/{holder}/ns/net") as netns:
-        socket.send_fds(control, [json.dumps({"ready": holder}).encode()], [netns.fileno()])
-
-
-def _receive(control: socket.socket) -> tuple[bytes | None, list[int]]:
-    """One message and its descriptors; ``None`` when the server is gone."""
-    room = socket.CMSG_SPACE(2 * array.array("i").itemsize)
-    try:
-        data, ancillary, _flags, _address = control.recvmsg(MAX_MESSAGE, room)
-    except ConnectionError:
-        return None, []
-    found = array.array("i")
-    for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            found.frombytes(payload[: len(payload) - len(payload) % found.itemsize])
-    return data or None, list(found)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+    # No Python signal handler may run between a fork and an exec.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    control = socket.socket(fileno=control_fd)
+    control.set_inheritable(False)
+    Worker(control).run()

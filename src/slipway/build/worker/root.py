@@ -1,122 +1,180 @@
-"""The root of a RUN: layers below, system directories above, nothing of the host."""
+"""The root of a RUN: the layers below, a writable directory above, and somewhere to mount everything else."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import posixpath
+import stat
 from typing import Any
 
 from slipway.base import linux
 
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-_MASKED = (
-    "proc/acpi", "proc/asound", "proc/interrupts", "proc/kcore", "proc/keys", "proc/latency_stats",
-    "proc/timer_list", "proc/timer_stats", "proc/sched_debug", "proc/scsi", "sys/firmware",
-    "sys/devices/virtual/powercap",
-)  # fmt: skip
-_READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
-_QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-_OPEN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_BENEATH = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PATH = os.O_PATH | os.O_CLOEXEC
+_CLONE = linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC
+_INSIDE = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
+_STUBS, _WORK = "stubs", "overlay"  # both below the work directory, which its owner removes as a whole
+_UPPER, _PROBE, _ROOT, _EMPTY = "up", "probe", "root", "empty"
 
 
-def mount_layers(request: dict[str, Any], options: dict[str, Any], user_ns: int) -> None:
-    """Overlay the layers at ``root`` in the staging directory, id-mapped to the worker's range.
+class Root:
+    """Mounts in this process's private mount namespace; the working directory becomes the staging area.
 
-    Changes the working directory there, so that any number of layers has short names.
+    Mount points the image lacks are made in a layer of *stubs* between the image and the upper directory, with the
+    image's own metadata on the directories that lead there, so that none of it ever shows in the upper directory.
     """
-    linux.mount("tmpfs", options["stage"], "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=16m")
-    os.chdir(options["stage"])
-    lowers = []
-    for index, source in enumerate([*request["lowers"], options["stubs"]]):
-        name = f"l{index}"
-        os.mkdir(name)
-        linux.idmapped_bind(source, name, user_ns, read_only=True)
-        lowers.append(name)
-    os.mkdir("up")
-    os.mkdir("root")
-    linux.idmapped_bind(request["active"], "up", user_ns)
-    linux.mount("overlay", "root", "overlay", linux.MS_NODEV, linux.overlay_data(lowers, "up/fs", "up/work"))
 
+    def __init__(self, specification: dict[str, Any], user_ns: int) -> None:
+        self._specification = specification
+        self._user_ns = user_ns
+        upper, work = specification["upper"], specification["work"]
+        self._home = os.path.commonpath([upper, work])
+        self._upper, self._work = os.path.relpath(upper, self._home), os.path.relpath(work, self._home)
+        self._binds: list[tuple[int, dict[str, Any]]] = []
+        self.fd = -1
 
-def mount_system(request: dict[str, Any], options: dict[str, Any]) -> None:
-    """/proc, /sys, /dev and the resolver's files, on mount points that were found without following a symlink."""
-    root = os.open("root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    owner = options["uid_base"]
-    linux.mount("proc", _point(root, "proc"), "proc", _QUIET)
-    linux.mount("sysfs", _point(root, "sys"), "sysfs", _QUIET | linux.MS_RDONLY)
-    linux.mount(
-        "tmpfs", _point(root, "dev"), "tmpfs", linux.MS_NOSUID, f"mode=755,size=64m,uid={owner},gid={owner}"
-    )
-    _devices(root, owner)
-    for file in ("resolv.conf", "hosts"):
-        with contextlib.suppress(OSError):
-            _bind_read_only(request[file], _found(root, f"etc/{file}"))
-    for path in _MASKED:
-        _mask(root, path)
-    for path in _READ_ONLY:
-        with contextlib.suppress(FileNotFoundError):
-            point = _found(root, path)
-            _bind_read_only(f"/proc/self/fd/{point}", point)
-    os.close(root)
-
-
-def _found(root: int, path: str) -> int:
-    return linux.openat2(root, path, _OPEN, resolve=_BENEATH)
-
-
-def _point(root: int, path: str) -> str:
-    """A name for what is at ``path`` that nothing can redirect any more."""
-    return f"/proc/self/fd/{_found(root, path)}"
-
-
-def _devices(root: int, owner: int) -> None:
-    dev = linux.openat2(root, "dev", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, resolve=_BENEATH)
-    for name in _DEVICES:
-        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644, dir_fd=dev))
-        linux.mount(f"/dev/{name}", _point(dev, name), "", linux.MS_BIND)
-    for name in ("pts", "shm", "mqueue"):
-        os.mkdir(name, 0o755, dir_fd=dev)
-    data = f"newinstance,ptmxmode=0666,mode=0620,uid={owner},gid={owner + 5}"
-    linux.mount("devpts", _point(dev, "pts"), "devpts", linux.MS_NOSUID | linux.MS_NOEXEC, data)
-    linux.mount("tmpfs", _point(dev, "shm"), "tmpfs", _QUIET, f"mode=1777,size=64m,uid={owner},gid={owner}")
-    linux.mount("mqueue", _point(dev, "mqueue"), "mqueue", _QUIET)
-    links = {
-        "ptmx": "pts/ptmx",
-        "fd": "/proc/self/fd",
-        "stdin": "/proc/self/fd/0",
-        "stdout": "/proc/self/fd/1",
-    }
-    for name, target in (links | {"stderr": "/proc/self/fd/2"}).items():
-        os.symlink(target, name, dir_fd=dev)
-    os.close(dev)
-
-
-def _bind_read_only(source: str, point: int) -> None:
-    """Show ``source`` read-only on the mount point that ``point`` is."""
-    fd = linux.open_tree(linux.AT_FDCWD, source, linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC)
-    try:
-        linux.mount_setattr(fd, linux.MOUNT_ATTR_RDONLY | linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV)
-        linux.move_mount(fd, point)
-    finally:
-        os.close(fd)
-
-
-def _mask(root: int, path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        fd = _found(root, path)
-        try:
-            if os.path.isdir(f"/proc/self/fd/{fd}"):
-                linux.mount("tmpfs", f"/proc/self/fd/{fd}", "tmpfs", _QUIET | linux.MS_RDONLY, "size=0k")
-            else:
-                linux.mount("/dev/null", f"/proc/self/fd/{fd}", "", linux.MS_BIND)
-        finally:
+    def mount(self) -> None:
+        """Everything up to the overlay and the binds a step asks for."""
+        lowers = [self._detached(path) for path in self._specification["lowers"]]
+        for bind in self._specification["binds"]:
+            self._binds.append((self._detached(bind["source"], bind["read_only"], bind["mapped"]), bind))
+        upper = self._detached(self._home)
+        work = os.open(self._specification["work"], _DIRECTORY)
+        os.mkdir(_WORK, 0o755, dir_fd=work)
+        # The step's own directory is the staging area: it exists, and nothing has to be cleaned up elsewhere.
+        linux.mount("tmpfs", self._home, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=16m")
+        os.chdir(self._home)
+        names = [f"l{index}" for index in range(len(lowers))]
+        for fd, name in zip((*lowers, upper), (*names, _UPPER), strict=True):
+            os.mkdir(name)
+            linux.move_mount(fd, linux.AT_FDCWD, name)
             os.close(fd)
+        for name in (_EMPTY, _PROBE, _ROOT):
+            os.mkdir(name)
+        if self._make_stubs(work, names):
+            names.insert(0, f"{_UPPER}/{self._work}/{_STUBS}")
+        os.close(work)
+        self._mount_overlay(names)
+        self.fd = os.open(_ROOT, _DIRECTORY)
+        for fd, bind in self._binds:
+            linux.move_mount(fd, self.find(bind["target"]))
+
+    def _detached(self, path: str, read_only: bool = False, mapped: bool = True) -> int:
+        """A mount of ``path`` that is nowhere yet, with the ids on disk shifted into the user namespace."""
+        fd = linux.open_tree(linux.AT_FDCWD, path, _CLONE)
+        flags = (linux.MOUNT_ATTR_IDMAP if mapped else 0) | (linux.MOUNT_ATTR_RDONLY if read_only else 0)
+        flags |= linux.MOUNT_ATTR_NODEV
+        linux.mount_setattr(fd, flags, userns_fd=self._user_ns if mapped else 0)
+        return fd
+
+    def _mount_overlay(self, lowers: list[str]) -> None:
+        # ``volatile``: no sync of the whole file system at the end, and none for what the command syncs. A step that
+        # was cut off is thrown away anyhow; what is kept becomes durable when the layer's blob is stored.
+        data = linux.overlay_data(lowers or [_EMPTY], f"{_UPPER}/{self._upper}", f"{_UPPER}/{self._work}/{_WORK}")
+        # An overlay makes its internal files as whoever mounted it, and the machine's root has no id in an id-mapped
+        # directory: mount as the build's root, keeping the capabilities that changing these ids would take.
+        base = self._specification["uid_base"]
+        linux.prctl(linux.PR_SET_SECUREBITS, linux.SECBIT_NO_SETUID_FIXUP)
+        linux.set_file_system_ids(base, base)
+        try:
+            linux.mount("overlay", _ROOT, "overlay", linux.MS_NODEV, f"{data},volatile")
+        finally:
+            linux.set_file_system_ids(0, 0)
+            linux.prctl(linux.PR_SET_SECUREBITS, 0)
+
+    # Mount points
+
+    def find(self, path: str, *, follow: bool = True) -> int:
+        """What is at ``path`` inside the root; a symlink that leads nowhere, or any without ``follow``, is itself it."""
+        return _find(self.fd, path, follow)
+
+    def _make_stubs(self, work: int, lowers: list[str]) -> bool:
+        """Make the mount points that the image lacks; whether there are any."""
+        data = linux.overlay_data([_EMPTY, *lowers])
+        if lowers:
+            linux.mount("overlay", _PROBE, "overlay", linux.MS_RDONLY | linux.MS_NODEV, data)
+        image = os.open(_PROBE, _DIRECTORY)
+        wanted = [(name, True) for name in ("proc", "sys", "dev")]
+        wanted += [(f"etc/{name}", False) for name in self._specification["files"]]
+        for fd, bind in self._binds:
+            wanted.append((bind["target"], stat.S_ISDIR(os.fstat(fd).st_mode)))
+        missing = [(path, directory) for path, directory in wanted if not _exists(image, path)]
+        if missing:
+            os.mkdir(_STUBS, 0o755, dir_fd=work)
+            stubs = os.open(_STUBS, _DIRECTORY, dir_fd=work)
+            for path, directory in missing:
+                self._make_stub(stubs, image, path, directory)
+            os.close(stubs)
+        os.close(image)
+        if lowers:
+            linux.umount2(_PROBE, linux.MNT_DETACH)
+        return bool(missing)
+
+    def _make_stub(self, stubs: int, image: int, path: str, directory: bool) -> None:
+        parts = _real_path(image, path)
+        here = os.dup(stubs)
+        for index, part in enumerate(parts):
+            if index == len(parts) - 1 and not directory:
+                os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644, dir_fd=here))
+                break
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=here)
+            below = os.open(part, _DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            os.close(here)
+            here = below
+            self._copy_metadata(image, "/".join(parts[: index + 1]), here)
+        os.close(here)
+
+    def _copy_metadata(self, image: int, path: str, stub: int) -> None:
+        """Let a stub directory look like the image's, since it is what a copy into the upper directory is made of."""
+        try:
+            fd = linux.openat2(image, path, _DIRECTORY, resolve=_INSIDE)
+        except FileNotFoundError:
+            return
+        found, base = os.fstat(fd), self._specification["uid_base"]
+        for name in os.listxattr(fd):
+            if not name.startswith("trusted.overlay."):
+                with contextlib.suppress(OSError):
+                    os.setxattr(stub, name, os.getxattr(fd, name))
+        os.close(fd)
+        os.fchown(stub, max(found.st_uid - base, 0), max(found.st_gid - base, 0))
+        os.fchmod(stub, stat.S_IMODE(found.st_mode))
+        os.utime(stub, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+    def enter(self) -> None:
+        """Make this the root of the mount namespace and let go of everything else."""
+        os.close(self.fd)
+        os.chdir(_ROOT)
+        linux.pivot_root(".", ".")
+        linux.umount2(".", linux.MNT_DETACH)
+        os.chdir("/")
 
 
-def enter_root() -> None:
-    """Make the staged root the root of this mount namespace and let go of everything else."""
-    os.chdir("root")
-    linux.pivot_root(".", ".")
-    linux.umount2(".", linux.MNT_DETACH)
-    os.chdir("/")
+def _find(root: int, path: str, follow: bool = True) -> int:
+    if follow:
+        with contextlib.suppress(FileNotFoundError):
+            return linux.openat2(root, path, _PATH, resolve=_INSIDE)
+    return linux.openat2(root, path, _PATH | os.O_NOFOLLOW, resolve=_INSIDE)
+
+
+def _exists(root: int, path: str) -> bool:
+    try:
+        os.close(_find(root, path))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _real_path(root: int, path: str) -> list[str]:
+    """``path`` with the symlinks resolved in the part of it that exists."""
+    parts = posixpath.normpath(f"/{path}").strip("/").split("/")
+    for length in range(len(parts) - 1, -1, -1):
+        try:
+            fd = linux.openat2(root, "/".join(parts[:length]) or ".", _PATH | os.O_DIRECTORY, resolve=_INSIDE)
+        except FileNotFoundError:
+            continue
+        here, top = (os.readlink(f"/proc/self/fd/{number}") for number in (fd, root))
+        os.close(fd)
+        return [*(part for part in os.path.relpath(here, top).split("/") if part != "."), *parts[length:]]
+    raise FileNotFoundError(path)

@@ -1,12 +1,13 @@
-"""Who a RUN is: ``USER`` resolved against the stage's own files."""
+"""Users and groups of an image, looked up in its own /etc/passwd and /etc/group."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slipway.build.copy.ownership import read_lines
-from slipway.build.tree import Tree
 from slipway.errors import Invalid
+from slipway.snapshots.view import RootView
+
+_LIMIT = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Account:
     home: str
 
 
-def resolve_user(text: str, root: Tree) -> Account:
+def resolve_user(text: str, root: RootView) -> Account:
     """``user``, ``uid``, ``user:group``, ``uid:gid``; empty is root. Raises ``Invalid`` for an unknown name."""
     user, _, group = (text or "0").partition(":")
     row = next((fields for fields in _rows(root, "etc/passwd", 6) if user in (fields[0], fields[2])), None)
@@ -38,7 +39,7 @@ def resolve_user(text: str, root: Tree) -> Account:
     return Account(uid, gid, groups, home)
 
 
-def _group(name: str, root: Tree) -> int:
+def _group(name: str, root: RootView) -> int:
     for fields in _rows(root, "etc/group", 3):
         if fields[0] == name:
             return int(fields[2])
@@ -47,6 +48,11 @@ def _group(name: str, root: Tree) -> int:
     return int(name)
 
 
-def _rows(root: Tree, file: str, least: int) -> list[list[str]]:
+def _rows(root: RootView, file: str, least: int) -> list[list[str]]:
     rows = [line.split(":") for line in read_lines(root, file)]
     return [row for row in rows if len(row) >= least and row[2].isdigit()]
+
+
+def read_lines(root: RootView, path: str) -> list[str]:
+    """The lines of a small text file of the root; none if it is not there."""
+    return (root.read(path, _LIMIT) or b"").decode(errors="replace").splitlines()

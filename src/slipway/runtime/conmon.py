@@ -1,0 +1,122 @@
+"""conmon and the OCI runtime: the commands, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from slipway.base.process import BASE_ENVIRONMENT, Completed, run
+from slipway.errors import Failed, Unavailable
+
+_CREATE_SECONDS = 60
+_LOG_LIMIT = 64 * 1024 * 1024
+
+
+class Monitor:
+    """Creates and controls containers through one runtime, with state below ``directory``."""
+
+    def __init__(self, runtime: str, directory: Path) -> None:
+        self._runtime = runtime
+        self._root = directory / "oci"
+        self.exits = directory / "exits"
+        self._attach = directory / "attach"
+        for path in (self._root, self.exits, self._attach):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    async def create(self, container: str, bundle: Path, log: Path) -> int:
+        """Start conmon, which makes the container and waits; the pid of the container's process.
+
+        Raises ``Failed`` with the runtime's own words.
+        """
+        read, write = os.pipe()
+        argv = [
+            "conmon", "--api-version", "1", "-c", container, "-u", container, "-n", container,
+            "-r", self._runtime, "--runtime-arg", "--root", "--runtime-arg", str(self._root),
+            "-b", str(bundle), "-p", str(bundle / "pid"), "--conmon-pidfile", str(bundle / "conmon.pid"),
+            "--exit-dir", str(self.exits), "--socket-dir-path", str(self._attach), "--log-level", "error",
+            "-l", f"k8s-file:{log}", "--log-size-max", str(_LOG_LIMIT),
+        ]  # fmt: skip
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                env={**BASE_ENVIRONMENT, "_OCI_SYNCPIPE": str(write)},
+                pass_fds=[write],
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            os.close(read)
+            raise Unavailable("conmon is not installed", hint="apt-get install conmon") from error
+        finally:
+            os.close(write)
+        try:
+            answer = await _read_line(read)
+        finally:
+            await process.wait()
+        return self._pid(answer, bundle)
+
+    def _pid(self, answer: bytes, bundle: Path) -> int:
+        value = json.loads(answer) if answer else {"data": -1}
+        pid = int(value.get("pid", value.get("data", -1)))
+        if pid > 0:
+            return pid
+        message = str(value.get("message") or "")
+        with contextlib.suppress(ValueError):
+            message = str(json.loads(message.splitlines()[-1])["msg"]) if message.startswith("{") else message
+        raise Failed(f"the container could not be created: {message.strip() or 'conmon gave no reason'}")
+
+    async def start(self, container: str) -> None:
+        await self._oci("start", container)
+
+    async def kill(self, container: str, signal: str) -> None:
+        """Idempotent: a container that has ended already is no error."""
+        done = await self._oci("kill", container, signal, check=False)
+        text = done.stderr.decode(errors="replace")
+        if done.returncode and not any(
+            word in text for word in ("not running", "does not exist", "no such process")
+        ):
+            raise Failed(f"the signal {signal} could not be sent: {text.strip()}")
+
+    async def delete(self, container: str) -> None:
+        """Remove the runtime's record of the container, killing it if need be. Idempotent."""
+        await self._oci("delete", "--force", container, check=False)
+        for directory in (self._attach,):
+            for path in directory.glob(f"{container}*"):
+                with contextlib.suppress(OSError):
+                    path.unlink() if not path.is_dir() else (path / "attach").unlink()
+                    if path.is_dir():
+                        path.rmdir()
+
+    async def execute(
+        self, container: str, argv: Sequence[str], timeout: float | None, user: str = ""
+    ) -> Completed:
+        """Run a command inside. Raises ``Unavailable`` after ``timeout`` seconds."""
+        options = ["--user", user] if user else []
+        words = [self._runtime, "--root", str(self._root), "exec", *options, container, *argv]
+        return await run(words, check=False, timeout=timeout)
+
+    async def _oci(self, *words: str, check: bool = True) -> Completed:
+        return await run(
+            [self._runtime, "--root", str(self._root), *words], check=check, timeout=_CREATE_SECONDS
+        )
+
+
+async def _read_line(fd: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb")
+    )
+    try:
+        async with asyncio.timeout(_CREATE_SECONDS):
+            return await reader.readline()
+    except TimeoutError as error:
+        raise Unavailable(f"conmon did not answer within {_CREATE_SECONDS} s") from error
+    finally:
+        transport.close()
