@@ -9,8 +9,9 @@ from typing import NoReturn
 from slipway.base import linux
 
 
-def start(uid_base: int, uid_count: int, lock: int) -> int:
-    """Start it, mapping its ids from 0 up to ``uid_base`` and up; returns its pid.
+def start(uid_base: int, uid_count: int, lock: int) -> tuple[int, int]:
+    """Start it, mapping its ids from 0 up to ``uid_base`` and up; returns its pid and
+    a descriptor to keep: when the last copy of it is closed, the holder ends.
 
     The worker must have unshared a pid namespace, so that the holder is process 1 in it. ``lock`` is the descriptor
     that keeps the id range taken; the holder keeps it open, too.
@@ -32,8 +33,7 @@ def start(uid_base: int, uid_count: int, lock: int) -> int:
     if os.read(unshared, 1) != b"r":
         raise OSError("the worker could not enter its user namespace")
     os.close(unshared)
-    # ``tell_mapped`` stays open for the worker's life: its end is how the holder learns of the worker's.
-    return child
+    return child, tell_mapped
 
 
 def _become_holder(tell: int, life: int, lock: int) -> NoReturn:

@@ -35,8 +35,8 @@ def _wait(leash: socket.socket, step: int) -> int:
     """The step's status; hanging up the leash kills it. Returns when nothing of the step is left."""
     poll = select.poll()
     poll.register(leash, select.POLLIN)
-    poll.register(pidfd := os.pidfd_open(step), select.POLLIN)
-    if pidfd not in (ready := [fd for fd, _ in poll.poll()]) and leash.fileno() in ready:
+    poll.register(ended := os.pidfd_open(step), select.POLLIN)
+    if ended not in [fd for fd, _ in poll.poll()]:
         os.kill(step, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(step, 0)[1])
 

@@ -23,7 +23,7 @@ class Worker:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._build: dict[str, Any] = {}
-        self._holder = 0
+        self._holder, self._life = 0, -1
         self._user_ns = -1
         self._networks: dict[str, int] = {}
 
@@ -44,7 +44,11 @@ class Worker:
                         os.close(fd)
         if self._holder:
             os.kill(self._holder, signal.SIGKILL)
-            os.waitpid(self._holder, 0)  # returns when everything in its pid namespace is gone
+            with contextlib.suppress(ChildProcessError):
+                while (
+                    True
+                ):  # the holder's turn comes when everything in its pid namespace is gone, keepers, too
+                    os.wait()
         os._exit(0)
 
     def _receive(self) -> tuple[bytes, list[int]]:
@@ -69,8 +73,10 @@ class Worker:
     def _start(self, descriptors: list[int]) -> None:
         self._build = _specification(descriptors[0])
         lock = os.dup(descriptors[1])  # held for as long as anything could own files in the range
-        linux.unshare(linux.CLONE_NEWPID)  # the next child, the holder, is process 1 in it; the later ones follow
-        self._holder = holder.start(self._build["uid_base"], self._build["uid_count"], lock)
+        linux.unshare(
+            linux.CLONE_NEWPID
+        )  # the next child, the holder, is process 1 in it; the later ones follow
+        self._holder, self._life = holder.start(self._build["uid_base"], self._build["uid_count"], lock)
         self._user_ns = os.open(f"/proc/{self._holder}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         self._send({"ready": os.getpid()})
 
@@ -87,6 +93,7 @@ class Worker:
             netns = self._network(specification["network"])
             if os.fork() == 0:
                 self._control.close()
+                os.close(self._life)
                 keep(leash, descriptors[1:3], {**self._build, **specification}, self._user_ns, netns)
         except Exception as error:
             leash.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())

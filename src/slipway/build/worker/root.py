@@ -71,7 +71,9 @@ class Root:
     def _mount_overlay(self, lowers: list[str]) -> None:
         # ``volatile``: no sync of the whole file system at the end, and none for what the command syncs. A step that
         # was cut off is thrown away anyhow; what is kept becomes durable when the layer's blob is stored.
-        data = linux.overlay_data(lowers or [_EMPTY], f"{_UPPER}/{self._upper}", f"{_UPPER}/{self._work}/{_WORK}")
+        data = linux.overlay_data(
+            lowers or [_EMPTY], f"{_UPPER}/{self._upper}", f"{_UPPER}/{self._work}/{_WORK}"
+        )
         # An overlay makes its internal files as whoever mounted it, and the machine's root has no id in an id-mapped
         # directory: mount as the build's root, keeping the capabilities that changing these ids would take.
         base = self._specification["uid_base"]
@@ -86,7 +88,7 @@ class Root:
     # Mount points
 
     def find(self, path: str, *, follow: bool = True) -> int:
-        """What is at ``path`` inside the root; a symlink that leads nowhere, or any without ``follow``, is itself it."""
+        """What is at ``path`` inside the root. A final symlink is it itself without ``follow``, or if dangling."""
         return _find(self.fd, path, follow)
 
     def _make_stubs(self, work: int, lowers: list[str]) -> bool:

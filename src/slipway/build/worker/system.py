@@ -10,7 +10,14 @@ from typing import Any
 from slipway.base import linux
 from slipway.build.worker.root import Root
 
-_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_DEVICES = {
+    "null": (1, 3),
+    "zero": (1, 5),
+    "full": (1, 7),
+    "random": (1, 8),
+    "urandom": (1, 9),
+    "tty": (5, 0),
+}
 _LINKS = {
     "ptmx": "pts/ptmx", "fd": "/proc/self/fd", "core": "/proc/kcore", "stdin": "/proc/self/fd/0",
     "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
@@ -74,6 +81,8 @@ def _devices(root: int, base: int) -> None:
     _mount(dev, "pts", "devpts", linux.MS_NOSUID | linux.MS_NOEXEC, terminal)
     _mount(dev, "shm", "tmpfs", _QUIET, f"mode=1777,size=64m,uid={base},gid={base}")
     _mount(dev, "mqueue", "mqueue", _QUIET)
+    for name in ("pts", "mqueue"):
+        os.chown(name, base, base, dir_fd=dev)
     os.close(dev)
 
 

@@ -1,0 +1,52 @@
+"""The sandboxes of one server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from slipway.base.cgroups import Group, groups_below
+from slipway.build.sandbox.ranges import IdRanges
+from slipway.build.sandbox.sandbox import Sandbox
+from slipway.build.sandbox.steps import Limits, NetworkAttacher
+
+
+class Sandboxes:
+    """Opens sandboxes. ``directory`` (the server's data) tells this server's groups from another's on the same host."""
+
+    def __init__(
+        self, directory: Path, network: NetworkAttacher | None, ranges: IdRanges | None = None
+    ) -> None:
+        mark = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:12]
+        self.group = f"slipway/builds-{mark}"
+        self._network = network
+        self._ranges = ranges or IdRanges()
+
+    def recover(self) -> None:
+        """Remove the groups of workers that a killed server left; their processes ended with it. Blocks."""
+        for name in groups_below(self.group):
+            Group(name).destroy()
+
+    async def open(self, build_id: str, limits: Limits) -> Sandbox:
+        """A running sandbox; its ``close`` has to be called."""
+        ids = await asyncio.to_thread(self._ranges.take)
+        sandbox = Sandbox(build_id, ids, Group(f"{self.group}/{build_id}"), limits, self._network)
+        try:
+            await sandbox.start()
+        except BaseException:
+            await asyncio.shield(sandbox.close())
+            raise
+        return sandbox
+
+    @contextlib.asynccontextmanager
+    async def start(self, build_id: str, limits: Limits) -> AsyncIterator[Sandbox]:
+        """A running sandbox for the length of the block."""
+        sandbox = await self.open(build_id, limits)
+        try:
+            yield sandbox
+        finally:
+            await sandbox.close()

@@ -1,0 +1,103 @@
+"""What is asked of a sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from slipway.snapshots import Active
+
+Output = Callable[[str, bytes], None]
+"""Called with ``stdout`` or ``stderr`` and a piece of output. While it runs nothing more is read."""
+
+
+class NetworkAttacher(Protocol):
+    """Gives a sandbox's network namespace a way out, for as long as the build runs.
+
+    ``attach`` is called at most once, before the first step that needs a network; ``detach`` after it, when all
+    processes are gone already but the namespace at ``netns`` still exists. A namespace that was never detached
+    (the server was killed) has ceased to exist together with its devices.
+    """
+
+    async def attach(self, netns: Path, build_id: str) -> str:
+        """Connect; returns the text of the steps' /etc/resolv.conf."""
+        ...
+
+    async def detach(self, netns: Path, build_id: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one build may use: CPUs, bytes of memory, processes, seconds. 0 is no limit."""
+
+    cpus: float = 0
+    memory: int = 0
+    pids: int = 0
+    seconds: float = 0
+
+    def to_json(self) -> dict[str, float]:
+        return {"cpus": self.cpus, "memory": self.memory, "pids": self.pids, "seconds": self.seconds}
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A file or directory of the server's at ``target`` in the root.
+
+    ``mapped``: the ids on disk are the container's own, as in a layer.
+    """
+
+    source: Path
+    target: str
+    read_only: bool = True
+    mapped: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": str(self.source),
+            "target": self.target,
+            "read_only": self.read_only,
+            "mapped": self.mapped,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunStep:
+    """One process: over ``lowers`` (top first) with the writable ``active`` snapshot.
+
+    ``uid``, ``gid`` and ``groups`` are the container's own; ``hosts`` are further (name, address) pairs.
+    """
+
+    lowers: Sequence[Path]
+    active: Active
+    argv: Sequence[str]
+    env: Sequence[tuple[str, str]]
+    cwd: str
+    uid: int
+    gid: int
+    groups: Sequence[int]
+    network: bool
+    hosts: Sequence[tuple[str, str]] = ()
+    binds: Sequence[Bind] = ()
+
+    def to_json(self, resolver: str) -> dict[str, Any]:
+        """The worker's specification of this step; ``resolver`` is the text of its /etc/resolv.conf."""
+        return {
+            "lowers": [str(path) for path in self.lowers],
+            "upper": str(self.active.upper),
+            "work": str(self.active.work),
+            "argv": list(self.argv),
+            "env": dict(self.env),
+            "cwd": self.cwd,
+            "uid": self.uid,
+            "gid": self.gid,
+            "groups": list(self.groups),
+            "network": "default" if self.network else "none",
+            "files": {"resolv.conf": resolver, "hosts": self._hosts()},
+            "binds": [bind.to_json() for bind in self.binds],
+        }
+
+    def _hosts(self) -> str:
+        lines = ["127.0.0.1 localhost slipway-build", "::1 localhost ip6-localhost ip6-loopback"]
+        return "\n".join([*lines, *(f"{address} {name}" for name, address in self.hosts)]) + "\n"
