@@ -1,0 +1,23 @@
+"""Compose files: loaded, interpolated, validated into one immutable model. No I/O but reading the files.
+
+Strict with what a person wrote: unknown keys are refused with their place and a suggestion, keys of the specification
+that we cannot honour yet are refused by name. ``x-`` keys are kept. The model survives as JSON, because releases store
+it.
+"""
+
+from slipway.compose.errors import ComposeError
+from slipway.compose.load import find_files, load
+from slipway.compose.model import Build, DependsOn, HealthTest, Port, Project, Service, VolumeMount
+
+__all__ = [
+    "Build",
+    "ComposeError",
+    "DependsOn",
+    "HealthTest",
+    "Port",
+    "Project",
+    "Service",
+    "VolumeMount",
+    "find_files",
+    "load",
+]

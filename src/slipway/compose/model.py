@@ -1,0 +1,135 @@
+"""The model of an app, as its Compose files say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """``context`` is relative to the app's source; ``dockerfile`` to the context."""
+
+    context: str
+    dockerfile: str = "Dockerfile"
+    inline: str | None = None
+    args: Mapping[str, str] = field(default_factory=dict)
+    target: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """``published`` is 0 when only the container's port was given."""
+
+    target: int
+    published: int = 0
+    protocol: str = "tcp"
+    host_ip: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeMount:
+    """``kind`` volume: ``source`` is a named volume (empty: anonymous); bind: a path; tmpfs: none."""
+
+    target: str
+    kind: str
+    source: str = ""
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DependsOn:
+    condition: str = "service_started"
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HealthTest:
+    """``test`` as Compose has it (``CMD``, ``CMD-SHELL`` or ``NONE`` first); times in seconds."""
+
+    test: tuple[str, ...]
+    interval: float = 30
+    timeout: float = 30
+    retries: int = 3
+    start_period: float = 0
+    start_interval: float = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service. ``command`` and ``entrypoint`` are ``None`` when the image's are to be used."""
+
+    name: str
+    image: str = ""
+    build: Build | None = None
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[Port, ...] = ()
+    volumes: tuple[VolumeMount, ...] = ()
+    depends_on: Mapping[str, DependsOn] = field(default_factory=dict)
+    healthcheck: HealthTest | None = None
+    restart: str = "no"
+    replicas: int = 1
+    cpus: float = 0
+    memory: int = 0
+    pids: int = 0
+    order: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    user: str = ""
+    working_dir: str = ""
+    hostname: str = ""
+    stop_signal: str = ""
+    stop_grace_period: float = 10
+    read_only: bool = False
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    extra_hosts: Mapping[str, str] = field(default_factory=dict)
+    tmpfs: tuple[str, ...] = ()
+    x_slipway: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stateful(self) -> bool:
+        """Whether two instances at a time would write the same volume."""
+        return any(item.kind == "volume" and item.source and not item.read_only for item in self.volumes)
+
+    @property
+    def start_first(self) -> bool:
+        """Whether a new instance is started next to the old one. Writers of a volume take turns unless told."""
+        order = self.x_slipway.get("order") or self.order
+        return order == "start-first" if order else not self.stateful
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A whole app. Services are in the order of their dependencies."""
+
+    name: str
+    services: Mapping[str, Service]
+    volumes: tuple[str, ...] = ()
+    extensions: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Project:
+        services = {name: _service(item) for name, item in value["services"].items()}
+        return cls(value["name"], services, tuple(value["volumes"]), value["extensions"])
+
+
+def _service(value: dict[str, Any]) -> Service:
+    found = dict(value)
+    for name in ("command", "entrypoint"):
+        found[name] = tuple(value[name]) if value[name] is not None else None
+    for name in ("cap_add", "cap_drop", "tmpfs"):
+        found[name] = tuple(value[name])
+    found["build"] = Build(**value["build"]) if value["build"] else None
+    found["ports"] = tuple(Port(**item) for item in value["ports"])
+    found["volumes"] = tuple(VolumeMount(**item) for item in value["volumes"])
+    found["depends_on"] = {name: DependsOn(**item) for name, item in value["depends_on"].items()}
+    test = value["healthcheck"]
+    found["healthcheck"] = HealthTest(**{**test, "test": tuple(test["test"])}) if test else None
+    return Service(**found)
