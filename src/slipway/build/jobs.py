@@ -1,0 +1,262 @@
+"""Build jobs: an owner, a project, limits, a record, a log; started, followed, cancelled, recovered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import select, update
+
+from slipway.base.clock import now
+from slipway.base.ids import new_id
+from slipway.base.progress import Event, Progress
+from slipway.build.base_images import BaseImages
+from slipway.build.request import Built, SolveRequest
+from slipway.build.sandbox import Limits, Sandbox, Sandboxes
+from slipway.build.solve import Reporter, Solver
+from slipway.build.solve.workers import Workers
+from slipway.errors import Cancelled, Conflict, Exhausted, NotFound, SlipwayError
+from slipway.oci import Descriptor, Digest, ImageConfig
+from slipway.state import Database
+from slipway.state.tables import Build as Row
+from slipway.state.tables import Project
+
+_LEASE = timedelta(hours=12)
+_POLL = 0.1
+ACTIVE = ("queued", "running")
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What is built for whom. ``repository`` and ``tags`` say where the image goes."""
+
+    project: str
+    app: str
+    service: str
+    owner: str
+    repository: str
+    tags: Sequence[str]
+    solve: SolveRequest
+
+
+class ImageStore(Protocol):
+    """Where finished images go; the registry is one."""
+
+    async def store_image(
+        self, repository: str, tags: Sequence[str], config: ImageConfig, layers: Sequence[Descriptor]
+    ) -> Digest: ...
+
+
+class BuildJobs:
+    """All builds of a server. At most ``parallel`` run; the others wait their turn."""
+
+    def __init__(
+        self, database: Database, solver: Solver, sandboxes: Sandboxes, images: ImageStore, directory: Path,
+        limits: Limits, parallel: int,
+    ) -> None:  # fmt: skip
+        self._database = database
+        self._solver = solver
+        self._sandboxes = sandboxes
+        self._images = images
+        self._directory = directory
+        self._limits = limits
+        self._slots = asyncio.Semaphore(parallel)
+        self._running: dict[str, asyncio.Task[Built]] = {}
+        directory.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    async def run(self, request: JobRequest, bases: BaseImages, progress: Progress) -> Built:
+        """Build and store. Raises what went wrong; cancelling the caller cancels the build."""
+        build_id = new_id(12)
+        await self._record(build_id, request)
+        task = asyncio.create_task(self._run(build_id, request, bases, progress))
+        self._running[build_id] = task
+        try:
+            return await task
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise
+            raise Cancelled(f"the build {build_id} was cancelled") from None
+        finally:
+            self._running.pop(build_id, None)
+
+    async def _run(self, build_id: str, request: JobRequest, bases: BaseImages, progress: Progress) -> Built:
+        log = _Log(self.log_path(build_id), progress)
+        began = asyncio.get_running_loop().time()
+        log({"event": "build.start", "build": build_id, "service": request.service})
+        state, error, built = "failed", "", None
+        try:
+            async with self._slots:
+                await self._set(build_id, state="running", started=now())
+                built = await self._solve(build_id, request, bases, log)
+            state = "succeeded"
+            return built
+        except asyncio.CancelledError:
+            state, error = "cancelled", "cancelled"
+            raise
+        except SlipwayError as failure:
+            error = str(failure)
+            raise
+        except Exception as failure:
+            error = f"{type(failure).__name__}: {failure}"
+            raise
+        finally:
+            seconds = round(asyncio.get_running_loop().time() - began, 3)
+            log(_done(build_id, request, state, error, built, seconds))
+            log.close()
+            digest = str(built.digest) if built else None
+            await asyncio.shield(
+                self._set(build_id, state=state, finished=now(), error=error or None, image_digest=digest)
+            )
+
+    async def _solve(self, build_id: str, request: JobRequest, bases: BaseImages, log: Progress) -> Built:
+        reporter = Reporter(build_id, request.service, log)
+        async with AsyncExitStack() as stack:
+
+            async def start() -> Sandbox:
+                return await stack.enter_async_context(self._sandboxes.start(build_id, self._limits))
+
+            try:
+                async with asyncio.timeout(self._limits.seconds):
+                    solved = await self._solver.solve(request.solve, bases, Workers(start), reporter)
+            except TimeoutError as error:
+                raise Exhausted(
+                    f"the build took longer than {self._limits.seconds} s", hint="raise build.seconds"
+                ) from error
+            with self._solver.blobs.lease(f"image {build_id}", _LEASE) as lease:
+                for layer in solved.layers:
+                    lease.add(layer.blob.digest)
+                digest = await self._images.store_image(
+                    request.repository, request.tags, solved.config, [layer.blob for layer in solved.layers]
+                )
+        reference = f"{request.repository}:{request.tags[0]}" if request.tags else request.repository
+        return Built(build_id, reference, digest, solved.cached)
+
+    async def cancel(self, build_id: str) -> None:
+        """Raises ``NotFound``, or ``Conflict`` when it has ended."""
+        task = self._running.get(build_id)
+        if task is None:
+            record = await self.get(build_id)
+            raise Conflict(f"the build {build_id} has {record.state} already")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    # Records
+
+    def log_path(self, build_id: str) -> Path:
+        return self._directory / f"{build_id}.jsonl"
+
+    async def _record(self, build_id: str, request: JobRequest) -> None:
+        async with self._database.session() as session:
+            project = await session.scalar(select(Project).where(Project.name == request.project))
+            if project is None:
+                raise NotFound(f"there is no project {request.project!r}")
+            session.add(
+                Row(
+                    id=build_id, project_id=project.id, app=request.app, service=request.service, owner=request.owner,
+                    state="queued", created=now(), limits=self._limits.to_json(),
+                    source=str(request.solve.context), log_path=str(self.log_path(build_id)),
+                )
+            )  # fmt: skip
+
+    async def _set(self, build_id: str, **values: Any) -> None:
+        async with self._database.session() as session:
+            await session.execute(update(Row).where(Row.id == build_id).values(**values))
+
+    async def get(self, build_id: str) -> Row:
+        async with self._database.session() as session:
+            row = await session.get(Row, build_id)
+        if row is None:
+            raise NotFound(f"there is no build {build_id!r}", hint="`slipway builds ls` lists them")
+        return row
+
+    async def project_of(self, build_id: str) -> str:
+        row = await self.get(build_id)
+        async with self._database.session() as session:
+            project = await session.get(Project, row.project_id)
+        return project.name if project else ""
+
+    async def list(self, projects: Sequence[str], count: int = 200) -> list[tuple[Row, str]]:
+        """Newest first, with their projects' names."""
+        query = (
+            select(Row, Project.name)
+            .join(Project, Project.id == Row.project_id)
+            .where(Project.name.in_(projects))
+            .order_by(Row.created.desc())
+            .limit(count)
+        )
+        async with self._database.session() as session:
+            return [(row, name) for row, name in (await session.execute(query)).all()]
+
+    async def log(self, build_id: str, follow: bool) -> AsyncIterator[dict[str, Any]]:
+        """Every event of a build, and what comes while it runs."""
+        await self.get(build_id)
+        going = True
+        try:
+            handle = await asyncio.to_thread(self.log_path(build_id).open, "rb")
+        except FileNotFoundError:
+            return
+        with handle:
+            rest = b""
+            while going:
+                going = follow and build_id in self._running
+                while data := await asyncio.to_thread(handle.read, 1 << 20):
+                    *lines, rest = (rest + data).split(b"\n")
+                    for line in lines:
+                        yield json.loads(line)
+                if going:
+                    await asyncio.sleep(_POLL)
+
+    async def recover(self) -> None:
+        """What was running when the server was killed can be retried."""
+        self._sandboxes.recover()
+        async with self._database.session() as session:
+            left = update(Row).where(Row.state.in_(ACTIVE))
+            await session.execute(
+                left.values(
+                    state="interrupted", finished=now(), error="the server was restarted; build it again"
+                )
+            )
+
+    async def close(self) -> None:
+        for task in list(self._running.values()):
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+
+class _Log:
+    """Passes events on, and into the build's file."""
+
+    def __init__(self, path: Path, progress: Progress) -> None:
+        self._handle = path.open("ab", buffering=0)
+        self._progress = progress
+
+    def __call__(self, event: Event) -> None:
+        with suppress(OSError):  # a full disk must not hide the error that it causes elsewhere
+            self._handle.write(json.dumps(dict(event)).encode() + b"\n")
+        self._progress(event)
+
+    def close(self) -> None:
+        self._handle.close()
+
+
+def _done(
+    build_id: str, request: JobRequest, state: str, error: str, built: Built | None, seconds: float
+) -> dict[str, Any]:
+    return {
+        "event": "build.done", "build": build_id, "service": request.service, "state": state, "error": error,
+        "reference": built.reference if built else "", "digest": str(built.digest) if built else "",
+        "cached": built.cached if built else False, "seconds": seconds,
+    }  # fmt: skip

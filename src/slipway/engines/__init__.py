@@ -1,0 +1,1 @@
+"""Implementations of ``slipway.delivery.engine.Engine``, one a package."""

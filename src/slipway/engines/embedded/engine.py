@@ -1,0 +1,215 @@
+"""``Engine`` over our own containers."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+from slipway.compose import Service
+from slipway.delivery.engine import AppRef, Instance, LogRecord
+from slipway.delivery.releases import Release
+from slipway.engines.embedded.specs import LABEL, container_spec, network_name, volume_path
+from slipway.errors import Failed, NotFound
+from slipway.network import Balancer, Networks, Route, Server
+from slipway.oci import ImageConfig, Reference
+from slipway.registry import Registry
+from slipway.runtime import Container, Containers
+from slipway.snapshots import LayerRef, SnapshotStore
+
+_TAIL = 20
+_PROBE = 0.05
+_STEADY_SECONDS = 1.0
+
+
+class EmbeddedEngine:
+    """See ``slipway.delivery.engine.Engine`` for the contract."""
+
+    def __init__(
+        self, containers: Containers, networks: Networks, balancer: Balancer, snapshots: SnapshotStore,
+        registry: Registry, volumes: Path, domain: str, port: int,
+    ) -> None:  # fmt: skip
+        self._containers = containers
+        self._networks = networks
+        self._balancer = balancer
+        self._snapshots = snapshots
+        self._registry = registry
+        self._volumes = volumes
+        self._domain = domain
+        self._port = port
+        self._routes: dict[AppRef, tuple[Route, ...]] = {}
+        self._publishing = asyncio.Lock()
+
+    async def prepare(self, app: AppRef, release: Release) -> None:
+        await self._networks.ensure(network_name(app))
+        for name in release.model.volumes:
+            volume_path(self._volumes, app, name).mkdir(parents=True, exist_ok=True)
+        async with asyncio.TaskGroup() as group:
+            for name in release.model.services:
+                group.create_task(self._image(release, name))
+
+    async def _image(self, release: Release, service: str) -> tuple[ImageConfig, str]:
+        """The image's configuration and the chain it is unpacked as."""
+        image = release.images[service]
+        reference = Reference.parse(image["reference"].rpartition("@")[0] or image["reference"])
+        resolved = await self._registry.resolve(Reference.parse(f"{reference.repository}@{image['digest']}"))
+        layers = [
+            LayerRef(diff_id, blob)
+            for diff_id, blob in zip(resolved.config.diff_ids, resolved.manifest.layers, strict=True)
+        ]
+        chain = await asyncio.to_thread(self._snapshots.ensure, layers)
+        return resolved.config, str(chain or "")
+
+    async def start(self, app: AppRef, release: Release, service: Service, replica: int) -> Instance:
+        config, chain = await self._image(release, service.name)
+        spec = container_spec(app, release, service, replica, config, chain, self._volumes)
+        container = await self._containers.create(spec)
+        try:
+            await self._containers.start(container.id)
+        except BaseException:
+            await asyncio.shield(self._containers.remove(container.id))
+            raise
+        return _instance(container)
+
+    async def ready(self, app: AppRef, instance: Instance, service: Service, timeout: float) -> Instance:
+        container = self._containers.get(instance.id)
+        if container.spec.health is not None:
+            await self._containers.wait(
+                instance.id, lambda item: item.health in ("healthy", "unhealthy") or not item.running, timeout
+            )
+            if container.health != "healthy":
+                reason = (
+                    "is unhealthy" if container.running else f"ended with exit code {container.exit_code}"
+                )
+                if container.running and container.health == "starting":
+                    reason = f"was not healthy within {timeout:g} s"
+                raise await self._failed(service, container, reason)
+        elif service.ports:
+            await self._answers(service, container, timeout)
+        else:
+            one_off = service.restart == "no" and not service.ports
+            await self._containers.wait(instance.id, lambda item: not item.running, _STEADY_SECONDS)
+            if not container.running and not (one_off and container.exit_code == 0):
+                raise await self._failed(service, container, f"ended with exit code {container.exit_code}")
+        return _instance(container)
+
+    async def _answers(self, service: Service, container: Container, timeout: float) -> None:
+        """A published service without a health check is ready when its port accepts."""
+        address = (container.address, service.ports[0].target)
+        try:
+            async with asyncio.timeout(timeout):
+                while not await asyncio.to_thread(_accepts, address):
+                    if not container.running:
+                        raise await self._failed(
+                            service, container, f"ended with exit code {container.exit_code}"
+                        )
+                    await asyncio.sleep(_PROBE)
+        except TimeoutError as error:
+            reason = f"did not listen on port {address[1]} within {timeout:g} s"
+            raise await self._failed(service, container, reason) from error
+
+    async def _failed(self, service: Service, container: Container, reason: str) -> Failed:
+        lines = [line.text async for line in self._containers.logs(container.id, tail=_TAIL)]
+        tail = "".join(f"\n  | {line}" for line in lines)
+        return Failed(
+            f"{service.name} {reason}{tail or ' (it wrote nothing)'}",
+            hint="the release before stays in service",
+            service=service.name,
+            log=lines,
+        )
+
+    async def completed(self, app: AppRef, instance: Instance, timeout: float) -> None:
+        container = self._containers.get(instance.id)
+        await self._containers.wait(instance.id, lambda item: not item.running, timeout)
+        if container.running or container.exit_code != 0:
+            raise Failed(f"{instance.service} did not complete: exit code {container.exit_code}")
+
+    async def instances(self, app: AppRef) -> list[Instance]:
+        labels = {f"{LABEL}project": app.project, f"{LABEL}app": app.name}
+        return [_instance(container) for container in self._containers.list(labels)]
+
+    async def publish(self, app: AppRef, targets: Mapping[str, tuple[Service, Sequence[Instance]]]) -> None:
+        routes = []
+        for service, instances in targets.values():
+            if not service.ports:
+                continue
+            port = service.ports[0]
+            servers = tuple(Server(item.id, item.address, port.target) for item in instances if item.address)
+            listen = f"{port.host_ip or '127.0.0.1'}:{port.published}" if port.published else ""
+            routes.append(Route(self._host(app, service), servers, listen))
+        async with self._publishing:
+            if self._routes.get(app) == tuple(routes) and self._balancer.running():
+                return
+            self._routes[app] = tuple(routes)
+            await self._balancer.apply([route for found in self._routes.values() for route in found])
+
+    async def drain(self, app: AppRef, instance: Instance, timeout: float) -> None:
+        if self._balancer.running():
+            await self._balancer.drain(instance.id, timeout)
+
+    async def stop(self, app: AppRef, instance: Instance) -> None:
+        try:
+            await self._containers.stop(instance.id)
+        except NotFound:
+            return
+        if self._balancer.running():
+            await self._balancer.forget(instance.id)
+
+    async def revive(self, app: AppRef, instance: Instance) -> None:
+        await self._containers.start(instance.id)
+
+    async def remove(self, app: AppRef, instance: Instance) -> None:
+        await self._containers.remove(instance.id)
+
+    async def logs(
+        self, app: AppRef, instance: Instance, follow: bool, tail: int | None
+    ) -> AsyncIterator[LogRecord]:
+        async for line in self._containers.logs(instance.id, follow=follow, tail=tail):
+            yield LogRecord(instance.id, instance.service, line.stream, line.time, line.text)
+
+    def urls(self, app: AppRef, service: Service) -> list[str]:
+        if not service.ports:
+            return []
+        found = [f"http://{self._host(app, service)}:{self._port}/"]
+        if service.ports[0].published:
+            port = service.ports[0]
+            found.append(f"tcp://{port.host_ip or '127.0.0.1'}:{port.published}")
+        return found
+
+    def _host(self, app: AppRef, service: Service) -> str:
+        return f"{service.name}.{app.name}.{app.project}.{self._domain}"
+
+    async def remove_app(self, app: AppRef, volumes: bool) -> None:
+        async with self._publishing:
+            self._routes.pop(app, None)
+        await self._networks.remove(network_name(app))
+        if volumes:
+            for path in self._volumes.glob(f"{app.project}-{app.name}-*"):
+                await asyncio.to_thread(shutil.rmtree, path)
+
+
+def _instance(container: Container) -> Instance:
+    labels = container.spec.labels
+    restarting = container.wanted and container.spec.restart.mode != "no"
+    return Instance(
+        container.id,
+        labels[f"{LABEL}service"],
+        int(labels[f"{LABEL}release"]),
+        int(labels[f"{LABEL}replica"]),
+        labels[f"{LABEL}config"],
+        container.running or restarting,
+        container.health,
+        container.address,
+        container.restarts,
+        container.exit_code,
+    )
+
+
+def _accepts(address: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(address, timeout=1):
+            return True
+    except OSError:
+        return False
