@@ -40,10 +40,6 @@ class Builder(Protocol):
         """Raises ``Failed``, ``Invalid``, ``Cancelled``."""
         ...
 
-    async def tag(self, order: BuildOrder, built: Built, tag: str) -> str:
-        """Give a built image its release's tag; the reference."""
-        ...
-
     async def resolve(self, reference: Reference, owner: Identity) -> ImageRef:
         """The digest a name stands for now, pulled if need be. Raises ``NotFound``."""
         ...

@@ -30,7 +30,6 @@ class Worker:
     def run(self) -> NoReturn:
         """Serve until the server hangs up, then take everything along."""
         while True:
-            self._reap()
             data, descriptors = self._receive()
             if not data:
                 break
@@ -91,20 +90,18 @@ class Worker:
         try:
             specification = _specification(descriptors[0])
             netns = self._network(specification["network"])
-            if os.fork() == 0:
+            child = os.fork()
+            if child == 0:
                 self._control.close()
                 os.close(self._life)
+                if os.fork():
+                    os._exit(0)  # an orphan in the pid namespace is the holder's, which never has zombies
                 keep(leash, descriptors[1:3], {**self._build, **specification}, self._user_ns, netns)
+            os.waitpid(child, 0)
         except Exception as error:
             leash.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         finally:
             leash.close()
-
-    def _reap(self) -> None:
-        with contextlib.suppress(ChildProcessError):
-            while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
-                if pid == self._holder:
-                    os._exit(1)
 
 
 def _specification(fd: int) -> dict[str, Any]:

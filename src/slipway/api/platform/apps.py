@@ -1,0 +1,221 @@
+"""Apps: deliver, show, change, remove."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from slipway import wire
+from slipway.access import Permission
+from slipway.api.platform.callers import Caller, Parts
+from slipway.api.platform.services import Services
+from slipway.api.platform.sources import opened
+from slipway.api.platform.streams import lines, stream
+from slipway.base.progress import Progress
+from slipway.compose import load
+from slipway.delivery import AppRef, AppState, Instance, Release
+
+router = APIRouter(tags=["apps"])
+
+
+@router.post("/projects/{project}/deliver")
+async def deliver(parts: Parts, caller: Caller, project: str, request: wire.Deliver) -> Response:
+    await parts.access.require(caller, project, Permission.DELIVER)
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        async with opened(parts, caller, request.source) as directory:
+            model = await asyncio.to_thread(
+                load,
+                directory,
+                request.files,
+                variables=request.variables,
+                name=request.app,
+                profiles=request.profiles,
+            )
+            outcome = await parts.deliverer.deliver(
+                project,
+                model,
+                directory,
+                caller,
+                request.source.revision,
+                progress,
+                no_cache=request.no_cache,
+            )
+        if not outcome.unchanged:
+            detail = {"release": outcome.release}
+            await parts.access.audit(caller, "app.deliver", str(outcome.app), project=project, detail=detail)
+        return outcome.to_json()
+
+    return stream(work)
+
+
+@router.get("/apps")
+async def apps(parts: Parts, caller: Caller, project: str = "") -> list[wire.App]:
+    if project:
+        await parts.access.require(caller, project, Permission.VIEW)
+    visible = {project} if project else {item.name for item in await parts.access.projects(caller)}
+    states = [state for state in await parts.deliverer.apps.all() if state.ref.project in visible]
+    return [(await _detail(parts, state)) for state in states]
+
+
+@router.get("/projects/{project}/apps/{name}")
+async def show(parts: Parts, caller: Caller, project: str, name: str) -> wire.AppDetail:
+    await parts.access.require(caller, project, Permission.VIEW)
+    return await _detail(parts, await parts.deliverer.apps.get(AppRef(project, name)))
+
+
+@router.get("/projects/{project}/apps/{name}/releases")
+async def releases(parts: Parts, caller: Caller, project: str, name: str) -> list[wire.Release]:
+    await parts.access.require(caller, project, Permission.VIEW)
+    return [
+        wire.Release(
+            number=item.number, status=item.status, created=item.created, created_by=item.created_by,
+            source_revision=item.source_revision, digest=item.digest, images=dict(item.images), error=item.error,
+        )
+        for item in await parts.deliverer.apps.releases(AppRef(project, name))
+    ]  # fmt: skip
+
+
+@router.post("/projects/{project}/apps/{name}/rollback")
+async def rollback(parts: Parts, caller: Caller, project: str, name: str, request: wire.Rollback) -> Response:
+    await parts.access.require(caller, project, Permission.DELIVER)
+    ref = AppRef(project, name)
+    await parts.deliverer.apps.get(ref)
+    await parts.access.audit(caller, "app.rollback", str(ref), project=project, detail={"to": request.to})
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        return (await parts.deliverer.rollback(ref, request.to, caller, progress)).to_json()
+
+    return stream(work)
+
+
+@router.post("/projects/{project}/apps/{name}/scale")
+async def scale(parts: Parts, caller: Caller, project: str, name: str, request: wire.Scale) -> Response:
+    await parts.access.require(caller, project, Permission.DELIVER)
+    ref = AppRef(project, name)
+    await parts.deliverer.apps.get(ref)
+    await parts.access.audit(caller, "app.scale", str(ref), project=project, detail=dict(request.replicas))
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        return (await parts.deliverer.scale(ref, request.replicas, progress)).to_json()
+
+    return stream(work)
+
+
+@router.post("/projects/{project}/apps/{name}/restart")
+async def restart(
+    parts: Parts, caller: Caller, project: str, name: str, request: dict[str, list[str]]
+) -> Response:
+    await parts.access.require(caller, project, Permission.DELIVER)
+    ref = AppRef(project, name)
+    await parts.deliverer.apps.get(ref)
+    await parts.access.audit(caller, "app.restart", str(ref), project=project)
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        return (await parts.deliverer.restart(ref, request.get("services", []), progress)).to_json()
+
+    return stream(work)
+
+
+@router.get("/projects/{project}/apps/{name}/logs")
+async def logs(
+    parts: Parts, caller: Caller, project: str, name: str, service: str = "", follow: bool = False,
+    tail: int | None = None,
+) -> Response:  # fmt: skip
+    await parts.access.require(caller, project, Permission.VIEW)
+    ref = AppRef(project, name)
+    await parts.deliverer.apps.get(ref)
+    chosen = [item for item in await parts.deliverer.instances(ref) if service in ("", item.service)]
+    return lines(_merged(parts, ref, chosen, follow, tail))
+
+
+@router.delete("/projects/{project}/apps/{name}")
+async def remove(parts: Parts, caller: Caller, project: str, name: str, volumes: bool = False) -> Response:
+    await parts.access.require(caller, project, Permission.DELIVER)
+    ref = AppRef(project, name)
+    await parts.deliverer.apps.get(ref)
+    await parts.access.audit(caller, "app.remove", str(ref), project=project, detail={"volumes": volumes})
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        await parts.deliverer.remove(ref, volumes, progress)
+        return {"removed": str(ref)}
+
+    return stream(work)
+
+
+async def _merged(
+    parts: Services, ref: AppRef, instances: list[Instance], follow: bool, tail: int | None
+) -> AsyncIterator[dict[str, Any]]:
+    """Lines of all instances: one after another, or, when followed, as they come."""
+    queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(1000)
+
+    async def read(instance: Instance) -> None:
+        async for line in parts.deliverer.logs(ref, instance, follow, tail):
+            await queue.put(
+                {
+                    "event": "log", "service": line.service, "instance": f"{line.service}-{instance.replica}",
+                    "stream": line.stream, "time": line.time, "text": line.text,
+                }
+            )  # fmt: skip
+
+    async def read_all() -> None:
+        if follow:
+            await asyncio.gather(*(read(instance) for instance in instances))
+        else:
+            for instance in instances:
+                await read(instance)
+        await queue.put(None)
+
+    task = asyncio.create_task(read_all())
+    try:
+        while (event := await queue.get()) is not None:
+            yield event
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _detail(parts: Services, state: AppState) -> wire.AppDetail:
+    release = (
+        await parts.deliverer.apps.release(state.ref, state.current) if state.current is not None else None
+    )
+    instances = await parts.deliverer.instances(state.ref)
+    services = _services(parts, state, release, instances) if release else []
+    healthy = all(service.ready >= service.replicas for service in services)
+    return wire.AppDetail(
+        project=state.ref.project,
+        name=state.ref.name,
+        release=state.current,
+        state="not delivered" if release is None else "serving" if healthy else "degraded",
+        services=services,
+        instances=[
+            wire.Instance(
+                id=item.id, service=item.service, release=item.release, replica=item.replica,
+                state="running" if item.running else f"exited {item.exit_code}", health=item.health,
+                address=item.address, restarts=item.restarts,
+            )
+            for item in instances
+        ],
+    )  # fmt: skip
+
+
+def _services(
+    parts: Services, state: AppState, release: Release, instances: list[Instance]
+) -> list[wire.Service]:
+    urls = parts.deliverer.urls(state.ref, release)
+    found = []
+    for name, service in release.model.services.items():
+        mine = [item for item in instances if item.service == name]
+        ready = sum(item.running and item.health in ("", "healthy") for item in mine)
+        image = release.images[name]
+        found.append(
+            wire.Service(
+                name=name, image=f"{image['reference']}@{image['digest']}",
+                replicas=state.scale.get(name, service.replicas), ready=ready, urls=urls[name],
+            )
+        )  # fmt: skip
+    return found

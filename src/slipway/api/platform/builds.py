@@ -1,0 +1,88 @@
+"""Builds: start, list, look, follow, cancel."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from slipway import wire
+from slipway.access import Permission
+from slipway.api.platform.callers import Caller, Parts
+from slipway.api.platform.sources import opened, receive
+from slipway.api.platform.streams import lines, stream
+from slipway.base.progress import Progress
+from slipway.build.jobs import JobRequest
+from slipway.build.request import SolveRequest
+from slipway.oci import Reference
+from slipway.state.tables import Build
+
+router = APIRouter(tags=["builds"])
+
+
+@router.post("/uploads", status_code=201)
+async def upload(parts: Parts, caller: Caller, request: Request) -> dict[str, str]:
+    return {"id": await receive(parts, caller, request.stream())}
+
+
+@router.post("/projects/{project}/builds")
+async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildRequest) -> Response:
+    await parts.access.require(caller, project, Permission.BUILD)
+    repository = Reference(f"{project}/{request.name}").repository
+    await parts.access.audit(caller, "build", repository, project=project)
+
+    async def work(progress: Progress) -> dict[str, object]:
+        async with opened(parts, caller, request.source) as directory:
+            solve = SolveRequest(
+                "", directory, request.dockerfile, None, request.target, request.args, request.labels,
+                no_cache=request.no_cache,
+            )  # fmt: skip
+            job = JobRequest(project, "", request.name, caller.name, repository, request.tags, solve)
+            built = await parts.jobs.run(job, parts.images_of(caller), progress)
+        return {"build": built.build_id, "reference": built.reference, "digest": str(built.digest)}
+
+    return stream(work)
+
+
+@router.get("/builds")
+async def builds(parts: Parts, caller: Caller, project: str = "") -> list[wire.Build]:
+    if project:
+        await parts.access.require(caller, project, Permission.VIEW)
+    names = [project] if project else [item.name for item in await parts.access.projects(caller)]
+    return [_record(row, name) for row, name in await parts.jobs.list(names)]
+
+
+@router.get("/builds/{build_id}")
+async def show(parts: Parts, caller: Caller, build_id: str) -> wire.Build:
+    project = await parts.jobs.project_of(build_id)
+    await parts.access.require(caller, project, Permission.VIEW)
+    return _record(await parts.jobs.get(build_id), project)
+
+
+@router.get("/builds/{build_id}/log")
+async def log(parts: Parts, caller: Caller, build_id: str, follow: bool = False) -> Response:
+    await parts.access.require(caller, await parts.jobs.project_of(build_id), Permission.VIEW)
+    return lines(parts.jobs.log(build_id, follow))
+
+
+@router.post("/builds/{build_id}/cancel", status_code=204)
+async def cancel(parts: Parts, caller: Caller, build_id: str) -> None:
+    project = await parts.jobs.project_of(build_id)
+    await parts.access.require(caller, project, Permission.BUILD)
+    await parts.jobs.cancel(build_id)
+    await parts.access.audit(caller, "build.cancel", build_id, project=project)
+
+
+def _record(row: Build, project: str) -> wire.Build:
+    names = (
+        "id",
+        "app",
+        "service",
+        "owner",
+        "state",
+        "created",
+        "started",
+        "finished",
+        "image_digest",
+        "error",
+    )
+    return wire.Build(project=project, limits=row.limits, **{name: getattr(row, name) for name in names})

@@ -1,0 +1,74 @@
+"""Images in the registry."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from slipway import wire
+from slipway.access import Permission
+from slipway.api.platform.callers import Caller, Parts
+from slipway.api.platform.streams import stream
+from slipway.base.progress import Progress
+from slipway.oci import Reference
+
+router = APIRouter(tags=["images"])
+
+
+@router.get("/images")
+async def images(parts: Parts, caller: Caller, project: str = "") -> list[wire.Image]:
+    if project:
+        await parts.access.require(caller, project, Permission.PULL)
+    names = [project] if project else [item.name for item in await parts.access.projects(caller)]
+    return [
+        wire.Image(
+            repository=item.repository,
+            tag=item.tag,
+            digest=str(item.digest),
+            size=item.size,
+            updated=item.updated,
+        )
+        for item in await parts.registry.tag_records(names)
+    ]
+
+
+@router.get("/images/inspect")
+async def inspect(parts: Parts, caller: Caller, reference: str) -> wire.ImageDetail:
+    wanted = Reference.parse(reference)
+    await parts.access.require(caller, wanted.repository.partition("/")[0], Permission.PULL)
+    found = await parts.registry.resolve(wanted)
+    layers = [layer.to_json() for layer in found.manifest.layers]
+    return wire.ImageDetail(
+        reference=reference,
+        digest=str(found.digest),
+        media_type=found.manifest.media_type,
+        size=sum(item.size for item in found.manifest.references),
+        platform=str(found.config.platform),
+        created=found.config.created,
+        tags=await parts.registry.tags_of(wanted.repository, found.digest),
+        config=dict(found.config.config),
+        layers=layers,
+        history=[entry.to_json() for entry in found.config.history],
+    )
+
+
+@router.delete("/images", status_code=204)
+async def delete(parts: Parts, caller: Caller, reference: str) -> None:
+    wanted = Reference.parse(reference)
+    project = wanted.repository.partition("/")[0]
+    await parts.access.require(caller, project, Permission.DELETE)
+    await parts.registry.delete_manifest(wanted.repository, wanted.target)
+    await parts.access.audit(caller, "image.delete", reference, project=project)
+
+
+@router.post("/images/base")
+async def base(parts: Parts, caller: Caller, request: wire.BaseImage) -> Response:
+    await parts.access.require_admin(caller, "make base images")
+    await parts.access.audit(caller, "image.base", request.name)
+
+    async def work(progress: Progress) -> dict[str, object]:
+        return await parts.make_base(
+            request.name, request.mirror, request.include, request.variant, request.force, progress
+        )
+
+    return stream(work)

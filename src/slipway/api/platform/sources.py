@@ -1,0 +1,76 @@
+"""Source code that a request names: a directory here (root on this machine only), or an upload."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from slipway import wire
+from slipway.access import Identity
+from slipway.api.platform.services import Services
+from slipway.base.ids import new_id
+from slipway.errors import Denied, Invalid, NotFound
+from slipway.layers import ApplyLimits, apply_layer
+
+MAX_UPLOAD = 4 * 1024**3
+
+
+@asynccontextmanager
+async def opened(parts: Services, caller: Identity, source: wire.Source) -> AsyncIterator[Path]:
+    """The directory, for as long as the block runs. An upload is used once."""
+    if source.path:
+        if not caller.local:
+            raise Denied(
+                "only root on the server's own machine may name a directory there", hint="upload the source"
+            )
+        path = Path(source.path)
+        if not path.is_absolute() or not path.is_dir():
+            raise NotFound(f"{source.path} is not a directory on this machine")
+        yield path
+        return
+    if not source.upload.isalnum():
+        raise Invalid("the request names neither a directory nor an upload")
+    archive = parts.uploads / f"{caller.name.replace('$', '_')}-{source.upload}"
+    if not archive.is_file():
+        raise NotFound(f"there is no upload {source.upload!r}")
+    directory = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=parts.uploads))
+    try:
+        await asyncio.to_thread(_unpack, archive, directory)
+        yield directory
+    finally:
+        await asyncio.to_thread(shutil.rmtree, directory, True)
+        archive.unlink(missing_ok=True)
+
+
+def _unpack(archive: Path, directory: Path) -> None:
+    """An archive from anybody: unpacked as carefully as a layer."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with archive.open("rb") as stream:
+            limits = ApplyLimits(entries=1_000_000, uncompressed=MAX_UPLOAD)
+            apply_layer(stream, fd, compression="none", limits=limits)
+    finally:
+        os.close(fd)
+
+
+async def receive(parts: Services, caller: Identity, chunks: AsyncIterator[bytes]) -> str:
+    """Keep an uploaded tar for the caller; its id."""
+    upload = new_id(24)
+    path = parts.uploads / f"{caller.name.replace('$', '_')}-{upload}"
+    size = 0
+    try:
+        with await asyncio.to_thread(path.open, "xb") as handle:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > MAX_UPLOAD:
+                    raise Invalid(f"the upload is larger than {MAX_UPLOAD} bytes")
+                await asyncio.to_thread(handle.write, chunk)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return upload

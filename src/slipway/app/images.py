@@ -1,0 +1,83 @@
+"""Builds and look-ups of images for one caller: the registry behind the build room's and delivery's interfaces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slipway.access import Access, Identity, Permission
+from slipway.base.progress import Progress
+from slipway.build.base_images import BaseImage
+from slipway.build.jobs import BuildJobs, JobRequest
+from slipway.build.request import Built, SolveRequest
+from slipway.delivery.builder import BuildOrder, ImageRef
+from slipway.errors import NotFound
+from slipway.oci import Platform, Reference
+from slipway.registry import Registry, ResolvedImage
+from slipway.snapshots import LayerRef
+
+LIBRARY = "library"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnersImages:
+    """The images that ``owner`` may pull: ``PROJECT/NAME``, or a plain name in the project ``library``."""
+
+    registry: Registry
+    access: Access
+    owner: Identity
+
+    async def resolve(self, reference: Reference, platform: Platform) -> BaseImage:
+        found = await self.find(reference, platform)
+        layers = tuple(
+            LayerRef(diff_id, blob)
+            for diff_id, blob in zip(found.config.diff_ids, found.manifest.layers, strict=True)
+        )
+        return BaseImage(found.digest, found.config, layers)
+
+    async def find(self, reference: Reference, platform: Platform) -> ResolvedImage:
+        if reference.registry:
+            raise NotFound(
+                f"the image {reference} is in another registry",
+                hint="copy it here first, e.g. with skopeo copy; pulling through is not supported yet",
+            )
+        name = reference.repository if "/" in reference.repository else f"{LIBRARY}/{reference.repository}"
+        local = Reference(name, "", reference.tag, reference.digest)
+        try:
+            await self.access.require(self.owner, name.partition("/")[0], Permission.PULL)
+            return await self.registry.resolve(local, platform)
+        except NotFound as error:
+            hint = (
+                f"`slipway image base {reference}` makes it"
+                if name.startswith(f"{LIBRARY}/debian")
+                else ("push it to this registry first")
+            )
+            raise NotFound(f"the image {reference} is not in this registry", hint=hint) from error
+
+
+class RegistryBuilder:
+    """``slipway.delivery.Builder`` over the build jobs and the registry."""
+
+    def __init__(self, jobs: BuildJobs, registry: Registry, access: Access) -> None:
+        self._jobs = jobs
+        self._registry = registry
+        self._access = access
+
+    async def build(self, order: BuildOrder, owner: Identity, progress: Progress) -> Built:
+        assert order.service.build is not None
+        wanted = order.service.build
+        context = (order.source / wanted.context).resolve()
+        if not context.is_relative_to(order.source.resolve()):
+            raise NotFound(f"the build context {wanted.context!r} lies outside the app's source")
+        repository = f"{order.project}/{order.app}-{order.service.name}"
+        solve = SolveRequest(
+            "", context, wanted.dockerfile, wanted.inline, wanted.target, wanted.args, wanted.labels,
+            no_cache=order.no_cache,
+        )  # fmt: skip
+        request = JobRequest(
+            order.project, order.app, order.service.name, owner.name, repository, [order.tag], solve
+        )
+        return await self._jobs.run(request, OwnersImages(self._registry, self._access, owner), progress)
+
+    async def resolve(self, reference: Reference, owner: Identity) -> ImageRef:
+        found = await OwnersImages(self._registry, self._access, owner).find(reference, Platform.host())
+        return ImageRef(f"{found.repository}:{reference.tag or 'latest'}", str(found.digest))
