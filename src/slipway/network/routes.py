@@ -70,7 +70,6 @@ class Files:
 _HEAD = """\
 global
     log stderr format raw local0 notice
-    maxconn 20000
     hard-stop-after 60s
     stats socket {admin} mode 600 level admin expose-fd listeners
     stats timeout 30s

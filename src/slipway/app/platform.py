@@ -1,0 +1,229 @@
+"""Which part gets which: the whole house in one file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from slipway import __version__
+from slipway.access import Access
+from slipway.api.platform import Services
+from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
+from slipway.app.settings import Settings
+from slipway.base.clock import now
+from slipway.base.progress import Progress
+from slipway.build.bootstrap import debian, parse_name
+from slipway.build.cache import BuildCache
+from slipway.build.jobs import BuildJobs
+from slipway.build.sandbox import Limits, Sandboxes
+from slipway.build.solve import Solver
+from slipway.content import LocalStore
+from slipway.delivery import Apps, Deliverer
+from slipway.engines.embedded import EmbeddedEngine
+from slipway.errors import Conflict, NotFound
+from slipway.network import Balancer, BuildNetwork, Networks
+from slipway.network.build import resolver_text
+from slipway.oci import Digest
+from slipway.registry import Registry
+from slipway.runtime import Containers, HostFacts
+from slipway.snapshots import SnapshotStore
+from slipway.state import Database
+
+log = logging.getLogger(__name__)
+DEFAULT_PROJECT = "demo"
+_MAINTENANCE_SECONDS = 3600
+_BASE_LEASE = timedelta(hours=1)
+
+
+@dataclass(slots=True)
+class Machine:
+    """The parts that touch containers and networks; also used to take everything down without a server."""
+
+    blobs: LocalStore
+    snapshots: SnapshotStore
+    networks: Networks
+    balancer: Balancer
+    containers: Containers
+    facts: HostFacts
+
+
+async def make_machine(settings: Settings) -> Machine:
+    data, run = settings.data, settings.run
+    for directory in (data, run):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    facts = await HostFacts.probe()
+    blobs = LocalStore(data / "content")
+    snapshots = SnapshotStore(data / "snapshots", blobs)
+    networks = Networks(data, run, settings["network.pool"])
+    balancer = Balancer(run, settings["apps.listen"])
+    containers = Containers(data, run, snapshots, networks, facts.require_runtime(), resolver_text)
+    return Machine(blobs, snapshots, networks, balancer, containers, facts)
+
+
+class Platform:
+    """Everything a server runs, from ``open`` to ``close``."""
+
+    def __init__(self, settings: Settings, machine: Machine) -> None:
+        self.settings = settings
+        self.machine = machine
+        data = settings.data
+        self.database = Database.sqlite(data / "state.db")
+        self.access = Access(self.database, data / "keys")
+        self.registry = Registry(self.database, machine.blobs)
+        cache = BuildCache(self.database, machine.blobs)
+        solver = Solver(machine.blobs, machine.snapshots, cache)
+        sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks))
+        self.jobs = BuildJobs(
+            self.database, solver, sandboxes, self.registry, data / "builds", _limits(settings),
+            settings["build.parallel"],
+        )  # fmt: skip
+        engine = EmbeddedEngine(
+            machine.containers, machine.networks, machine.balancer, machine.snapshots, self.registry,
+            data / "volumes", settings["apps.domain"], int(settings["apps.listen"].rpartition(":")[2]),
+        )  # fmt: skip
+        builder = RegistryBuilder(self.jobs, self.registry, self.access)
+        self.deliverer = Deliverer(Apps(self.database), builder, engine)
+        self._started = now()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Put in order what a crash may have left, find what runs, begin to watch it."""
+        await self.database.migrate()
+        for part in (self.machine.blobs, self.machine.snapshots):
+            await asyncio.to_thread(part.recover)
+        await self.jobs.recover()
+        await self.deliverer.apps.interrupt_pending()
+        await self.machine.containers.recover()
+        for name, public in ((LIBRARY, True), (DEFAULT_PROJECT, False)):
+            try:
+                await self.access.create_project(name, public=public)
+            except Conflict:
+                continue
+        work = (self.machine.containers.run_forever(), self.deliverer.run_forever(), self._maintain())
+        self._tasks = [asyncio.create_task(_supervised(item)) for item in work]
+
+    async def close(self) -> None:
+        """Stop what is ours; containers go on."""
+        await self.jobs.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.machine.containers.close()
+        await self.database.dispose()
+
+    def services(self) -> Services:
+        uploads = self.settings.data / "uploads"
+        uploads.mkdir(exist_ok=True, mode=0o700)
+        return Services(
+            self.access, self.registry, self.jobs, self.deliverer,
+            lambda owner: OwnersImages(self.registry, self.access, owner), self._make_base, self._status, uploads,
+        )  # fmt: skip
+
+    async def _make_base(
+        self, name: str, mirror: str, include: list[str], variant: str, force: bool, progress: Progress
+    ) -> dict[str, Any]:
+        distribution, suite = parse_name(name)
+        repository = f"{LIBRARY}/{distribution}"
+        if not force:
+            try:
+                stored = await self.registry.get_manifest(repository, suite)
+                return {"reference": f"{repository}:{suite}", "digest": str(stored.digest), "unchanged": True}
+            except NotFound:
+                pass
+        began = time.monotonic()
+        progress({"event": "phase", "name": f"bootstrap {name}", "state": "start"})
+        config, layer = await debian(
+            self.machine.blobs, suite, mirror=mirror, include=include, variant=variant
+        )
+        with self.machine.blobs.lease(f"base {name}", _BASE_LEASE) as lease:
+            lease.add(layer.descriptor.digest)
+            digest = await self.registry.store_image(repository, [suite], config, [layer.descriptor])
+        seconds = round(time.monotonic() - began, 2)
+        progress({"event": "phase", "name": f"bootstrap {name}", "state": "done", "seconds": seconds})
+        return {"reference": f"{repository}:{suite}", "digest": str(digest)}
+
+    async def _status(self) -> dict[str, Any]:
+        facts = self.machine.facts
+        return {
+            "version": __version__,
+            "ready": True,
+            "started": self._started,
+            "pid": os.getpid(),
+            "api": self.settings["listen"],
+            "apps_address": self.settings["apps.listen"],
+            "data": str(self.settings.data),
+            "runtime": f"{facts.version}, cgroups {facts.cgroups}",
+            "apps": len(await self.deliverer.apps.all()),
+            "containers": sum(item.running for item in self.machine.containers.list()),
+            "builds_running": self.jobs.running,
+            "warnings": [f"{item.name}: {item.detail}" for item in facts.checks if item.status != "ok"],
+        }
+
+    async def _maintain(self) -> None:
+        """Once an hour: abandoned uploads, and blobs that nothing needs."""
+        loop = asyncio.get_running_loop()
+
+        def roots() -> Iterable[Digest]:
+            return asyncio.run_coroutine_threadsafe(self.registry.roots(), loop).result()
+
+        while True:
+            await asyncio.sleep(_MAINTENANCE_SECONDS)
+            await self.registry.expire_uploads()
+            found = await asyncio.to_thread(self.machine.blobs.collect, roots)
+            if found.removed:
+                log.info("collected %d blobs, %d bytes", found.removed, found.bytes)
+
+
+async def take_down(settings: Settings) -> None:
+    """Stop and remove every container, network, rule and helper process. Data stays. The server must not run."""
+    machine = await make_machine(settings)
+    await machine.containers.recover()
+    async with asyncio.TaskGroup() as group:
+        for container in machine.containers.list():
+            group.create_task(_end(machine.containers, container.id))
+    await machine.containers.close()
+    await machine.balancer.stop()
+    await machine.networks.down()
+    Sandboxes(settings.run / "builds", None).recover()
+    _remove_groups(Path("/sys/fs/cgroup"))
+
+
+async def _end(containers: Containers, container: str) -> None:
+    watcher = asyncio.create_task(containers.run_forever())
+    try:
+        await containers.stop(container)
+        await containers.remove(container)
+    finally:
+        watcher.cancel()
+
+
+def _remove_groups(root: Path) -> None:
+    """Our empty groups in every hierarchy, innermost first."""
+    for base in (root, *(path for path in root.iterdir() if path.is_dir())):
+        for name in ("slipway/containers", "slipway/builds", "slipway"):
+            try:
+                (base / name).rmdir()
+            except OSError:
+                continue
+
+
+async def _supervised(work: Any) -> None:
+    """A background task that fails takes the server down, loudly, rather than leaving it half alive."""
+    try:
+        await work
+    except Exception:
+        log.exception("a background task failed; the server ends and can be started again")
+        os._exit(70)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        settings["build.cpus"], settings["build.memory"], settings["build.pids"], settings["build.seconds"]
+    )
