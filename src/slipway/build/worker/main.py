@@ -92,16 +92,24 @@ class Worker:
             netns = self._network(specification["network"])
             child = os.fork()
             if child == 0:
-                self._control.close()
-                os.close(self._life)
-                if os.fork():
-                    os._exit(0)  # an orphan in the pid namespace is the holder's, which never has zombies
-                keep(leash, descriptors[1:3], {**self._build, **specification}, self._user_ns, netns)
+                self._become_keeper(leash, descriptors[1:3], specification, netns)
             os.waitpid(child, 0)
         except Exception as error:
             leash.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         finally:
             leash.close()
+
+    def _become_keeper(
+        self, leash: socket.socket, output: list[int], specification: dict[str, Any], netns: int
+    ) -> NoReturn:
+        """Never returns. An orphan in the pid namespace is the holder's child, which never has zombies."""
+        try:
+            self._control.close()
+            os.close(self._life)
+            if os.fork() == 0:
+                keep(leash, output, {**self._build, **specification}, self._user_ns, netns)
+        finally:
+            os._exit(0)
 
 
 def _specification(fd: int) -> dict[str, Any]:
