@@ -11,7 +11,7 @@ from slipway.build.jobs import BuildJobs, JobRequest
 from slipway.build.request import Built, SolveRequest
 from slipway.delivery.builder import BuildOrder, ImageRef
 from slipway.errors import NotFound
-from slipway.oci import Platform, Reference
+from slipway.oci import Digest, Platform, Reference
 from slipway.registry import Registry, ResolvedImage
 from slipway.snapshots import LayerRef
 
@@ -73,10 +73,13 @@ class RegistryBuilder:
             "", context, wanted.dockerfile, wanted.inline, wanted.target, wanted.args, wanted.labels,
             no_cache=order.no_cache,
         )  # fmt: skip
-        request = JobRequest(
-            order.project, order.app, order.service.name, owner.name, repository, [order.tag], solve
-        )
+        request = JobRequest(order.project, order.app, order.service.name, owner.name, repository, [], solve)
         return await self._jobs.run(request, OwnersImages(self._registry, self._access, owner), progress)
+
+    async def tag(self, image: ImageRef, tag: str) -> ImageRef:
+        repository = Reference.parse(image.reference).repository
+        await self._registry.tag(repository, Digest.parse(image.digest), tag)
+        return ImageRef(f"{repository}:{tag}", image.digest)
 
     async def resolve(self, reference: Reference, owner: Identity) -> ImageRef:
         found = await OwnersImages(self._registry, self._access, owner).find(reference, Platform.host())

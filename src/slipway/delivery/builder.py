@@ -21,7 +21,6 @@ class BuildOrder:
     app: str
     service: Service
     source: Path
-    tag: str
     no_cache: bool = False
 
 
@@ -38,6 +37,10 @@ class Builder(Protocol):
 
     async def build(self, order: BuildOrder, owner: Identity, progress: Progress) -> Built:
         """Raises ``Failed``, ``Invalid``, ``Cancelled``."""
+        ...
+
+    async def tag(self, image: ImageRef, tag: str) -> ImageRef:
+        """The built image under the tag of its release; nothing is copied."""
         ...
 
     async def resolve(self, reference: Reference, owner: Identity) -> ImageRef:

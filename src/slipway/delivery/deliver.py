@@ -80,19 +80,19 @@ class Deliverer:
         clock = _Clock(progress)
         async with self._locks[ref]:
             state = await self.apps.ensure(ref)
-            number = await self.apps.next_number(ref)
             with clock.phase("build"):
-                images = await self._images(ref, model, source, identity, number, progress, no_cache)
+                images = await self._images(ref, model, source, identity, progress, no_cache)
             if state.current is not None and await self._serves(ref, state, model, images):
                 return Outcome(ref, state.current, True, self._urls(ref, model), clock.timings)
+            number = await self.apps.next_number(ref)
+            images = await self._tagged(model, images, str(number))
             release = await self.apps.record(ref, number, model, images, identity.name, revision)
             with clock.phase("run"):
                 await self._roll_out(ref, release, progress)
         return Outcome(ref, number, False, self._urls(ref, model), clock.timings)
 
     async def _images(
-        self, ref: AppRef, model: Project, source: Path, identity: Identity, number: int, progress: Progress,
-        no_cache: bool,
+        self, ref: AppRef, model: Project, source: Path, identity: Identity, progress: Progress, no_cache: bool
     ) -> dict[str, dict[str, str]]:  # fmt: skip
         """Every service's image; builds and look-ups run side by side."""
 
@@ -100,7 +100,7 @@ class Deliverer:
             service = model.services[name]
             if service.build is None:
                 return name, await self._builder.resolve(Reference.parse(service.image), identity)
-            order = BuildOrder(ref.project, ref.name, service, source, str(number), no_cache)
+            order = BuildOrder(ref.project, ref.name, service, source, no_cache)
             built = await self._builder.build(order, identity, progress)
             return name, ImageRef(built.reference, str(built.digest))
 
@@ -111,6 +111,18 @@ class Deliverer:
             raise _first(errors) from None
         found = dict(task.result() for task in tasks)
         return {name: {"reference": image.reference, "digest": image.digest} for name, image in found.items()}
+
+    async def _tagged(
+        self, model: Project, images: Mapping[str, Mapping[str, str]], tag: str
+    ) -> dict[str, dict[str, str]]:
+        """What was built for this release carries its number; what was only named keeps its name."""
+        found = {}
+        for name, image in images.items():
+            one = ImageRef(image["reference"], image["digest"])
+            if model.services[name].build is not None:
+                one = await self._builder.tag(one, tag)
+            found[name] = {"reference": one.reference, "digest": one.digest}
+        return found
 
     async def _serves(
         self, ref: AppRef, state: AppState, model: Project, images: Mapping[str, Mapping[str, str]]

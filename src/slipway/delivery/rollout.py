@@ -36,10 +36,12 @@ class Rollout:
             await self._engine.prepare(self._app, self._release)
             for item in self._plan.services:
                 await self._bring_up(item)
+            # The point of no return: the new ones take over.
+            await self._engine.publish(self._app, self._targets(fresh=True))
         except BaseException:
             await asyncio.shield(self._undo())
             raise
-        await self._switch()
+        await self._end_old()
 
     async def _bring_up(self, item: ServicePlan) -> None:
         if item.unchanged:
@@ -94,9 +96,8 @@ class Rollout:
                 found[item.service.name] = (item.service, new if fresh else old)
         return found
 
-    async def _switch(self) -> None:
-        """The point of no return: the new take over, the old finish what they have and end."""
-        await self._engine.publish(self._app, self._targets(fresh=True))
+    async def _end_old(self) -> None:
+        """The old ones finish what they have and end."""
         for name in self._fresh:
             self._say(name, "routed")
         old = [instance for item in self._plan.services for instance in item.end]

@@ -301,6 +301,15 @@ class Registry:
                     await manifests.tag(session, owner, tag, row)
         return digest
 
+    async def tag(self, repository: str, digest: Digest, name: str) -> None:
+        """Point a tag at a manifest that is there. Raises ``NotFound``."""
+        async with self._database.session() as session:
+            owner = await repositories.require(session, repository)
+            row = await manifests.by_digest(session, owner, str(digest))
+            if row is None:
+                raise NotFound(f"there is no manifest {digest} in {repository!r}")
+            await manifests.tag(session, owner, name, row)
+
     async def resolve(self, reference: Reference, platform: Platform | None = None) -> ResolvedImage:
         """The image of ``platform`` (this machine's by default) that a reference means here."""
         stored = await self.get_manifest(reference.repository, reference.target)

@@ -14,6 +14,8 @@ from slipway.build.sandbox.ranges import IdRanges
 from slipway.build.sandbox.sandbox import Sandbox
 from slipway.build.sandbox.steps import Limits, NetworkAttacher
 
+_GROUPS = "slipway"
+
 
 class Sandboxes:
     """Opens sandboxes. ``directory`` (the server's data) tells this server's groups from another's on the same host."""
@@ -22,19 +24,23 @@ class Sandboxes:
         self, directory: Path, network: NetworkAttacher | None, ranges: IdRanges | None = None
     ) -> None:
         mark = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:12]
-        self.group = f"slipway/builds-{mark}"
+        self._prefix = f"{_GROUPS}/build-{mark}-"
         self._network = network
         self._ranges = ranges or IdRanges()
 
     def recover(self) -> None:
         """Remove the groups of workers that a killed server left; their processes ended with it. Blocks."""
-        for name in groups_below(self.group):
+        for name in self.groups():
             Group(name).destroy()
+
+    def groups(self) -> list[str]:
+        """The control groups of this server's sandboxes that exist now, also of those it does not know of."""
+        return [name for name in groups_below(_GROUPS) if name.startswith(self._prefix)]
 
     async def open(self, build_id: str, limits: Limits) -> Sandbox:
         """A running sandbox; its ``close`` has to be called."""
         ids = await asyncio.to_thread(self._ranges.take)
-        sandbox = Sandbox(build_id, ids, Group(f"{self.group}/{build_id}"), limits, self._network)
+        sandbox = Sandbox(build_id, ids, Group(f"{self._prefix}{build_id}"), limits, self._network)
         try:
             await sandbox.start()
         except BaseException:

@@ -14,7 +14,7 @@ from slipway.delivery.releases import Release
 from slipway.engines.embedded.specs import LABEL, container_spec, network_name, volume_path
 from slipway.errors import Failed, NotFound
 from slipway.network import Balancer, Networks, Route, Server
-from slipway.oci import ImageConfig, Reference
+from slipway.oci import Digest, ImageConfig, Reference
 from slipway.registry import Registry
 from slipway.runtime import Container, Containers
 from slipway.snapshots import LayerRef, SnapshotStore
@@ -53,8 +53,8 @@ class EmbeddedEngine:
     async def _image(self, release: Release, service: str) -> tuple[ImageConfig, str]:
         """The image's configuration and the chain it is unpacked as."""
         image = release.images[service]
-        reference = Reference.parse(image["reference"].rpartition("@")[0] or image["reference"])
-        resolved = await self._registry.resolve(Reference.parse(f"{reference.repository}@{image['digest']}"))
+        reference = Reference.parse(image["reference"]).with_digest(Digest.parse(image["digest"]))
+        resolved = await self._registry.resolve(reference)
         layers = [
             LayerRef(diff_id, blob)
             for diff_id, blob in zip(resolved.config.diff_ids, resolved.manifest.layers, strict=True)
