@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from slipway.base.cgroups import groups_below
 from slipway.build.sandbox import Limits, RunStep, Sandboxes
 from slipway.errors import Cancelled, Exhausted
 from slipway.testing.sandboxes import PLENTY, Bench, unpack_debian_root
@@ -220,7 +219,7 @@ async def test_closing_ends_everything_within_a_second(bench: Bench) -> None:
     assert time.monotonic() - began < 1
     assert _owned(sandbox.uid_base) == []
     assert not _alive(sandbox.pid)
-    assert list(groups_below(Sandboxes(bench.directory, None).group)) == []
+    assert Sandboxes(bench.directory, None).groups() == []
     for result in await asyncio.gather(*steps, return_exceptions=True):
         assert isinstance(result, Cancelled) or (
             not isinstance(result, BaseException) and result.status == 137
@@ -259,9 +258,9 @@ async def test_a_killed_server_leaves_only_an_empty_group(tmp_path: Path, debian
     await _gone(base)
     assert not _alive(worker)
     assert _mounts() == mounts
-    assert len(list(groups_below(sandboxes.group))) == 1
+    assert len(sandboxes.groups()) == 1
     sandboxes.recover()
-    assert list(groups_below(sandboxes.group)) == []
+    assert sandboxes.groups() == []
     again = await Bench(tmp_path, [debian]).open(PLENTY)
     try:
         assert await again.check("echo works") == "works"
