@@ -1,0 +1,55 @@
+"""Id ranges and the specification of a step, without starting anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slipway.build.sandbox import ID_COUNT, Bind, IdRanges, Limits, RunStep
+from slipway.errors import Exhausted
+from slipway.snapshots import Active
+
+ACTIVE = Active("a", Path("/d/a/fs"), Path("/d/a/work"), None)
+
+
+def test_ranges_do_not_overlap_and_come_back(tmp_path: Path) -> None:
+    first, second = (IdRanges(tmp_path / "locks", start=1 << 20, count=2) for _ in range(2))
+    one, two = first.take(), second.take()
+    assert (one.start, two.start) == (1 << 20, (1 << 20) + ID_COUNT)
+    with pytest.raises(Exhausted, match="all 2 id ranges"):
+        first.take()
+    one.release()
+    again = second.take()
+    assert again.start == one.start
+    again.release()
+    two.release()
+
+
+def test_a_step_without_a_network_gets_the_isolated_one() -> None:
+    assert step(network=False).to_json("")["network"] == "none"
+    assert step(network=True).to_json("")["network"] == "default"
+
+
+def test_the_specification_of_a_step() -> None:
+    found = step(
+        network=True, hosts=[("db", "192.0.2.7")], binds=[Bind(Path("/s"), "/t", read_only=False)]
+    ).to_json("nameserver 192.0.2.1\n")
+    assert found["files"]["resolv.conf"] == "nameserver 192.0.2.1\n"
+    assert found["files"]["hosts"].splitlines()[0].startswith("127.0.0.1 localhost ")
+    assert found["files"]["hosts"].endswith("\n192.0.2.7 db\n")
+    assert found["binds"] == [{"source": "/s", "target": "/t", "read_only": False, "mapped": True}]
+    assert (found["upper"], found["work"], found["env"]) == ("/d/a/fs", "/d/a/work", {"A": "2"})
+
+
+def test_limits_are_recorded() -> None:
+    assert Limits(1.5, 2, 3, 4).to_json() == {"cpus": 1.5, "memory": 2, "pids": 3, "seconds": 4}
+
+
+def step(
+    *, network: bool, hosts: list[tuple[str, str]] | None = None, binds: list[Bind] | None = None
+) -> RunStep:
+    env = [("A", "1"), ("A", "2")]  # the later one counts
+    return RunStep(
+        [Path("/l")], ACTIVE, ["true"], env, "/", 0, 0, (), network, hosts=hosts or (), binds=binds or ()
+    )
