@@ -229,6 +229,19 @@ async def test_closing_ends_everything_within_a_second(bench: Bench) -> None:
     await sandbox.close()
 
 
+async def test_cancelling_the_closing_does_not_stop_it(bench: Bench) -> None:
+    await bench.open()
+    sandbox = bench.open_sandbox
+    task = asyncio.create_task(sandbox.close())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await sandbox.close()
+    assert not _alive(sandbox.pid)
+    assert Sandboxes(bench.directory, None).groups() == []
+
+
 _SERVER = """
 import asyncio, sys
 from pathlib import Path

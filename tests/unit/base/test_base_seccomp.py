@@ -55,7 +55,6 @@ def test_a_capability_brings_its_calls() -> None:
 
 
 def test_the_profile_holds_in_a_process() -> None:
-    pytest.importorskip("ctypes")
     program = seccomp.compile_profile(seccomp.default_profile(capabilities.DEFAULT))
     assert len(program) % 8 == 0
     child = os.fork()

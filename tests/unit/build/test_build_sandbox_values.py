@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from slipway.build import worker
 from slipway.build.sandbox import ID_COUNT, Bind, IdRanges, Limits, RunStep
 from slipway.errors import Exhausted
 from slipway.snapshots import Active
@@ -40,6 +43,21 @@ def test_the_specification_of_a_step() -> None:
     assert found["files"]["hosts"].endswith("\n192.0.2.7 db\n")
     assert found["binds"] == [{"source": "/s", "target": "/t", "read_only": False, "mapped": True}]
     assert (found["upper"], found["work"], found["env"]) == ("/d/a/fs", "/d/a/work", {"A": "2"})
+
+
+def test_the_worker_loads_nothing_but_its_own_rooms() -> None:
+    program = (
+        "import runpy, sys; runpy.run_path(sys.argv[1])['_bootstrap'](); import slipway.build.worker.main; "
+        "print(*(name for name in sys.modules if name.startswith('slipway')))"
+    )
+    entry = Path(worker.__file__).with_name("__main__.py")
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program, entry], capture_output=True, text=True, check=True
+    )
+    loaded = {name for name in done.stdout.split() if not name.startswith("slipway.build.worker")}
+    assert loaded == {
+        "slipway", "slipway.base", "slipway.base.linux", "slipway.base.seccomp", "slipway.build",
+    }  # fmt: skip
 
 
 def test_limits_are_recorded() -> None:

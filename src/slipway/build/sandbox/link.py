@@ -67,6 +67,8 @@ class WorkerLink:
             except (TimeoutError, OSError):
                 data = b""
         answer: dict[str, Any] = json.loads(data) if data else {"error": self._last_line() or "no answer"}
+        if not data:
+            self.kill()  # a late answer must not be taken for that to the next request
         if "error" in answer:
             raise Unavailable(
                 f"the build worker failed: {answer['error']}",

@@ -15,7 +15,7 @@ from slipway.build.sandbox.link import WorkerLink
 from slipway.build.sandbox.ranges import ID_COUNT, IdRange
 from slipway.build.sandbox.running import supervise
 from slipway.build.sandbox.steps import Limits, NetworkAttacher, Output, RunStep
-from slipway.errors import Cancelled, Exhausted, Failed, SlipwayError, Unsupported
+from slipway.errors import Cancelled, Exhausted, Failed, SlipwayError, Unavailable, Unsupported
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +33,12 @@ class Sandbox:
         self._group = group
         self._network = network
         self._attaching = asyncio.Lock()
-        self._closing = asyncio.Lock()
+        self._closing: asyncio.Task[None] | None = None
         self._resolver: str | None = None
         self._netns = -1
         self._link: WorkerLink | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ended: SlipwayError | None = None
-        self._closed = False
 
     @property
     def pid(self) -> int:
@@ -115,8 +114,8 @@ class Sandbox:
     def _usable(self) -> WorkerLink:
         if self._ended is not None:
             raise self._ended
-        if self._link is None or self._closed:
-            raise Cancelled("the build's sandbox is closed")
+        if self._link is None:
+            raise Unavailable("the build's sandbox was not started")
         return self._link
 
     async def _connected(self, link: WorkerLink) -> str:
@@ -137,22 +136,26 @@ class Sandbox:
         return Path(f"/proc/{os.getpid()}/fd/{self._netns}")
 
     async def close(self) -> None:
-        """Kill everything in the sandbox and remove its group. Idempotent; waits until it is done."""
-        async with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-            self._ended = self._ended or Cancelled("the build's sandbox was closed")
-            if self._timer is not None:
-                self._timer.cancel()
-            try:
-                await asyncio.to_thread(self._group.kill)
-                if self._link is not None:
-                    await self._link.close()
-            finally:
-                await self._disconnect()
-                await asyncio.to_thread(self._group.destroy)
-                self._ids.release()
+        """Kill everything in the sandbox and remove its group. Idempotent; waits until it is done.
+
+        Being cancelled stops the waiting, not the work.
+        """
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        self._ended = self._ended or Cancelled("the build's sandbox was closed")
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            await asyncio.to_thread(self._group.kill)
+            if self._link is not None:
+                await self._link.close()
+        finally:
+            await self._disconnect()
+            await asyncio.to_thread(self._group.destroy)
+            self._ids.release()
 
     async def _disconnect(self) -> None:
         if self._netns < 0:

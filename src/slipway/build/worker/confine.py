@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ctypes
 import os
+import resource
 from typing import Any
 
 from slipway.base import linux, seccomp
@@ -16,6 +17,8 @@ _KEYCTL_JOIN_SESSION_KEYRING = 1
 def confine(specification: dict[str, Any]) -> None:
     """Docker's default capabilities and system calls, then the user and the groups."""
     _fresh_keyring()
+    # A crash must not put its memory into the layer, nor start the host's crash handler.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     linux.limit_capabilities(specification["capabilities"])
     seccomp.install(base64.b64decode(specification["filter"]))
     # Through the namespace's root: coming from an id it has no name for, capabilities would stay.

@@ -24,6 +24,7 @@ def become_command(
     try:
         os.setsid()
         _enter_groups(specification["cgroups"])
+        _unprotected()
         linux.unshare(_PRIVATE)
         linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
         socket.sethostname(_HOSTNAME)
@@ -47,6 +48,13 @@ def _enter_groups(entries: list[str]) -> None:
         fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
         os.write(fd, b"0")
         os.close(fd)
+
+
+def _unprotected() -> None:
+    """A server that the kernel is told to spare when memory is short does not pass that on."""
+    with open("/proc/self/oom_score_adj", "r+") as handle:
+        if int(handle.read()) < 0:
+            handle.write("0")
 
 
 def _take_output(output: list[int], specification: dict[str, Any]) -> None:
