@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from slipway.base import capabilities
-from slipway.build.sandbox import Bind
+from slipway.build.sandbox import Bind, RunStep
+from slipway.content import LocalStore
 from slipway.errors import Failed
-from slipway.testing.sandboxes import Bench, unpack_debian_root
+from slipway.snapshots import SnapshotStore
+from slipway.testing.sandboxes import PATH, Bench, unpack_debian_root
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -285,6 +287,24 @@ async def test_file_capabilities_hold_in_another_workers_range(
         assert await other.check("getcap /usr/bin/tool", binds=tools) == "/usr/bin/tool cap_net_raw=ep"
     finally:
         await other.close()
+
+
+async def test_a_step_over_a_prepared_snapshot_becomes_a_layer(bench: Bench, tmp_path: Path) -> None:
+    """The seam to ``slipway.snapshots``: what a step leaves commits, and the next step stands on it."""
+    store = SnapshotStore(tmp_path / "snapshots", LocalStore(tmp_path / "blobs"))
+    active = store.prepare(None)
+    step = RunStep(
+        bench.lowers, active, ["sh", "-c", "echo one > /one; rm /etc/hostname; sync"], [("PATH", PATH)],
+        "/", 0, 0, (), False,
+    )  # fmt: skip
+    assert await bench.open_sandbox.run(step, lambda stream, data: None) == 0
+    committed = store.commit(active)
+    assert committed.chain is not None
+    assert committed.layer is not None
+    lowers = [*store.lowers(committed.chain), *bench.lowers]
+    assert await bench.check("cat /one; test -e /etc/hostname || echo gone", lowers=lowers) == "one\ngone"
+    chain = store.root / "layers" / committed.chain.hex
+    assert sorted(path.name for path in chain.iterdir()) == ["fs", "meta.json", "short"]
 
 
 # Real tools

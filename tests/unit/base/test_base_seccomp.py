@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 
-import pytest
-
 from slipway.base import capabilities, seccomp
 
 
