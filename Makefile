@@ -1,0 +1,67 @@
+# Everything a newcomer or CI needs; each target installs what it uses.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_PACKAGES := python3 python3-venv runc conmon netavark aardvark-dns iptables haproxy mmdebstrap uidmap iproute2 curl
+TEST_PACKAGES := skopeo podman buildah umoci wrk busybox-static docker.io docker-registry procps
+APT := DEBIAN_FRONTEND=noninteractive apt-get
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
+
+.PHONY: demo demo-clean test test-fast test-slow lint types format bench-deliver lock
+
+demo: $(VENV)/run ## From nothing to a URL that answers
+	@./examples/demo
+
+demo-clean: ## Take everything of the demo away again
+	@./examples/demo clean
+
+test: lint types test-fast ## Lint, types and the default tests
+
+test-fast: $(VENV)/dev
+	$(BIN)/pytest -q -m "not slow"
+
+test-slow: $(VENV)/dev ## The tests that take long: kills, load, whole deliveries
+	$(BIN)/pytest -q -m slow
+
+lint: $(VENV)/dev
+	$(BIN)/ruff format --check --quiet src tests
+	$(BIN)/ruff check --quiet src tests
+	$(BIN)/lint-imports
+
+types: $(VENV)/dev
+	$(BIN)/mypy
+
+format: $(VENV)/dev
+	$(BIN)/ruff check --quiet --fix src tests
+	$(BIN)/ruff format src tests
+
+bench-deliver: $(VENV)/dev ## Edit to serving, next to Docker on the same machine
+	$(BIN)/python benchmarks/deliver.py
+
+lock: $(VENV)/dev ## Renew the lock files
+	$(BIN)/pip-compile $(LOCK) -o requirements.lock pyproject.toml
+	$(BIN)/pip-compile $(LOCK) --extra dev -o requirements-dev.lock pyproject.toml
+
+LOCK := --quiet --upgrade --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links \
+	--no-emit-trusted-host --no-header --strip-extras --build-deps-for=editable
+
+$(VENV)/packages:
+	@dpkg-query -W $(RUN_PACKAGES) >/dev/null 2>&1 || \
+		{ echo "installing $(RUN_PACKAGES)"; $(APT) update -qq && $(APT) install -y -qq --no-install-recommends $(RUN_PACKAGES) >/dev/null; }
+	@[ -x $(BIN)/python ] || python3 -m venv $(VENV)
+	@touch $@
+
+$(VENV)/run: $(VENV)/packages requirements.lock pyproject.toml
+	$(INSTALL) -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/test-packages: $(VENV)/packages
+	@dpkg-query -W $(TEST_PACKAGES) >/dev/null 2>&1 || \
+		{ echo "installing $(TEST_PACKAGES)"; $(APT) update -qq && $(APT) install -y -qq --no-install-recommends $(TEST_PACKAGES) >/dev/null; }
+	@touch $@
+
+$(VENV)/dev: $(VENV)/test-packages requirements-dev.lock pyproject.toml
+	$(INSTALL) -r requirements-dev.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
