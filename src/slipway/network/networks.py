@@ -75,7 +75,7 @@ class Networks:
             subnet = await self._free_subnet()
             record = {
                 "name": name,
-                "bridge": "sw" + hashlib.sha256(name.encode()).hexdigest()[:10],
+                "bridge": "sw" + self._identity(name)[:10],
                 "subnet": str(subnet),
                 "gateway": str(subnet[1]),
                 "names": names,
@@ -185,7 +185,7 @@ class Networks:
                 record["name"]: {
                     "dns_enabled": record["names"],
                     "driver": "bridge",
-                    "id": hashlib.sha256(record["name"].encode()).hexdigest(),
+                    "id": self._identity(record["name"]),
                     "internal": False,
                     "ipv6_enabled": False,
                     "name": record["name"],
@@ -223,6 +223,10 @@ class Networks:
             os.kill(int((self._config / "aardvark-dns" / "aardvark.pid").read_text()), signal.SIGTERM)
         if not await _other_rules():
             await _flush_chains()
+
+    def _identity(self, name: str) -> str:
+        """Names of kernel objects: two servers on one machine must not share a bridge or a chain."""
+        return hashlib.sha256(f"{self._data}\0{name}".encode()).hexdigest()
 
     def _path(self, name: str) -> Path:
         return self._data / f"{name}.json"

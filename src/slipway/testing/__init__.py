@@ -1,1 +1,1 @@
-"""What tests of several rooms share. Never imported by the product; may import any room."""
+"""What tests of several rooms share: roots to run things in, a whole platform to kill."""

@@ -15,17 +15,27 @@ from slipway.build.sandbox import Bind, Limits, NetworkAttacher, RunStep, Sandbo
 from slipway.snapshots import Active
 
 ROOT_VARIABLE = "SLIPWAY_TEST_ROOT"
+_KEPT = Path("/var/cache/slipway-tests/bookworm.tar")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PLENTY = Limits(cpus=2, memory=1 << 30, pids=500, seconds=120)
 
 
+def debian_tar() -> Path:
+    """A small Debian as a tar: what ``SLIPWAY_TEST_ROOT`` names, else one made once and kept for later runs."""
+    named = os.environ.get(ROOT_VARIABLE)
+    archive = Path(named) if named else _KEPT
+    if not archive.exists():
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        made = archive.with_name(f"{new_id()}.tar")
+        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "bookworm", made], check=True)
+        made.rename(archive)
+    return archive
+
+
 def unpack_debian_root(target: Path) -> Path:
-    """A small Debian at ``target``: from the tar that ``SLIPWAY_TEST_ROOT`` names, else made by mmdebstrap."""
+    """A small Debian at ``target``."""
     target.mkdir(parents=True)
-    archive = os.environ.get(ROOT_VARIABLE)
-    if archive is None:
-        archive = str(target.parent / "root.tar")
-        subprocess.run(["mmdebstrap", "--variant=minbase", "stable", archive], check=True)
+    archive = debian_tar()
     subprocess.run(["tar", "--extract", "--preserve-permissions", "-C", target, "-f", archive], check=True)
     return target
 

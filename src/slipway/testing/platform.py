@@ -1,0 +1,195 @@
+"""A whole platform of a test's own: its data, its ports, its address range; driven by the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slipway.access import Access
+from slipway.base.clock import iso, now
+from slipway.content import LocalStore
+from slipway.errors import Conflict
+from slipway.layers import import_tar
+from slipway.oci import ImageConfig, Platform
+from slipway.registry import Registry
+from slipway.state import Database
+from slipway.testing.sandboxes import debian_tar
+
+COMMAND_SECONDS = 180
+# A web server that needs nothing but the perl of Debian's smallest root.
+APP = """\
+use strict; use IO::Socket::INET; $| = 1;
+my $server = IO::Socket::INET->new(LocalPort => 8000, Listen => 128, ReuseAddr => 1) or die "no port: $!";
+$SIG{TERM} = sub { exit 0 };
+print "listening\\n";
+while (my $client = $server->accept) {
+    while (my $line = <$client>) { last if $line =~ /^\\r?\\n$/ }
+    my $body = "version VERSION\\n";
+    print $client "HTTP/1.1 200 OK\\r\\nContent-Length: " . length($body) . "\\r\\nConnection: close\\r\\n\\r\\n$body";
+    close $client;
+}
+"""
+DOCKERFILE = """\
+FROM debian:bookworm
+RUN mkdir /srv/app && seq 1 2000 > /srv/app/numbers
+COPY app.pl /srv/app/
+RUN wc -l /srv/app/app.pl > /srv/app/lines
+CMD ["perl", "/srv/app/app.pl"]
+"""
+COMPOSE = """\
+name: small
+services:
+  web:
+    build: .
+    ports: ["8000"]
+    restart: unless-stopped
+    stop_grace_period: 3s
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        found: int = probe.getsockname()[1]
+        return found
+
+
+@dataclass(slots=True)
+class Running:
+    """The platform below ``directory``. ``command`` runs the command line against it."""
+
+    directory: Path
+    api_port: int
+    apps_port: int
+
+    @classmethod
+    def make(cls, directory: Path) -> Running:
+        return cls(directory, free_port(), free_port())
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        run = self.directory / "run"
+        return os.environ | {
+            "SLIPWAY_DATA": str(self.data),
+            "SLIPWAY_RUN": str(run),
+            "SLIPWAY_LISTEN": f"127.0.0.1:{self.api_port}",
+            "SLIPWAY_APPS_LISTEN": f"127.0.0.1:{self.apps_port}",
+            "SLIPWAY_NETWORK_POOL": "10.91.0.0/16",
+            "SLIPWAY_SERVER": f"unix://{run}/slipway.sock",
+        }
+
+    def start_command(self, *words: str) -> subprocess.Popen[bytes]:
+        """The command with its standard input open, for those that read a secret."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "slipway.cli", *words],
+            env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE,
+        )  # fmt: skip
+
+    def command(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[bytes]:
+        with self.start_command(*words) as process:
+            out, err = process.communicate(timeout=COMMAND_SECONDS)
+        done = subprocess.CompletedProcess(words, process.returncode, out, err)
+        if ok and done.returncode:
+            raise AssertionError(
+                f"slipway {' '.join(words)}: {done.returncode}\n{out.decode()}\n{err.decode()}"
+            )
+        return done
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.command("--output", "json", *words).stdout)
+
+    def up(self) -> None:
+        self.command("up")
+
+    def down(self) -> None:
+        self.command("down", "--all")
+
+    def kill(self) -> None:
+        """As the kernel's OOM killer would."""
+        pid = int((self.directory / "run" / "slipway.pid").read_text())
+        os.kill(pid, signal.SIGKILL)
+
+    def get(self, host: str) -> str:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.apps_port}/", headers={"Host": host})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def get_when_ready(self, host: str, seconds: float = 20) -> str:
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return self.get(host)
+            except (OSError, urllib.error.URLError):
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+
+    def seed_base(self) -> None:
+        """Put a small Debian into the registry as ``library/debian:bookworm``, before the server starts."""
+        asyncio.run(self._seed())
+
+    async def _seed(self) -> None:
+        self.data.mkdir(parents=True)
+        database = Database.sqlite(self.data / "state.db")
+        await database.migrate()
+        blobs = LocalStore(self.data / "content")
+        try:
+            await Access(database, self.data / "keys").create_project("library", public=True)
+        except Conflict:
+            return
+        with debian_tar().open("rb") as stream:
+            layer = import_tar(blobs, stream)
+        config = ImageConfig(Platform.host(), (layer.diff_id,), {"Cmd": ["bash"]}, created=iso(now()))
+        await Registry(database, blobs).store_image(
+            "library/debian", ["bookworm"], config, [layer.descriptor]
+        )
+        await database.dispose()
+
+
+def write_app(directory: Path, version: str) -> Path:
+    """The sources of a small app whose answers name ``version``."""
+    directory.mkdir(exist_ok=True)
+    (directory / "app.pl").write_text(APP.replace("VERSION", version))
+    (directory / "Dockerfile").write_text(DOCKERFILE)
+    (directory / "compose.yaml").write_text(COMPOSE)
+    return directory
+
+
+def footprint() -> set[str]:
+    """Everything on this machine that a platform could leave behind: processes, mounts, links, rules, groups."""
+    found: set[str] = set()
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        found.add("mount " + line.split(" ")[4])
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if state != "Z" and any(
+                word in command for word in ("conmon", "haproxy", "aardvark", "slipway", "runc ")
+            ):
+                found.add(f"process {entry.name} {command}")
+    for words in (["ip", "-o", "link"], ["iptables-save"], ["ip", "route"]):
+        text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        found.update(line.split(" qdisc")[0] for line in text.splitlines() if not line.startswith(("#", ":")))
+    for root in Path("/sys/fs/cgroup").rglob("slipway*"):
+        found.add(f"group {root}")
+    return found
