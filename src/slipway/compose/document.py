@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,29 +15,49 @@ from slipway.compose.interpolate import interpolate
 MAX_BYTES = 1024 * 1024
 MAX_NODES = 100_000
 MAX_DEPTH = 60
+_INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
+_TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
+_TAGS = ("!reset", "!override")
 
 
-class Source:
-    """One file's text, for messages."""
+class Sources:
+    """The texts of the files read, for messages: a node's mark names its file."""
 
-    def __init__(self, file: str, text: str) -> None:
-        self.file = file
-        self.lines = text.split("\n")
+    def __init__(self) -> None:
+        self._lines: dict[str, list[str]] = {}
 
-    def error(self, message: str, mark: yaml.Mark | None, hint: str = "") -> ComposeError:
+    def add(self, file: str, text: str) -> None:
+        self._lines[file] = text.split("\n")
+
+    def error(self, message: str, mark: yaml.Mark | None, hint: str = "", file: str = "") -> ComposeError:
+        name = mark.name if mark else file
         line, column = (mark.line, mark.column) if mark else (0, 0)
-        text = self.lines[line] if line < len(self.lines) else ""
-        return ComposeError(message, file=self.file, line=line + 1, column=column + 1, text=text, hint=hint)
+        lines = self._lines.get(name, [])
+        text = lines[line] if line < len(lines) else ""
+        return ComposeError(message, file=name, line=line + 1, column=column + 1, text=text, hint=hint)
 
 
 class Value:
-    """A node: its plain value by ``raw``, its parts by ``items`` and ``each``; errors at its place."""
+    """A node: a scalar by ``text`` and its like, its parts by ``items`` and ``each``; errors at its place.
 
-    def __init__(self, source: Source, node: yaml.Node, variables: Mapping[str, str], path: str) -> None:
-        self._source, self._node, self._variables, self.path = source, node, variables, path
+    ``key`` is the node of the key it stands under, where messages about the key itself point to.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        node: yaml.Node,
+        variables: Mapping[str, str],
+        path: str,
+        key: yaml.Node | None = None,
+    ) -> None:
+        self._sources, self._node, self._variables, self.path, self._key = sources, node, variables, path, key
 
     def fail(self, message: str, hint: str = "") -> ComposeError:
-        return self._source.error(message, self._node.start_mark, hint)
+        return self._sources.error(message, self._node.start_mark, hint)
+
+    def fail_at_key(self, message: str, hint: str = "") -> ComposeError:
+        return self._sources.error(message, (self._key or self._node).start_mark, hint)
 
     @property
     def is_mapping(self) -> bool:
@@ -56,30 +77,25 @@ class Value:
             return []
         if not isinstance(self._node, yaml.MappingNode):
             raise self.fail(f"{self.path or 'the file'} must be a mapping")
-        found: dict[str, Value] = {}
-        for key, node in _merged(self._node, 0):
-            if not isinstance(key, yaml.ScalarNode):
-                raise self._source.error("a key must be a text", key.start_mark)
-            if key.value in found:
-                raise self._source.error(f"the key {key.value!r} is given twice", key.start_mark)
-            found[key.value] = Value(
-                self._source, node, self._variables, f"{self.path}.{key.value}".lstrip(".")
-            )
-        return list(found.items())
+        return [
+            (key.value, self._below(node, f"{self.path}.{key.value}".lstrip("."), key))
+            for key, node in pairs(self._sources, self._node)
+        ]
 
-    def fields(
-        self, known: Mapping[str, Any] | set[str], later: frozenset[str] = frozenset()
-    ) -> dict[str, Value]:
-        """``items`` with only ``known`` keys allowed, and ``x-`` ones."""
+    def _below(self, node: yaml.Node, path: str, key: yaml.Node | None = None) -> Value:
+        return Value(self._sources, node, self._variables, path, key)
+
+    def fields(self, known: Collection[str], later: Collection[str] = ()) -> dict[str, Value]:
+        """``items`` with only ``known`` keys allowed, and ``x-`` ones. ``later``: what we cannot honour yet."""
         found = dict(self.items())
         for key, value in found.items():
             if key in known or key.startswith("x-"):
                 continue
             if key in later:
-                raise value.fail(f"{value.path} is not supported yet", "remove it")
+                raise value.fail_at_key(f"{value.path} is not supported yet", "remove it")
             close = get_close_matches(key, [*known, *later], 1)
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"
-            raise value.fail(f"unknown key {key!r}", hint)
+            raise value.fail_at_key(f"unknown key {key[:60]!r}", hint)
         return found
 
     def each(self) -> list[Value]:
@@ -90,31 +106,37 @@ class Value:
             return [self]
         if not isinstance(self._node, yaml.SequenceNode):
             raise self.fail(f"{self.path} must be a list")
-        return [
-            Value(self._source, node, self._variables, f"{self.path}[{index}]")
-            for index, node in enumerate(self._node.value)
-        ]
+        return [self._below(node, f"{self.path}[{index}]") for index, node in enumerate(self._node.value)]
 
     def text(self) -> str:
         """A scalar as text, variables replaced."""
         if not isinstance(self._node, yaml.ScalarNode):
             raise self.fail(f"{self.path} must be a single value")
         try:
-            return interpolate(self._node.value, self._variables)
+            found = interpolate(self._node.value, self._variables)
         except ValueError as error:
             raise self.fail(f"{self.path}: {error}") from error
+        if "\0" in found:
+            raise self.fail(f"{self.path} holds a NUL character")
+        return found
 
     def integer(self) -> int:
         text = self.text()
-        if not text.lstrip("-").isdigit() or len(text) > 18:
+        if not _INTEGER.fullmatch(text):
             raise self.fail(f"{self.path} must be a whole number, not {text[:40]!r}")
         return int(text)
 
     def boolean(self) -> bool:
         text = self.text().lower()
-        if text not in ("true", "false", "yes", "no", "on", "off"):
+        if text not in _TRUE + _FALSE:
             raise self.fail(f"{self.path} must be true or false, not {text[:40]!r}")
-        return text in ("true", "yes", "on")
+        return text in _TRUE
+
+    def choice(self, *words: str) -> str:
+        text = self.text()
+        if text not in words:
+            raise self.fail(f"{self.path} is {text[:60]!r}", f"one of {', '.join(words)}")
+        return text
 
     def plain(self) -> Any:
         """Everything below as Python values, texts interpolated."""
@@ -126,31 +148,32 @@ class Value:
             return None
         text = self.text()
         tag = self._node.tag.rpartition(":")[2]
-        if tag == "bool":
-            return text.lower() in ("true", "yes", "on")
-        if tag == "int" and text.lstrip("-").isdigit():
-            return int(text)
-        return text
+        if tag == "bool" and text.lower() in _TRUE + _FALSE:
+            return text.lower() in _TRUE
+        return int(text) if tag == "int" and _INTEGER.fullmatch(text) else text
 
 
-def parse(text: str, file: str, variables: Mapping[str, str]) -> Value:
+def parse(text: str, file: str, sources: Sources) -> yaml.Node:
     """The document's root. Raises ``ComposeError`` for what is no YAML, and for documents made to exhaust."""
-    source = Source(file, text)
+    sources.add(file, text)
     if len(text) > MAX_BYTES:
-        raise ComposeError(f"the file has more than {MAX_BYTES} bytes", file=file, line=1, column=1)
+        raise sources.error(f"the file has more than {MAX_BYTES} characters", None, file=file)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = yaml.SafeLoader(text)
+        loader.name = file
+        node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
-        raise source.error(f"not YAML: {error.problem}", error.problem_mark or error.context_mark) from error
+        mark = error.problem_mark or error.context_mark
+        raise sources.error(f"not YAML: {error.problem}", mark, file=file) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise source.error(f"not YAML: {str(error)[:200]}", None) from error
+        raise sources.error(f"not YAML: {str(error)[:200]}", None, file=file) from error
     if node is None:
-        raise source.error("the file is empty", None, "it needs at least `services:`")
-    _check_size(source, node)
-    return Value(source, node, variables, "")
+        raise sources.error("the file is empty", None, "it needs at least `services:`", file)
+    _check(sources, node)
+    return node
 
 
-def _check_size(source: Source, root: yaml.Node) -> None:
+def _check(sources: Sources, root: yaml.Node) -> None:
     """Aliases are followed as often as they stand, so a small file cannot stand for a huge one."""
     count = 0
     pending: list[tuple[yaml.Node, int]] = [(root, 0)]
@@ -158,8 +181,11 @@ def _check_size(source: Source, root: yaml.Node) -> None:
         node, depth = pending.pop()
         count += 1
         if count > MAX_NODES or depth > MAX_DEPTH:
-            raise source.error(
-                f"the file has more than {MAX_NODES} values or is deeper than {MAX_DEPTH}", None
+            what = f"the file has more than {MAX_NODES} values or is deeper than {MAX_DEPTH}"
+            raise sources.error(what, node.start_mark)
+        if node.tag not in _TAGS and not node.tag.startswith("tag:yaml.org,2002:"):
+            raise sources.error(
+                f"unknown tag {node.tag[:60]!r}", node.start_mark, "!reset and !override are known"
             )
         if isinstance(node, yaml.SequenceNode):
             pending += [(item, depth + 1) for item in node.value]
@@ -167,18 +193,24 @@ def _check_size(source: Source, root: yaml.Node) -> None:
             pending += [(item, depth + 1) for pair in node.value for item in pair]
 
 
-def _merged(node: yaml.MappingNode, depth: int) -> Iterator[tuple[yaml.Node, yaml.Node]]:
-    """The pairs with ``<<`` merge keys resolved: the mapping's own keys win."""
-    own = {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"}
-    merged: set[str] = set()
+def pairs(sources: Sources, node: yaml.MappingNode) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
+    """A mapping's pairs with ``<<`` resolved: its own keys win. Raises for a key that is no text or given twice."""
+    own: set[str] = set()
+    inherited: list[yaml.Node] = []
     for key, value in node.value:
-        if not (isinstance(key, yaml.ScalarNode) and key.tag.endswith(":merge")):
-            yield key, value
+        if not isinstance(key, yaml.ScalarNode):
+            raise sources.error("a key must be a text", key.start_mark)
+        if key.tag.endswith(":merge"):
+            inherited += value.value if isinstance(value, yaml.SequenceNode) else [value]
             continue
-        sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
-        for item in sources:
-            if isinstance(item, yaml.MappingNode) and depth < MAX_DEPTH:
-                for name, inner in _merged(item, depth + 1):
-                    if isinstance(name, yaml.ScalarNode) and name.value not in own | merged:
-                        merged.add(name.value)
-                        yield name, inner
+        if key.value in own:
+            raise sources.error(f"the key {key.value[:60]!r} is given twice", key.start_mark)
+        own.add(key.value)
+        yield key, value
+    for item in inherited:
+        if not isinstance(item, yaml.MappingNode):
+            raise sources.error("`<<` takes a mapping, or a list of them", item.start_mark)
+        for key, value in pairs(sources, item):
+            if key.value not in own:
+                own.add(key.value)
+                yield key, value

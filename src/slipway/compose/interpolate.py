@@ -11,24 +11,25 @@ _OPERATOR = re.compile(r":?[-+?]")
 _DEPTH = 20
 
 
-def interpolate(text: str, values: Mapping[str, str]) -> str:
+def interpolate(text: str, values: Mapping[str, str], *, lenient: bool = False) -> str:
     """Every form: ``$$``, ``$V``, ``${V}``, ``${V:-d}``, ``-``, ``:?``, ``?``, ``:+``, ``+``, nested.
 
-    Raises ``ValueError`` with what is wrong.
+    ``lenient``: a ``$`` that begins nothing stays, as in files of environment variables. Raises ``ValueError`` with
+    what is wrong.
     """
-    return _Text(text, values, 0).whole()
+    return _Text(text, values, 0, lenient).whole()
 
 
 class _Text:
-    def __init__(self, text: str, values: Mapping[str, str], depth: int) -> None:
+    def __init__(self, text: str, values: Mapping[str, str], depth: int, lenient: bool) -> None:
         if depth > _DEPTH:
             raise ValueError("variables are nested too deeply")
-        self._text, self._values, self._depth = text, values, depth
+        self._text, self._values, self._depth, self._lenient = text, values, depth, lenient
 
     def whole(self) -> str:
         out, position = [], 0
         while match := _START.search(self._text, position):
-            out.append(self._text[position : match.start()])
+            out.append(self._literal(self._text[position : match.start()]))
             if match["escaped"]:
                 out.append("$")
                 position = match.end()
@@ -38,10 +39,12 @@ class _Text:
             else:
                 value, position = self._braces(match.end())
                 out.append(value)
-        rest = self._text[position:]
-        if "$" in rest:
+        return "".join(out) + self._literal(self._text[position:])
+
+    def _literal(self, text: str) -> str:
+        if "$" in text and not self._lenient:
             raise ValueError("a '$' stands alone; write '$$' for the character itself")
-        return "".join(out) + rest
+        return text
 
     def _braces(self, start: int) -> tuple[str, int]:
         name = _NAME.match(self._text, start)
@@ -66,15 +69,23 @@ class _Text:
         return value or "", end + 1
 
     def _closing(self, start: int) -> int:
-        depth = 0
-        for index in range(start, len(self._text)):
-            if self._text[index] == "{" and self._text[index - 1] == "$":
+        """Where the brace that is open at ``start`` ends; ``$$`` inside opens nothing."""
+        depth, index = 0, start
+        while index < len(self._text):
+            two = self._text[index : index + 2]
+            if two == "$$":
+                index += 2
+                continue
+            if two == "${":
                 depth += 1
-            elif self._text[index] == "}":
+                index += 2
+                continue
+            if two[0] == "}":
                 if not depth:
                     return index
                 depth -= 1
+            index += 1
         raise ValueError("a ${ is not closed")
 
     def _nested(self, text: str) -> str:
-        return _Text(text, self._values, self._depth + 1).whole()
+        return _Text(text, self._values, self._depth + 1, self._lenient).whole()

@@ -9,23 +9,30 @@ from dataclasses import replace
 from pathlib import Path
 
 from slipway.base import linux
-from slipway.compose.document import Value, parse
+from slipway.compose.document import Sources, Value, parse
+from slipway.compose.envfile import parse_env
+from slipway.compose.errors import ComposeError
+from slipway.compose.merge import merge
 from slipway.compose.model import Project, Service
-from slipway.compose.services import parse_env, service
+from slipway.compose.mounts import volume_name
+from slipway.compose.services import service
 from slipway.errors import Invalid, NotFound
 
 NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+MAX_FILES = 20
 _TOP = {"name", "version", "services", "volumes"}
 _LATER = frozenset({"include", "networks", "configs", "secrets", "models"})
-_PROJECT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_APP = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
 _LIMIT = 1024 * 1024
 
 
 def find_files(directory: Path) -> list[str]:
-    """The Compose file of a directory. Raises ``NotFound``."""
+    """The Compose file of a directory, and the override file beside it if there is one. Raises ``NotFound``."""
     for name in NAMES:
         if (directory / name).is_file():
-            return [name]
+            stem, _, ending = name.rpartition(".")
+            beside = [f"{stem}.override.{item}" for item in (ending, "yaml", "yml")]
+            return [name, *[item for item in beside if (directory / item).is_file()][:1]]
     raise NotFound(
         f"there is no Compose file in {directory}", hint=f"write a {NAMES[0]}, or name the file with -f"
     )
@@ -39,115 +46,151 @@ def load(
     name: str = "",
     profiles: Collection[str] = (),
 ) -> Project:
-    """The app that the Compose file below ``directory`` describes.
+    """The app that the Compose files below ``directory`` describe, later files laid over earlier ones.
 
-    Raises ``ComposeError`` with file, line and caret for anything wrong in it, ``NotFound`` when there is none. Files
-    are read beneath the directory only.
+    ``variables`` win over the directory's ``.env``. Every path in the files is relative to ``directory``, and files
+    are read beneath it only. Raises ``ComposeError`` with file, line and caret for anything wrong in them,
+    ``NotFound`` when there is none.
     """
     names = list(files) or find_files(directory)
-    if len(names) > 1:
-        raise Invalid("merging several Compose files is not supported yet", hint="name one with -f")
-    values = {**dict(_optional_env(directory)), **(variables or {})}
-    try:
-        text = read_beneath(directory, names[0])
-    except OSError as error:
-        raise NotFound(f"the Compose file {names[0]!r} cannot be read: {error.strerror}") from error
-    root = parse(text, names[0], values)
+    if len(names) > MAX_FILES:
+        raise Invalid(f"{len(names)} Compose files are more than {MAX_FILES}")
+    outside = dict(variables or {})
+    values = {**_dot_env(directory, outside), **outside}
+    sources = Sources()
+    nodes = [parse(_compose_file(directory, item), item, sources) for item in names]
+    node = nodes[0]
+    for over in nodes[1:]:
+        node = merge(sources, node, over)
+    return _project(Value(sources, node, values, ""), directory, values, name, profiles)
+
+
+def _project(
+    root: Value, directory: Path, values: Mapping[str, str], name: str, profiles: Collection[str]
+) -> Project:
     top = root.fields(_TOP, _LATER)
     if "services" not in top or not top["services"].items():
         raise root.fail("there are no services", "the file needs `services:` with at least one")
-    services = _services(top["services"], directory, profiles)
+    services = _services(top["services"], directory, values, profiles)
+    if not services:
+        raise root.fail("every service belongs to a profile that is not chosen", "name it with --profile")
     volumes = _volumes(top.get("volumes"))
-    for key, value in top["services"].items():
-        if key in services:
-            _check(value, services[key], services, volumes)
-    app = name or (top["name"].text() if "name" in top else directory.resolve().name.lower())
-    if not _PROJECT.fullmatch(app):
-        raise root.fail(f"not an app name: {app[:60]!r}", "set `name:` to lower-case letters, digits and '-'")
+    entries = dict(top["services"].items())
+    for key, item in services.items():
+        _check(entries[key], item, entries, services, volumes)
+    app = name or (top["name"].text() if "name" in top else _normal(directory.resolve().name))
+    if not _APP.fullmatch(app):
+        raise top.get("name", root).fail(
+            f"not an app name: {app[:60]!r}", "set `name:` to lower-case letters, digits and '-'"
+        )
     extensions = {key: value.plain() for key, value in top.items() if key.startswith("x-")}
     return Project(app, _ordered(services, top["services"]), tuple(volumes), extensions)
 
 
+def _normal(name: str) -> str:
+    """A directory's name as an app's."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-")
+
+
+def _compose_file(directory: Path, name: str) -> str:
+    try:
+        return read_beneath(directory, name)
+    except OSError as error:
+        raise NotFound(f"the Compose file {name!r} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ComposeError(f"the file cannot be read: {error}", file=name, line=1, column=1) from error
+
+
 def read_beneath(directory: Path, name: str) -> str:
-    """A text file below ``directory``; symlinks may not lead out."""
+    """A text file below ``directory``; symlinks may not lead out. Raises ``OSError``, ``ValueError``."""
+    if "\0" in name:
+        raise ValueError("its name holds a NUL character")
     root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fd = linux.openat2(root, name, os.O_RDONLY | os.O_NONBLOCK)
     finally:
         os.close(root)
     with os.fdopen(fd, "rb") as handle:
-        return handle.read(_LIMIT + 1).decode("utf-8", "replace")
+        data = handle.read(_LIMIT + 1)
+    if len(data) > _LIMIT:
+        raise ValueError(f"it has more than {_LIMIT} bytes")
+    return data.decode("utf-8", "replace")
 
 
-def _optional_env(directory: Path) -> list[tuple[str, str]]:
+def _dot_env(directory: Path, outside: Mapping[str, str]) -> dict[str, str]:
     try:
-        return parse_env(read_beneath(directory, ".env"))
+        return parse_env(read_beneath(directory, ".env"), outside)
     except OSError:
-        return []
+        return {}
+    except ValueError as error:
+        line = re.match(r"line (\d+)", str(error))
+        raise ComposeError(str(error), file=".env", line=int(line[1]) if line else 1, column=1) from error
 
 
-def _services(value: Value, directory: Path, profiles: Collection[str]) -> dict[str, Service]:
+def _services(
+    value: Value, directory: Path, values: Mapping[str, str], profiles: Collection[str]
+) -> dict[str, Service]:
     found = {}
     for key, item in value.items():
         fields = dict(item.items())
         wanted = [entry.text() for entry in fields["profiles"].each()] if "profiles" in fields else []
         if not wanted or set(wanted) & set(profiles):
-            found[key] = service(key, item, lambda path: read_beneath(directory, path))
+            found[key] = service(key, item, values, lambda path: read_beneath(directory, path))
     return found
 
 
 def _volumes(value: Value | None) -> list[str]:
     if value is None:
         return []
-    for _, item in value.items():
-        item.fields({"name", "labels", "driver"}, frozenset({"external", "driver_opts"}))
+    for key, item in value.items():
+        volume_name(key, item)
+        parts = item.fields({"labels", "driver"}, {"name", "external", "driver_opts"})
+        if "driver" in parts:
+            parts["driver"].choice("local")
     return [key for key, _ in value.items()]
 
 
-def _check(value: Value, item: Service, services: Mapping[str, Service], volumes: Collection[str]) -> None:
+def _check(
+    value: Value,
+    item: Service,
+    entries: Collection[str],
+    services: Mapping[str, Service],
+    volumes: Collection[str],
+) -> None:
+    """What one service says of others and of volumes."""
     for other, depends in item.depends_on.items():
         if other not in services and depends.required:
-            raise value.fail(
-                f"{item.name!r} depends on {other!r}, which is no service", "name a service of this file"
+            why = "belongs to a profile that is not chosen" if other in entries else "is no service"
+            raise value.fail_at_key(
+                f"{item.name!r} depends on {other!r}, which {why}", "name a service of this file"
             )
-        target = services.get(other)
-        check = target.healthcheck if target else None
-        if (
-            depends.condition == "service_healthy"
-            and target
-            and not target.build
-            and not target.image
-            and not check
-        ):
-            raise value.fail(f"{other!r} has no health check to wait for")
     for mount in item.volumes:
-        if mount.kind == "volume" and mount.source and mount.source not in volumes:
-            raise value.fail(
-                f"the volume {mount.source!r} is not declared",
-                f"add it under `volumes:`, or write ./{mount.source}",
+        if mount.source and mount.source not in volumes:
+            raise value.fail_at_key(
+                f"{item.name!r} mounts the volume {mount.source!r}, which is not declared",
+                f"add `{mount.source}:` under the top-level `volumes:`",
             )
 
 
 def _ordered(services: Mapping[str, Service], value: Value) -> dict[str, Service]:
     """Dependencies first. Raises for a cycle."""
     done: dict[str, Service] = {}
-    visiting: list[str] = []
+    entries = dict(value.items())
 
-    def visit(name: str) -> None:
+    def visit(name: str, above: tuple[str, ...]) -> None:
         if name in done:
             return
-        if name in visiting:
-            cycle = " → ".join([*visiting[visiting.index(name) :], name])
-            raise value.fail(f"the services depend on each other in a circle: {cycle}")
-        visiting.append(name)
-        for other in services[name].depends_on:
-            if other in services:
-                visit(other)
-        visiting.pop()
+        if name in above:
+            cycle = " → ".join([*above[above.index(name) :], name])
+            raise entries[name].fail_at_key(f"the services depend on each other in a circle: {cycle}")
+        if len(above) > 200:
+            raise entries[name].fail_at_key("the chain of dependencies is longer than 200")
         item = services[name]
-        known = {other: item.depends_on[other] for other in item.depends_on if other in services}
+        known = {other: depends for other, depends in item.depends_on.items() if other in services}
+        for other in known:
+            visit(other, (*above, name))
         done[name] = replace(item, depends_on=known)
 
     for name in services:
-        visit(name)
+        visit(name, ())
     return done

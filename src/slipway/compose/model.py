@@ -1,10 +1,16 @@
-"""The model of an app, as its Compose files say it."""
+"""The model of an app, as its Compose files say it.
+
+As JSON a model holds only what differs from the defaults. So a field that a later version adds changes neither the
+text nor the digest of what an earlier version stored, and a field that this version does not know is passed over.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +118,51 @@ class Project:
     extensions: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Lossless; see the module."""
+        found: dict[str, Any] = _plain(self)
+        return found
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Project:
+    def from_json(cls, value: Mapping[str, Any]) -> Project:
         services = {name: _service(item) for name, item in value["services"].items()}
-        return cls(value["name"], services, tuple(value["volumes"]), value["extensions"])
+        return cls(value["name"], services, tuple(value.get("volumes", ())), value.get("extensions", {}))
 
 
-def _service(value: dict[str, Any]) -> Service:
-    found = dict(value)
-    for name in ("command", "entrypoint"):
-        found[name] = tuple(value[name]) if value[name] is not None else None
-    for name in ("cap_add", "cap_drop", "tmpfs"):
-        found[name] = tuple(value[name])
-    found["build"] = Build(**value["build"]) if value["build"] else None
-    found["ports"] = tuple(Port(**item) for item in value["ports"])
-    found["volumes"] = tuple(VolumeMount(**item) for item in value["volumes"])
-    found["depends_on"] = {name: DependsOn(**item) for name, item in value["depends_on"].items()}
-    test = value["healthcheck"]
-    found["healthcheck"] = HealthTest(**{**test, "test": tuple(test["test"])}) if test else None
+def _plain(value: Any) -> Any:
+    """JSON's types, without fields that have their default."""
+    if is_dataclass(value) and not isinstance(value, type):
+        present = {item.name: getattr(value, item.name) for item in fields(value)}
+        return {
+            item.name: _plain(present[item.name])
+            for item in fields(value)
+            if present[item.name] != _default(item)
+        }
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _default(item: Any) -> Any:
+    return item.default_factory() if item.default_factory is not MISSING else item.default
+
+
+def _known(cls: type[T], value: Mapping[str, Any]) -> dict[str, Any]:
+    names = {item.name for item in fields(cls)}  # type: ignore[arg-type]
+    return {
+        key: tuple(item) if isinstance(item, list) else item for key, item in value.items() if key in names
+    }
+
+
+def _service(value: Mapping[str, Any]) -> Service:
+    found = _known(Service, value)
+    if "x_slipway" in value:
+        found["x_slipway"] = value["x_slipway"]
+    if found.get("build"):
+        found["build"] = Build(**_known(Build, value["build"]))
+    if found.get("healthcheck"):
+        found["healthcheck"] = HealthTest(**_known(HealthTest, value["healthcheck"]))
+    found["ports"] = tuple(Port(**_known(Port, item)) for item in value.get("ports", ()))
+    found["volumes"] = tuple(VolumeMount(**_known(VolumeMount, item)) for item in value.get("volumes", ()))
+    depends = value.get("depends_on", {})
+    found["depends_on"] = {name: DependsOn(**_known(DependsOn, item)) for name, item in depends.items()}
     return Service(**found)

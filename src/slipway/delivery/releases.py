@@ -34,7 +34,7 @@ class Release:
         """
         model = self.model.to_json()["services"][service.name]
         for name in ("replicas", "order", "depends_on", "build", "x_slipway"):
-            model.pop(name)
+            model.pop(name, None)
         return _digest([model, self.images[service.name]["digest"]])[:16]
 
 

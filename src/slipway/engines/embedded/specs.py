@@ -21,6 +21,8 @@ def network_name(app: AppRef) -> str:
 
 
 def volume_path(volumes: Path, app: AppRef, name: str) -> Path:
+    if "/" in name or name in ("", ".", ".."):  # also what an older version stored must not lead out
+        raise Invalid(f"not a volume name: {name[:60]!r}")
     return volumes / f"{app.project}-{app.name}-{name}"
 
 
