@@ -8,9 +8,11 @@ On disk, below one root and on one file system::
     blobs/sha256/ab/abcd…   complete blobs, read-only
     ingest/                 being written; anything here after a crash is removed by ``recover``
     uploads/<id>            resumable uploads, kept between requests and restarts
-    leases/<id>             one digest a line; the file's mtime plus the ttl in its first line is its end
+    leases/<id>             its end (seconds since 1970) and owner in the first line, then one digest a line
 
-No lock is taken: rename is atomic, and the sweep looks at leases after it has marked.
+Writers do not wait for one another: rename is atomic. Whoever publishes or leases a blob makes it young, under a shared
+lock on ``blobs``; the sweep looks at a blob's age and removes it under the exclusive one. So a blob is seen either young
+by the sweep or gone by its user, over threads, processes and servers of one machine.
 Neighbours: ``slipway.registry`` owns the references, ``slipway.layers`` writes layers into it.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from slipway.oci import Digest
 
 if TYPE_CHECKING:
     from slipway.content.store import LocalStore
+
+
+_BATCH = 64  # blobs removed under one lock, so that nobody waits for long
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +29,20 @@ class Collected:
 def collect(store: LocalStore, roots: Callable[[], Iterable[Digest]], grace: timedelta) -> Collected:
     """Remove what nobody references, leases or has just written.
 
-    Order is what makes it safe: candidates first, then the roots, then the leases. Whoever adds a reference does it
-    under a lease, so a blob that became referenced after the roots were read is still leased, or younger than
-    ``grace`` (publishing a blob that is there already makes it young again).
+    What makes it safe: whoever adds a reference leases the blob first, which makes it young. A lease that is there
+    when leases are read is seen; one from later, even if it is over again by then, has left a blob younger than this
+    collection, and such a blob stays whatever ``grace`` says. A reference from before the leases were read is among
+    the roots or still leased, for a lease ends after its reference is made: so leases first, then roots.
     """
-    now = time.time()
-    candidates = {
-        digest: size for digest, size, modified in store.listing() if now - modified > grace.total_seconds()
-    }
-    for digest in roots():
-        candidates.pop(digest, None)
+    end = time.time() - max(grace.total_seconds(), 0)
+    candidates = {digest: size for digest, size, modified in store.listing() if modified < end}
     for digest in store.leased():
         candidates.pop(digest, None)
+    for digest in roots():
+        candidates.pop(digest, None)
     removed = freed = 0
-    for digest, size in candidates.items():
-        if store.age(digest) > grace.total_seconds() and store.delete(digest):
-            removed, freed = removed + 1, freed + size
+    remaining = iter(candidates.items())
+    while batch := list(itertools.islice(remaining, _BATCH)):
+        for digest in store.delete_older([digest for digest, _ in batch], end):
+            removed, freed = removed + 1, freed + candidates[digest]
     return Collected(removed, freed)

@@ -5,30 +5,34 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 from slipway.base.ids import new_id
+from slipway.errors import Conflict
 from slipway.oci import Digest
 
 
 class Lease:
     """Protects what is added to it until it is released or its time is over.
 
-    Add a digest *before* relying on the blob being there: then either the sweep sees the lease, or the caller sees
-    that the blob is gone.
+    Add a digest *before* relying on the blob being there, and release the lease *after* the reference is made: then
+    either the sweep leaves the blob alone, or the caller sees that it is gone.
     """
 
-    def __init__(self, directory: Path, owner: str, ttl: timedelta) -> None:
+    def __init__(
+        self, directory: Path, owner: str, ttl: timedelta, touch: Callable[[Digest], bool] | None = None
+    ) -> None:
         self.id = new_id(16)
         self._path = directory / self.id
+        self._touch = touch
         self._held: set[Digest] = set()
         self._fd = os.open(
             self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
         end = time.time() + ttl.total_seconds()
-        os.write(self._fd, f"{end:.0f} {owner}\n".encode())
+        os.write(self._fd, f"{end:.0f} {' '.join(owner.split())}\n".encode())
 
     def __enter__(self) -> Lease:
         return self
@@ -37,9 +41,17 @@ class Lease:
         self.release()
 
     def add(self, digest: Digest) -> None:
-        if digest not in self._held:
-            os.write(self._fd, f"{digest}\n".encode())
-            self._held.add(digest)
+        """Idempotent. Raises ``Conflict`` when the lease is over and was swept away."""
+        if digest in self._held:
+            return
+        if self._fd < 0 or os.fstat(self._fd).st_nlink == 0:
+            raise Conflict(
+                f"the lease {self.id} is over", hint="the work took longer than its lease: run it again"
+            )
+        os.write(self._fd, f"{digest}\n".encode())
+        if self._touch is not None:
+            self._touch(digest)
+        self._held.add(digest)
 
     def release(self) -> None:
         if self._fd >= 0:
@@ -52,11 +64,11 @@ class Lease:
 def leased(directory: Path) -> Iterator[Digest]:
     """Every digest under a lease that is not over; leases that are over are removed."""
     for path in sorted(directory.iterdir()):
-        try:
-            head, *lines = path.read_text().splitlines()
-            if float(head.split(" ", 1)[0]) < time.time():
+        with contextlib.suppress(FileNotFoundError):  # released meanwhile
+            # A line without its end is being written right now: what it will say is young, and so is safe.
+            head, *lines = path.read_text().rpartition("\n")[0].split("\n")
+            end = head.partition(" ")[0]
+            if end.isdigit() and int(end) < time.time():
                 path.unlink()
-                continue
-        except (FileNotFoundError, ValueError):
-            continue  # released meanwhile, or being written right now and still empty
-        yield from (Digest.parse(line) for line in lines if len(line) > 70)
+            elif end:
+                yield from (Digest.parse(line) for line in lines)

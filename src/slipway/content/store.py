@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
@@ -92,11 +93,25 @@ class LocalStore:
         return found
 
     def delete(self, digest: Digest) -> bool:
-        try:
-            self.path(digest).unlink()
-        except FileNotFoundError:
-            return False
-        return True
+        """Remove a blob whoever uses it; whether it was there."""
+        return bool(self.delete_older([digest], float("inf")))
+
+    def delete_older(self, digests: Sequence[Digest], end: float) -> list[Digest]:
+        """Remove those that nobody has published or leased since ``end`` (seconds since 1970); which they were."""
+        removed = []
+        with self._locked(fcntl.LOCK_EX):
+            for digest in digests:
+                path = self.path(digest)
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_mtime < end:
+                        path.unlink()
+                        removed.append(digest)
+        return removed
+
+    def touch(self, digest: Digest) -> bool:
+        """Make a blob young for the sweep; whether it is there."""
+        with self._locked(fcntl.LOCK_SH):
+            return _touch(self.path(digest))
 
     def digests(self) -> Iterator[Digest]:
         return (digest for digest, _, _ in self.listing())
@@ -106,19 +121,21 @@ class LocalStore:
         for algorithm in ("sha256", "sha512"):
             for shard in sorted(self._scan(self._blobs / algorithm)):
                 for name in sorted(self._scan(shard)):
-                    with contextlib.suppress(FileNotFoundError):
-                        status = name.stat()
-                        yield Digest(algorithm, name.name), status.st_size, status.st_mtime
+                    # Gone meanwhile, or a stray file: neither is a blob.
+                    with contextlib.suppress(FileNotFoundError, Invalid):
+                        digest, status = Digest(algorithm, name.name), name.stat()
+                        yield digest, status.st_size, status.st_mtime
 
     @staticmethod
     def _scan(directory: Path) -> list[Path]:
         try:
             return list(directory.iterdir())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def lease(self, owner: str, ttl: timedelta) -> Lease:
-        return Lease(self._leases, owner, ttl)
+        """Protect what is added to the lease from collection, for at most ``ttl``."""
+        return Lease(self._leases, owner, ttl, self.touch)
 
     def leased(self) -> Iterator[Digest]:
         return leased(self._leases)
@@ -132,7 +149,11 @@ class LocalStore:
         """Blobs whose bytes are not what their name says."""
         for digest in self.digests():
             hasher = digest.hasher()
-            with self.open(digest) as handle:
+            try:
+                handle = self.open(digest)
+            except NotFound:
+                continue  # collected meanwhile
+            with handle:
                 while chunk := handle.read(_BUFFER):
                     hasher.update(chunk)
             if hasher.hexdigest() != digest.hex:
@@ -140,14 +161,38 @@ class LocalStore:
 
     def _publish(self, path: Path, digest: Digest) -> None:
         target = self.path(digest)
-        if target.exists():
-            # The same bytes are here: keep them, but make them young for the sweep.
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(target)
-                path.unlink()
-                return
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._shard(target.parent)
         os.chmod(path, 0o400)
-        os.utime(path, (time.time(), time.time()))
-        os.rename(path, target)
+        with self._locked(fcntl.LOCK_SH):
+            if _touch(target):
+                path.unlink()  # the same bytes are here: keep them
+            else:
+                _touch(path)
+                os.rename(path, target)
         fsync_directory(target.parent)
+
+    @staticmethod
+    def _shard(directory: Path) -> None:
+        """Make the directory that blobs of one prefix share, durably."""
+        if not directory.is_dir():
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fsync_directory(directory.parent)
+            fsync_directory(directory.parent.parent)
+
+    @contextlib.contextmanager
+    def _locked(self, kind: int) -> Iterator[None]:
+        fd = os.open(self._blobs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, kind)
+            yield
+        finally:
+            os.close(fd)
+
+
+def _touch(path: Path) -> bool:
+    try:
+        now = time.time_ns()  # explicit: the kernel's own idea of now lags some milliseconds behind
+        os.utime(path, ns=(now, now))
+    except FileNotFoundError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from slipway.content.writer import Buffer, check, full_disk_named, write_all
-from slipway.errors import NotFound
+from slipway.errors import Conflict, NotFound
 from slipway.oci import Digest
 from slipway.oci.digest import Hasher
 
@@ -18,7 +19,7 @@ _BUFFER = 1024 * 1024
 
 
 class Upload:
-    """One upload; not to be used by two callers at a time.
+    """One upload. Opening it a second time while it is open raises ``Conflict``, over processes, too.
 
     The running hash lives in memory: whoever opens the upload anew (after a restart) reads what is there once more.
     """
@@ -29,6 +30,13 @@ class Upload:
             self._fd = os.open(path, flags, 0o600)
         except FileNotFoundError as error:
             raise NotFound(f"there is no upload {path.name!r}") from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._fd)
+            raise Conflict(
+                f"the upload {path.name!r} is being written to", hint="one request at a time"
+            ) from error
         self._path = path
         self._publish = publish
         self.offset = os.fstat(self._fd).st_size
@@ -39,8 +47,12 @@ class Upload:
         return self._path.name
 
     def append(self, buffer: Buffer) -> None:
-        """Raises ``Exhausted`` when the disk is full; what was written before stays."""
-        write_all(self._fd, buffer)
+        """Raises ``Exhausted`` when the disk is full; what earlier calls wrote stays."""
+        try:
+            write_all(self._fd, buffer)
+        except BaseException:
+            os.ftruncate(self._fd, self.offset)
+            raise
         if self._hasher is not None:
             self._hasher.update(buffer)
         self.offset += len(buffer)

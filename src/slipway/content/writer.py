@@ -34,6 +34,10 @@ class BlobWriter:
     def __exit__(self, *_exception: object) -> None:
         self.abort()
 
+    def fileno(self) -> int:
+        """The file being written, to look at; bytes go through ``write``, or they are not hashed."""
+        return self._fd
+
     @property
     def size(self) -> int:
         return self._size
