@@ -10,9 +10,9 @@ On disk, below one root and on one file system::
     uploads/<id>            resumable uploads, kept between requests and restarts
     leases/<id>             its end (seconds since 1970) and owner in the first line, then one digest a line
 
-Writers do not wait for one another: rename is atomic. Whoever publishes or leases a blob makes it young, under a shared
-lock on ``blobs``; the sweep looks at a blob's age and removes it under the exclusive one. So a blob is seen either young
-by the sweep or gone by its user, over threads, processes and servers of one machine.
+Writers do not wait for one another: rename is atomic. Whoever publishes or leases a blob makes it young, under a
+shared lock on ``blobs``; the sweep looks at a blob's age and removes it under the exclusive one. So a blob is seen
+young by the sweep or gone by its user, over threads and processes.
 Neighbours: ``slipway.registry`` owns the references, ``slipway.layers`` writes layers into it.
 """
 

@@ -19,7 +19,7 @@ _BUFFER = 1024 * 1024
 
 
 class Upload:
-    """One upload. Opening it a second time while it is open raises ``Conflict``, over processes, too.
+    """One upload. Whoever writes first has it alone until ``close``: others get ``Conflict``, over processes, too.
 
     The running hash lives in memory: whoever opens the upload anew (after a restart) reads what is there once more.
     """
@@ -30,15 +30,9 @@ class Upload:
             self._fd = os.open(path, flags, 0o600)
         except FileNotFoundError as error:
             raise NotFound(f"there is no upload {path.name!r}") from error
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._fd)
-            raise Conflict(
-                f"the upload {path.name!r} is being written to", hint="one request at a time"
-            ) from error
         self._path = path
         self._publish = publish
+        self._mine = False
         self.offset = os.fstat(self._fd).st_size
         self._hasher: Hasher | None = hashlib.sha256() if self.offset == 0 else None
 
@@ -48,6 +42,7 @@ class Upload:
 
     def append(self, buffer: Buffer) -> None:
         """Raises ``Exhausted`` when the disk is full; what earlier calls wrote stays."""
+        self._take()
         try:
             write_all(self._fd, buffer)
         except BaseException:
@@ -57,14 +52,32 @@ class Upload:
             self._hasher.update(buffer)
         self.offset += len(buffer)
 
+    def _take(self) -> None:
+        """Keep others out, and see that nobody was here since this upload was opened."""
+        if self._mine:
+            return
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            here, there = os.fstat(self._fd), self._path.stat()
+        except BlockingIOError as error:
+            raise Conflict(
+                f"the upload {self.id!r} is being written to", hint="one request at a time"
+            ) from error
+        except FileNotFoundError as error:
+            raise NotFound(f"there is no upload {self.id!r} any more") from error
+        if here.st_ino != there.st_ino or here.st_size != self.offset:
+            raise Conflict(f"the upload {self.id!r} has moved on meanwhile", hint="ask for its offset")
+        self._mine = True
+
     def commit(self, expected: Digest, size: int | None = None) -> tuple[Digest, int]:
         """Verify, make durable, publish as a blob. On a mismatch (``Invalid``) the upload stays."""
+        self._take()
         digest = self._digest(expected.algorithm)
         check(digest, self.offset, expected, size)
         with full_disk_named():
             os.fsync(self._fd)
-        self.close()
         self._publish(self._path, digest)
+        self.close()
         return digest, self.offset
 
     def _digest(self, algorithm: str) -> Digest:
