@@ -255,12 +255,14 @@ class Deliverer:
                 continue
             try:
                 async with self._locks[state.ref]:
-                    await self._reconcile(state)
+                    # Asked again: while the lock was waited for, another release may have taken over.
+                    await self._reconcile(await self.apps.get(state.ref))
             except (SlipwayError, BaseExceptionGroup) as error:
                 log.warning("%s could not be brought to its release: %s", state.ref, error)
 
     async def _reconcile(self, state: AppState) -> None:
-        assert state.current is not None
+        if state.current is None:
+            return
         release = await self.apps.release(state.ref, state.current)
         todo = plan(release, state.scale, await self._engine.instances(state.ref))
         if todo.unchanged:
