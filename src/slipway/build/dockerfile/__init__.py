@@ -1,10 +1,17 @@
 """The Dockerfile language: text in, typed instructions out. No I/O.
 
-``source`` splits text into logical lines (directives, continuations, heredocs), ``parser`` makes instructions and
-stages of them, ``substitution`` expands variables later, when the plan knows their values.
+The way of a text: ``lines`` (comments, continuations, ``directives``, ``heredocs``) → ``arguments`` with ``words`` and
+``flags`` → ``readers`` (one for each instruction, ``mounts`` for RUN) → ``parser`` (stages). Variables get their
+values later, when the plan knows them: ``expressions`` reads a word, ``substitution`` and ``patterns`` evaluate it.
+
+Invariants: ``parse`` raises nothing but ``DockerfileError``, with file, line, column and a caret; words of an
+instruction are kept as written; no text, however hostile, costs more than time and memory in proportion to its length
+and to the bounds named in ``lines``, ``expressions``, ``substitution`` and ``patterns``.
 """
 
+from slipway.build.dockerfile.directives import Check, Directives
 from slipway.build.dockerfile.errors import DockerfileError, Location
+from slipway.build.dockerfile.heredocs import Heredoc, opening
 from slipway.build.dockerfile.instructions import (
     Arg,
     Cmd,
@@ -14,7 +21,6 @@ from slipway.build.dockerfile.instructions import (
     Expose,
     From,
     Healthcheck,
-    Heredoc,
     Instruction,
     Label,
     Maintainer,
@@ -26,13 +32,26 @@ from slipway.build.dockerfile.instructions import (
     Volume,
     Workdir,
 )
-from slipway.build.dockerfile.parser import Dockerfile, StageSyntax, parse, parse_instruction
-from slipway.build.dockerfile.substitution import expand, expand_words
+from slipway.build.dockerfile.mounts import (
+    BindMount,
+    CacheMount,
+    Mount,
+    MountText,
+    SecretMount,
+    SshMount,
+    TmpfsMount,
+)
+from slipway.build.dockerfile.parser import Dockerfile, StageSyntax, parse
+from slipway.build.dockerfile.substitution import expand, expand_words, variables
 
 __all__ = [
     "Arg",
+    "BindMount",
+    "CacheMount",
+    "Check",
     "Cmd",
     "Copy",
+    "Directives",
     "Dockerfile",
     "DockerfileError",
     "Entrypoint",
@@ -45,16 +64,22 @@ __all__ = [
     "Label",
     "Location",
     "Maintainer",
+    "Mount",
+    "MountText",
     "Onbuild",
     "Run",
+    "SecretMount",
     "Shell",
+    "SshMount",
     "StageSyntax",
     "Stopsignal",
+    "TmpfsMount",
     "User",
     "Volume",
     "Workdir",
     "expand",
     "expand_words",
+    "opening",
     "parse",
-    "parse_instruction",
+    "variables",
 ]

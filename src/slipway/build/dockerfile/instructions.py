@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from slipway.build.dockerfile.errors import Location
-
-
-@dataclass(frozen=True, slots=True)
-class Heredoc:
-    name: str
-    content: str
-    expand: bool
+from slipway.build.dockerfile.heredocs import Heredoc
+from slipway.build.dockerfile.mounts import MountText
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +19,8 @@ class _Instruction:
 
 @dataclass(frozen=True, slots=True)
 class From(_Instruction):
+    """``name`` is lower case, or empty; ``platform`` is the flag's text."""
+
     base: str
     name: str = ""
     platform: str = ""
@@ -57,9 +54,10 @@ class Command(_Instruction):
 @dataclass(frozen=True, slots=True)
 class Run(Command):
     heredocs: tuple[Heredoc, ...] = ()
-    mounts: tuple[str, ...] = ()
+    mounts: tuple[MountText, ...] = ()
     network: str = "default"
     security: str = "sandbox"
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,10 @@ class Shell(_Instruction):
 
 @dataclass(frozen=True, slots=True)
 class Copy(_Instruction):
-    """COPY, and ADD with ``is_add``. The destination is the last word."""
+    """COPY, and ADD with ``is_add``. The destination is the last word; heredocs stand among the sources.
+
+    ``unpack`` is ``None`` when not given: ADD then unpacks local archives only.
+    """
 
     sources: tuple[str, ...]
     dest: str
@@ -88,9 +89,12 @@ class Copy(_Instruction):
     chown: str = ""
     chmod: str = ""
     link: bool = False
-    heredocs: tuple[Heredoc, ...] = ()
+    parents: bool = False
     exclude: tuple[str, ...] = ()
-    others: dict[str, str] = field(default_factory=dict)
+    heredocs: tuple[Heredoc, ...] = ()
+    checksum: str = ""
+    keep_git_dir: bool = False
+    unpack: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +129,23 @@ class Maintainer(_Instruction):
 
 @dataclass(frozen=True, slots=True)
 class Healthcheck(_Instruction):
-    """``test`` is empty for NONE; durations are the flags' texts."""
+    """``test`` is empty for NONE; durations are nanoseconds, 0 for the default."""
 
     test: tuple[str, ...]
     exec_form: bool = False
-    interval: str = ""
-    timeout: str = ""
-    start_period: str = ""
-    start_interval: str = ""
-    retries: str = ""
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Onbuild(_Instruction):
+    """``trigger`` is the instruction's text with its heredocs, as an image stores it; ``instruction`` is it parsed."""
+
     trigger: str
+    instruction: Instruction
 
 
 Instruction = (

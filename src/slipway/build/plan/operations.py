@@ -1,11 +1,16 @@
-"""What an instruction comes to."""
+"""What an instruction comes to.
+
+Each kind has a ``definition``: everything of it that changes the result, length-framed. Where it stands, how it is
+shown and what limits it runs under are no part of that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from slipway.build.dockerfile import Location
+from slipway.build.dockerfile import Location, Mount
 from slipway.build.keys import frame
 from slipway.oci import ImageConfig, Reference
 
@@ -14,10 +19,15 @@ DEFAULT_SHELL = ("/bin/sh", "-c")
 
 @dataclass(frozen=True, slots=True)
 class StageState:
-    """A stage on its way: the configuration so far, and the ARGs in scope."""
+    """A stage on its way: the configuration so far, and the ARGs in scope.
+
+    It is also what a stage built on this one starts with. ``cmd_stage`` is the stage whose own CMD is in force:
+    ENTRYPOINT forgets an inherited CMD, not one of the same stage.
+    """
 
     config: ImageConfig
     args: Mapping[str, str] = field(default_factory=dict)
+    cmd_stage: int = -1
 
     @property
     def shell(self) -> tuple[str, ...]:
@@ -32,6 +42,10 @@ class StageState:
     def workdir(self) -> str:
         return str(self.config.config.get("WorkingDir") or "/")
 
+    @property
+    def user(self) -> str:
+        return str(self.config.config.get("User") or "")
+
 
 @dataclass(frozen=True, slots=True)
 class ConfigOp:
@@ -42,10 +56,18 @@ class ConfigOp:
     location: Location
     recorded: bool = True
 
+    def definition(self) -> bytes:
+        config = json.dumps(dict(self.state.config.config), sort_keys=True, separators=(",", ":"))
+        return frame("config", config, self.state.config.author, _pairs(self.state.args.items()))
+
 
 @dataclass(frozen=True, slots=True)
 class RunOp:
-    """A process. ``unkeyed`` environment (proxies) reaches it but does not change what the result is called."""
+    """A process.
+
+    ``unkeyed`` environment (proxies) reaches it but does not change what the result is called. ``files`` are small
+    documents that it finds at their paths, read-only and executable, and that are no part of the layer.
+    """
 
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
@@ -55,10 +77,15 @@ class RunOp:
     network: str
     created_by: str
     location: Location
+    security: str = "sandbox"
+    mounts: tuple[Mount, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
 
     def definition(self) -> bytes:
-        env = frame(*(part for pair in sorted(self.env) for part in pair))
-        return frame(frame(*self.argv), env, self.cwd, self.user, self.network)
+        return frame(
+            frame(*self.argv), _pairs(self.env), self.cwd, self.user, self.network, self.security,
+            frame(*(repr(mount) for mount in self.mounts)), _pairs(self.files),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +105,11 @@ class FromImage:
 
 @dataclass(frozen=True, slots=True)
 class CopyOp:
-    """Files from a tree. ``dest`` is absolute; its trailing slash is significant."""
+    """Files from a tree. ``dest`` is absolute; its trailing slash is significant.
+
+    ``chmod`` is four or five octal digits, or clauses like ``u=rwX`` joined with ``,``. Its definition is what the
+    entries themselves cannot tell: they carry paths, owners, modes and contents into the key.
+    """
 
     source: FromContext | FromStage | FromImage
     sources: tuple[str, ...]
@@ -89,6 +120,9 @@ class CopyOp:
     heredocs: tuple[tuple[str, str], ...]
     created_by: str
     location: Location
+    link: bool = False
+    parents: bool = False
+    exclude: tuple[str, ...] = ()
 
     def definition(self) -> bytes:
         return frame(self.chmod, str(self.unpack))
@@ -96,12 +130,23 @@ class CopyOp:
 
 @dataclass(frozen=True, slots=True)
 class WorkdirOp:
-    """Makes sure a directory exists; ``state`` has the configuration changed already."""
+    """Makes sure a directory exists; ``state`` has the configuration changed already.
+
+    ``user`` is the USER in force: who a directory belongs to that has to be made.
+    """
 
     state: StageState
     path: str
     created_by: str
     location: Location
+    user: str = ""
+
+    def definition(self) -> bytes:
+        return frame(self.path, self.user)
 
 
 Operation = ConfigOp | RunOp | CopyOp | WorkdirOp
+
+
+def _pairs(items: Iterable[tuple[str, str]]) -> bytes:
+    return frame(*(part for pair in sorted(items) for part in pair))

@@ -2,38 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from slipway.build.dockerfile import Arg, Copy, Dockerfile, DockerfileError, From, Instruction, expand
+from slipway.build.dockerfile import (
+    Copy,
+    Dockerfile,
+    DockerfileError,
+    From,
+    Location,
+    Onbuild,
+    Run,
+    StageSyntax,
+    expand,
+)
+from slipway.build.plan.inherit import ForgetTriggers, Step
+from slipway.build.plan.scope import failing, global_values, platform_args, unused_args
 from slipway.errors import Invalid, NotFound
 from slipway.oci import Platform, Reference
-
-PROXIES = frozenset(
-    name
-    for base in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
-    for name in (base, base.lower())
-)
 
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """``base`` is a stage's index, an image, or ``None`` for scratch."""
+    """``base`` is a stage's index, an image, or ``None`` for scratch; ``platform`` is the base image's.
+
+    ``source`` is the FROM with its flag expanded. ``instructions`` begin with the ONBUILD triggers of a base that is
+    a stage of the same file; those of an image are known only once it is resolved. ``depends_on`` are the stages that
+    the base, COPY and mounts read from.
+    """
 
     index: int
     name: str
     base: int | Reference | None
     source: From
-    instructions: tuple[Instruction, ...]
+    instructions: tuple[Step, ...]
+    platform: Platform
+    depends_on: frozenset[int] = frozenset()
+
+    @property
+    def location(self) -> Location:
+        return self.source.location
 
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """The needed stages by index. ``global_args`` have their values; ``builtin`` are the platform's."""
+    """The needed stages by index, which is an order in which each comes after what it depends on.
+
+    ``names`` are those of all stages of the file, needed or not, empty for one without. ``global_args`` have their
+    values; ``builtin`` are the platform's.
+    """
 
     stages: Mapping[int, StagePlan]
-    names: Mapping[str, int]
+    names: tuple[str, ...]
     target: int
     global_args: Mapping[str, str]
     builtin: Mapping[str, str]
@@ -47,115 +68,152 @@ def plan(
 ) -> BuildPlan:
     """Resolve names and keep what ``target`` (a name or number, by default the last stage) needs.
 
-    Raises ``DockerfileError`` for a stage that is built on something malformed and ``NotFound`` for an unknown target.
+    Raises ``DockerfileError`` for a needed stage that is built on something malformed and ``NotFound`` for an unknown
+    target.
     """
-    builtin = _builtin(platform)
-    values = _global_args(dockerfile, build_args, builtin)
-    names: dict[str, int] = {}
-    stages: dict[int, StagePlan] = {}
-    for stage in dockerfile.stages:
-        base = _base(stage.source, values, names, dockerfile.escape)
-        stages[stage.index] = StagePlan(stage.index, stage.name, base, stage.source, stage.instructions)
-        if stage.name:
-            names[stage.name] = stage.index
-    wanted = _target(target, names, len(stages))
-    needed = _needed(stages, names, wanted)
-    used = {
-        name for name in build_args if name in _declared(dockerfile) or name in PROXIES or name in builtin
-    }
-    unused = sorted(set(build_args) - used)
-    warnings = (f"build arguments that no ARG declares: {', '.join(unused)}",) if unused else ()
+    builtin = platform_args(platform)
+    values = global_values(dockerfile, build_args, builtin)
+    found = _Stages(dockerfile, values, platform)
+    wanted = _target(target, found.names)
+    needed = found.needed(wanted)
+    unused = unused_args(dockerfile, build_args, builtin)
+    warnings = dockerfile.warnings
+    if unused:
+        warnings = (*warnings, f"build arguments that no ARG declares: {', '.join(unused)}")
     return BuildPlan(
-        {index: stages[index] for index in sorted(needed)}, names, wanted, values, builtin, dict(build_args),
-        dockerfile.escape, warnings,
-    )  # fmt: skip
+        needed, found.names, wanted, values, builtin, dict(build_args), dockerfile.escape, warnings
+    )
 
 
-def _builtin(platform: Platform) -> dict[str, str]:
-    found = {}
-    for prefix, value in (("TARGET", platform), ("BUILD", Platform.host())):
-        found[f"{prefix}PLATFORM"] = str(value)
-        found[f"{prefix}OS"] = value.os
-        found[f"{prefix}ARCH"] = value.architecture
-        found[f"{prefix}VARIANT"] = value.variant
-    return found
+class _Stages:
+    """The stages of one file, resolved as they are asked for: what nobody needs may be wrong."""
+
+    def __init__(self, dockerfile: Dockerfile, values: Mapping[str, str], platform: Platform) -> None:
+        self._file = dockerfile
+        self._values = values
+        self._platform = platform
+        self.names = tuple(stage.name for stage in dockerfile.stages)
+
+    def needed(self, target: int) -> dict[int, StagePlan]:
+        found: dict[int, StagePlan] = {}
+        pending = [target]
+        while pending:
+            index = pending.pop()
+            if index not in found:
+                found[index] = self._plan(self._file.stages[index])
+                pending += found[index].depends_on
+        return {index: found[index] for index in sorted(found)}
+
+    def _plan(self, stage: StageSyntax) -> StagePlan:
+        source = stage.source
+        base = self._base(source, stage.index)
+        steps = (*(self._triggers(base) if isinstance(base, int) else ()), *stage.instructions)
+        depends = {base} if isinstance(base, int) else set()
+        for step in steps:
+            depends |= _read_stages(step, self.names, stage.index)
+        platform = self._platform_of(source)
+        if source.platform:
+            source = replace(source, platform=str(platform))
+        return StagePlan(stage.index, stage.name, base, source, steps, platform, frozenset(depends))
+
+    def _base(self, source: From, index: int) -> int | Reference | None:
+        fail = failing(source.location, source.base)
+        text = expand(source.base, self._values, fail, escape=self._file.escape)
+        if not text:
+            raise DockerfileError(
+                f"the image {source.base!r} is empty", source.location, word=source.base,
+                hint="give its ARG, which must stand before the first FROM, a default or a --build-arg",
+            )  # fmt: skip
+        named = _latest(text, self.names[:index])
+        if named is not None:
+            return named
+        if text == "scratch":
+            return None
+        try:
+            return Reference.parse(text)
+        except Invalid as error:
+            raise DockerfileError(
+                error.message, source.location, word=source.base, hint=error.hint
+            ) from error
+
+    def _platform_of(self, source: From) -> Platform:
+        if not source.platform:
+            return self._platform
+        fail = failing(source.location, "--platform")
+        text = expand(source.platform, self._values, fail, escape=self._file.escape)
+        try:
+            return Platform.parse(text)
+        except Invalid as error:
+            raise DockerfileError(
+                error.message, source.location, word="--platform", hint=error.hint
+            ) from error
+
+    def _triggers(self, base: int) -> tuple[Step, ...]:
+        """What the base stage wants done in stages on top of it; grandchildren do not inherit it."""
+        found = [item for item in self._file.stages[base].instructions if isinstance(item, Onbuild)]
+        if not found:
+            return ()
+        forget = ForgetTriggers(found[0].location, found[0].original)
+        return (forget, *(item.instruction for item in found))
 
 
-def _global_args(
-    dockerfile: Dockerfile, build_args: Mapping[str, str], builtin: Mapping[str, str]
-) -> dict[str, str]:
-    """The values of ARGs before the first FROM: visible in FROM lines, and in a stage once redeclared there."""
-    values = dict(builtin)
-    for instruction in dockerfile.global_args:
-        for name, default in instruction.pairs:
-            if name in build_args:
-                values[name] = build_args[name]
-            elif default is not None:
-                values[name] = expand(
-                    default, values, lambda text, at=instruction.location: DockerfileError(text, at),  # type: ignore[misc]
-                    escape=dockerfile.escape,
-                )  # fmt: skip
-    return values
-
-
-def _base(
-    source: From, values: Mapping[str, str], names: Mapping[str, int], escape: str
-) -> int | Reference | None:
-    def fail(text: str) -> DockerfileError:
-        return DockerfileError(text, source.location, word=source.base)
-
-    text = expand(source.base, values, fail, escape=escape)
-    if not text:
-        raise fail(f"the image {source.base!r} is empty: is its ARG set?")
-    if text.lower() in names:
-        return names[text.lower()]
-    if text == "scratch":
-        return None
-    try:
-        return Reference.parse(text)
-    except Invalid as error:
-        raise fail(error.message) from error
-
-
-def _target(target: str | None, names: Mapping[str, int], count: int) -> int:
+def _target(target: str | None, names: Sequence[str]) -> int:
     if target is None:
-        return count - 1
-    if target.lower() in names:
-        return names[target.lower()]
-    if target.isascii() and target.isdigit() and int(target) < count:
+        return len(names) - 1
+    named = _latest(target, names)
+    if named is not None:
+        return named
+    if target.isascii() and target.isdigit() and int(target[:7]) < len(names):
         return int(target)
-    close = get_close_matches(target.lower(), names, 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"stages are {', '.join(names) or 'unnamed'}"
-    raise NotFound(f"there is no stage {target!r} in the Dockerfile", hint=hint)
+    known = [name for name in names if name]
+    close = get_close_matches(target.lower(), known, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"stages are {', '.join(known) or 'unnamed'}"
+    raise NotFound(f"there is no stage {target[:100]!r} in the Dockerfile", hint=hint)
 
 
-def _needed(stages: Mapping[int, StagePlan], names: Mapping[str, int], target: int) -> set[int]:
-    needed: set[int] = set()
-    pending = [target]
-    while pending:
-        index = pending.pop()
-        if index in needed:
-            continue
-        needed.add(index)
-        stage = stages[index]
-        if isinstance(stage.base, int):
-            pending.append(stage.base)
-        for instruction in stage.instructions:
-            if isinstance(instruction, Copy) and instruction.from_:
-                other = stage_of(instruction.from_, names, index)
-                if other is not None:
-                    pending.append(other)
-    return needed
+def _latest(name: str, names: Sequence[str]) -> int | None:
+    """The last stage of this name, in any case."""
+    found = [index for index, item in enumerate(names) if item and item == name.lower()]
+    return found[-1] if found else None
 
 
-def stage_of(text: str, names: Mapping[str, int], below: int) -> int | None:
-    """The stage before ``below`` that ``--from`` names by name or number; ``None`` if it means an image."""
-    index = names.get(text.lower())
-    if index is None and text.isascii() and text.isdigit():
-        index = int(text)
-    return index if index is not None and index < below else None
+def _read_stages(step: Step, names: Sequence[str], index: int) -> set[int]:
+    words: list[str] = []
+    if isinstance(step, Copy) and step.from_:
+        words = [step.from_]
+    elif isinstance(step, Run):
+        words = [mount.source_stage for mount in step.mounts if mount.source_stage]
+    found = (stage_of(word, names, index, step) for word in words)
+    return {stage for stage in found if stage is not None}
 
 
-def _declared(dockerfile: Dockerfile) -> set[str]:
-    every = [*dockerfile.global_args, *(item for stage in dockerfile.stages for item in stage.instructions)]
-    return {name for item in every if isinstance(item, Arg) for name, _ in item.pairs}
+def stage_of(text: str, names: Sequence[str], below: int, at: Step) -> int | None:
+    """The stage before ``below`` that ``from=`` names by name or number; ``None`` if it means an image.
+
+    Raises ``DockerfileError`` for the stage itself and for later ones, which are not there yet.
+    """
+    if "$" in text:
+        raise DockerfileError(
+            f"from={text} takes no variable", at.location, word=text,
+            hint=f"name a stage for it: FROM {text} AS source, with the ARG before the first FROM",
+        )  # fmt: skip
+    index = _latest(text, names[:below])
+    if index is None:
+        index = _latest(text, names)
+    if index is None:
+        if not (text.isascii() and text.isdigit()):
+            return None
+        index = int(text[:7])
+        if index >= len(names):
+            raise DockerfileError(
+                f"there is no stage {text[:20]}",
+                at.location,
+                word=text,
+                hint=f"the last one is {len(names) - 1}",
+            )
+    if index < below:
+        return index
+    which = "itself" if index == below else f"the stage {text!r}, which comes later"
+    raise DockerfileError(
+        f"a stage cannot copy from {which}", at.location, word=text, hint="move that stage up"
+    )

@@ -1,0 +1,64 @@
+"""RUN, with its heredocs and mounts."""
+
+from __future__ import annotations
+
+from slipway.build.dockerfile import Mount, Run, opening
+from slipway.build.plan.lowering import Lowering
+from slipway.build.plan.metadata import in_shell
+from slipway.build.plan.operations import RunOp
+from slipway.build.plan.scope import PROXIES
+
+_SCRIPTS = "/dev/pipes"
+_SHOWN = 200
+
+
+def run(at: Lowering, item: Run) -> RunOp:
+    mounts = tuple(mount.typed(at.expand, at.fail) for mount in item.mounts)
+    argv, files = _command(at, item)
+    env = at.state.values
+    proxies = ((name, at.plan.build_args[name]) for name in sorted(PROXIES & at.plan.build_args.keys()))
+    operation = RunOp(
+        tuple(argv), tuple(env.items()), tuple(pair for pair in proxies if pair[0] not in env),
+        at.state.workdir, at.state.user, item.network, _described(item), item.location, item.security, mounts, files,
+    )  # fmt: skip
+    _refuse(at, item, mounts, files)
+    return operation
+
+
+def _refuse(at: Lowering, item: Run, mounts: tuple[Mount, ...], files: tuple[tuple[str, str], ...]) -> None:
+    """What the operation can say but the solver cannot do yet."""
+    if mounts:
+        raise at.unsupported("--mount", "COPY what the command reads; a cache can wait")
+    if item.network == "host":
+        raise at.unsupported("--network=host", "leave it out: builds have a network of their own")
+    if item.security != "sandbox":
+        raise at.unsupported("--security=insecure")
+    if item.devices:
+        raise at.unsupported("--device")
+    if files:
+        raise at.unsupported("a heredoc that begins with #!", "name the program, as in RUN python3 <<EOF")
+
+
+def _command(at: Lowering, item: Run) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    """The argument vector, and the files it needs.
+
+    A heredoc alone is a script: for the shell, or, with a first line of ``#!``, for what that says. Beside a command
+    the shell itself reads the heredocs, as it would anywhere.
+    """
+    if item.exec_form or not item.heredocs:
+        return in_shell(at, item.words, item.exec_form), ()
+    text, first = item.words[0], item.heredocs[0]
+    if opening(text) is None:
+        bodies = "".join(f"\n{document.content}{document.name}" for document in item.heredocs)
+        return [*at.state.shell, f"{text}{bodies}\n"], ()
+    if first.text.startswith("#!"):
+        path = f"{_SCRIPTS}/{first.name}"
+        return [path], ((path, first.text),)
+    return [*at.state.shell, first.text], ()
+
+
+def _described(item: Run) -> str:
+    if not item.heredocs:
+        return item.original
+    lines = item.heredocs[0].text.strip().splitlines() or [""]
+    return f"{item.original} ({lines[0][:_SHOWN]}{'…' if len(lines) > 1 else ''})"
