@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from slipway.errors import Exhausted, Invalid
+from slipway.errors import Invalid
+from slipway.layers.ahead import Ahead, Counted
 from slipway.layers.compression import BROKEN, decompressed
 from slipway.layers.entry import OPAQUE, WHITEOUT, Entry
 from slipway.layers.importing import relative
@@ -15,16 +16,23 @@ from slipway.layers.place import Placer
 from slipway.layers.tar import TarReader
 from slipway.oci import Digest
 
-_BUFFER = 1024 * 1024
+_NAME = 255
+_HINT = "it is hostile, or larger than this server allows"
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyLimits:
-    """What an archive may be at the most."""
+    """What an archive may be at the most.
+
+    ``ratio`` (bytes unpacked for a byte that came) counts only beyond ``ratio_from`` unpacked bytes: a small archive of
+    zeros does no harm.
+    """
 
     entries: int = 5_000_000
     uncompressed: int = 1 << 40
-    path: int = 4096
+    ratio: int = 500
+    ratio_from: int = 4 << 30
+    path: int = 4095
     depth: int = 256
 
 
@@ -34,24 +42,6 @@ class Applied:
 
     diff_id: Digest
     uncompressed: int
-
-
-class _Counted:
-    """Hashes and counts everything that is read, up to the limit."""
-
-    def __init__(self, stream: BinaryIO, limit: int) -> None:
-        self._stream = stream
-        self._limit = limit
-        self.hasher = hashlib.sha256()
-        self.size = 0
-
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        self.size += len(data)
-        if self.size > self._limit:
-            raise Exhausted(f"the layer unpacks to more than {self._limit} bytes")
-        self.hasher.update(data)
-        return data
 
 
 def apply_layer(
@@ -64,48 +54,68 @@ def apply_layer(
 ) -> Applied:
     """Unpack a layer blob below ``dirfd``, an empty directory that becomes one layer of an overlay.
 
-    ``.wh.X`` becomes a 0:0 character device, an opaque marker the attribute ``trusted.overlay.opaque``; a directory
-    that the archive only implies gets the metadata ``parents`` has for it in the layers below; a hard link to a file
-    of a lower layer becomes a copy. Raises ``Invalid`` for damaged or hostile archives and ``Exhausted`` beyond a
-    limit; the directory is then to be thrown away. The stream is drained, so the returned diff id covers all of it.
+    ``.wh.X`` becomes a 0:0 character device, an opaque marker the attribute ``trusted.overlay.opaque``. ``parents``
+    tells what the layers below have at a path: a directory that the archive only implies gets the metadata from there,
+    a parent that is a symlink there is followed inside the tree, a hard link to a file there becomes a copy. Raises
+    ``Invalid`` for damaged or hostile archives and beyond a limit; the directory is then to be thrown away. The stream
+    is drained, so the returned diff id covers all of it.
     """
     bounds = limits or ApplyLimits()
+    packed = Counted(stream)
+
+    def check(size: int) -> None:
+        if size > bounds.uncompressed:
+            raise Invalid(
+                f"the layer unpacks to more than the limit of {bounds.uncompressed} bytes", hint=_HINT
+            )
+        if size > bounds.ratio_from and size > packed.size * bounds.ratio:
+            raise Invalid(
+                f"the layer unpacks to more than {bounds.ratio} times its size, the limit", hint=_HINT
+            )
+
     try:
-        counted = _Counted(decompressed(stream, compression), bounds.uncompressed)
-        with Placer(dirfd, parents or (lambda path: None)) as placer:
-            for count, entry in enumerate(TarReader(counted), 1):  # type: ignore[arg-type]
+        with (
+            Ahead(decompressed(cast(BinaryIO, packed), compression), check) as ahead,
+            Placer(dirfd, parents) as placer,
+        ):
+            for count, entry in enumerate(TarReader(ahead), 1):
                 if count > bounds.entries:
-                    raise Exhausted(f"the layer has more than {bounds.entries} entries")
-                _apply(placer, entry, _checked(entry.path, bounds))
+                    raise Invalid(
+                        f"the layer has more entries than the limit of {bounds.entries}", hint=_HINT
+                    )
+                _apply(placer, entry, _checked(entry, bounds))
             placer.finish()
-        while counted.read(_BUFFER):
-            pass
+            return Applied(*ahead.drain())
     except BROKEN as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise Invalid(f"the layer is damaged: {error}") from error
-    return Applied(Digest.finish(counted.hasher), counted.size)
 
 
-def _checked(path: str, bounds: ApplyLimits) -> str:
-    if len(path) > bounds.path:
-        raise Exhausted(f"the layer has a path of {len(path)} characters; the limit is {bounds.path}")
+def _checked(entry: Entry, bounds: ApplyLimits) -> str:
+    path = entry.path
+    if (
+        max(len(path), len(entry.target)) * 4 > bounds.path
+    ):  # unlikely, so the exact lengths are taken only then
+        for text in (path, entry.target):
+            if (length := len(os.fsencode(text))) > bounds.path:
+                raise Invalid(f"the layer has a path of {length} bytes; the limit is {bounds.path}")
     clean = relative(path)
     if clean.count("/") >= bounds.depth:
-        raise Exhausted(f"the layer has a path of more than {bounds.depth} components")
+        raise Invalid(f"the layer has a path of more components than the limit of {bounds.depth}")
+    if len(clean) * 4 > _NAME and max(len(os.fsencode(name)) for name in clean.split("/")) > _NAME:
+        raise Invalid(f"the layer has a name longer than {_NAME} bytes: {clean[:200]!r}")
     return clean
 
 
 def _apply(placer: Placer, entry: Entry, path: str) -> None:
     parent, _, name = path.rpartition("/")
-    if name == OPAQUE:
+    if not name.startswith(WHITEOUT):
+        placer.entry(entry, path, relative(entry.target) if entry.kind == "hardlink" else entry.target)
+    elif name == OPAQUE:
         placer.opaque(parent)
-    elif name.startswith(".wh..wh."):
-        return  # bookkeeping of an older union file system
-    elif name.startswith(WHITEOUT):
+    elif not name.startswith(".wh..wh."):  # those are bookkeeping of an older union file system
         hidden = name.removeprefix(WHITEOUT)
         if hidden in ("", ".", ".."):
-            raise Invalid(f"the layer has a malformed whiteout: {path!r}")
+            raise Invalid(f"the layer has a malformed whiteout: {path[:200]!r}")
         placer.whiteout(parent, hidden)
-    else:
-        placer.entry(entry, path, relative(entry.target) if entry.kind == "hardlink" else entry.target)

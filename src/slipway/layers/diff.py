@@ -8,11 +8,14 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from slipway.errors import Invalid
 from slipway.layers.entry import OPAQUE, WHITEOUT, Entry
 
 _OPAQUE_XATTRS = ("trusted.overlay.opaque", "user.overlay.opaque")
 _INTERNAL = ("trusted.", "user.overlay.", "security.selinux", "security.ima", "security.evm")
 _CAPABILITY = "security.capability"
+_DEPTH = 250  # every level keeps a descriptor open; what applies a layer allows a little more
+_PATH = 3800
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -21,6 +24,7 @@ def diff_upper(dirfd: int) -> Iterator[Entry]:
     """The entries of the directory behind ``dirfd``, depth first and sorted; it must not change meanwhile.
 
     A 0:0 character device is a whiteout, an opaque directory an opaque marker. Sockets are left out.
+    Raises ``Invalid`` for what no layer can hold.
     """
     return _Walk(dirfd).directory("", dirfd)
 
@@ -37,11 +41,21 @@ class _Walk:
 
     def directory(self, path: str, fd: int) -> Iterator[Entry]:
         prefix = f"{path}/" if path else ""
+        if path.count("/") >= _DEPTH or len(path) > _PATH:
+            raise Invalid(
+                f"a path is too deep for a layer: {path[:200]!r}…",
+                hint=f"at most {_DEPTH} components and {_PATH} characters",
+            )
         for name in sorted(os.listdir(fd)):
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
             if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
                 yield Entry(f"{prefix}{WHITEOUT}{name}", "file", 0o644, mtime=status.st_mtime)
                 continue
+            if name.startswith(WHITEOUT):
+                raise Invalid(
+                    f"the file {prefix + name!r} cannot be part of an image",
+                    hint="names that begin with .wh. mark deletions in layers: remove it in the same step",
+                )
             entry = self._linked(_entry(fd, name, prefix + name, status), status)
             if entry is None:
                 continue

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from slipway.content import BlobWriter, LocalStore
+from slipway.content import LocalStore
 from slipway.errors import Invalid
 from slipway.layers.compression import MEDIA_TYPES, Compression, compressor
 from slipway.layers.entry import Entry
@@ -44,21 +44,19 @@ def write_layer(
     hasher = hashlib.sha256()
     total = 0
     pack = compressor(compression)
-    with store.writer() as writer, _Stage(lambda data: _write(writer, pack.compress(data))) as packer:
-        with _Stage(hasher.update) as hashing:
+    with store.writer() as writer, _Stage(writer.write) as storing:
+        with (
+            _Stage(hasher.update) as hashing,
+            _Stage(lambda block: storing.put(pack.compress(block))) as packing,
+        ):
             for block in _blocks(_tar(entries, epoch)):
                 total += len(block)
                 hashing.put(block)
-                packer.put(block)
-        packer.finish()
-        _write(writer, pack.flush())
+                packing.put(block)
+        storing.put(pack.flush())
+        storing.finish()
         digest, size = writer.commit()
     return Layer(Descriptor(MEDIA_TYPES[compression], digest, size), Digest.finish(hasher), total)
-
-
-def _write(writer: BlobWriter, data: bytes) -> None:
-    if data:
-        writer.write(data)
 
 
 class _Stage:
@@ -82,7 +80,8 @@ class _Stage:
     def put(self, block: bytes) -> None:
         if self._error is not None:
             raise self._error
-        self._queue.put(block)
+        if block:
+            self._queue.put(block)
 
     def finish(self) -> None:
         """Wait until everything was worked on."""
@@ -138,12 +137,19 @@ def _body(entry: Entry) -> Iterator[bytes]:
             break
         yield chunk
     if count != entry.size:
-        raise Invalid(f"{entry.path!r} changed while it was read", hint="run the same again")
+        raise _changed(entry)
+
+
+def _changed(entry: Entry) -> Invalid:
+    return Invalid(f"{entry.path!r} changed while it was read", hint="run the same again")
 
 
 def _read(entry: Entry) -> Iterator[bytes]:
     assert entry.open is not None, entry.path
-    fd = entry.open()
+    try:
+        fd = entry.open()
+    except FileNotFoundError as error:
+        raise _changed(entry) from error
     try:
         left = entry.size
         while left and (chunk := os.read(fd, min(_BLOCK, left))):
