@@ -11,7 +11,8 @@ Neighbours: ``slipway.runtime`` attaches containers, ``slipway.engines.embedded`
 
 from slipway.network.balancer import Balancer
 from slipway.network.build import BuildNetwork
-from slipway.network.networks import Attachment, Network, Networks
+from slipway.network.networks import Networks
+from slipway.network.records import Attachment, Network
 from slipway.network.routes import Route, Server
 
 __all__ = ["Attachment", "Balancer", "BuildNetwork", "Network", "Networks", "Route", "Server"]

@@ -1,114 +1,92 @@
-"""Bridge networks for apps."""
+"""Bridge networks for apps and builds, and who is on them."""
 
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import hashlib
 import ipaddress
 import json
-import os
-import shlex
-import signal
+import logging
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from slipway.base.files import read_json, write_json
-from slipway.base.process import CommandFailed, run
-from slipway.errors import Exhausted, NotFound, Unavailable
-from slipway.network import netns
+from slipway.base.process import run
+from slipway.errors import Invalid, NotFound, SlipwayError
+from slipway.network import direct, firewall, netns
+from slipway.network.netavark import Netavark
+from slipway.network.records import (
+    Attachment,
+    Network,
+    Record,
+    check_aliases,
+    check_name,
+    free_subnet,
+)
 
-_PROGRAMS = ("/usr/lib/podman", "/usr/libexec/podman", "/usr/local/libexec/podman", "/usr/bin")
-_PREFIX = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """One bridge network. ``names``: whether containers find each other by name on it."""
-
-    name: str
-    bridge: str
-    subnet: str
-    gateway: str
-    names: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """Where a container is on a network; ``dns`` answers its names."""
-
-    network: str
-    address: str
-    gateway: str
-    dns: str
-
-
-def find_program(name: str) -> str:
-    for directory in _PROGRAMS:
-        if os.access(f"{directory}/{name}", os.X_OK):
-            return f"{directory}/{name}"
-    raise Unavailable(f"{name} is not installed", hint=f"apt-get install {name}")
+log = logging.getLogger(__name__)
+# The container that keeps a network's bridge and rules in being while nobody else is on it.
+_ANCHOR = "anchor-"
 
 
 class Networks:
-    """All networks of this server, with the addresses that are taken."""
+    """All networks of this server, with the addresses that are taken.
+
+    A lease is written before the kernel is changed and released after: whatever a kill leaves half-made is somebody's,
+    and ``recover`` takes it apart when that somebody is not among the living.
+    """
 
     def __init__(self, data: Path, runtime: Path, pool: str) -> None:
         self._data, self._netns = data / "networks", runtime / "netns"
-        self._config = runtime / "netavark"
-        self._pool = ipaddress.ip_network(pool)
+        found = ipaddress.ip_network(pool)
+        if not isinstance(found, ipaddress.IPv4Network):
+            raise Invalid(f"network.pool is {pool!r}", hint="an IPv4 range such as 10.89.0.0/16")
+        self._pool = found
+        self._netavark = Netavark(runtime / "netavark")
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        for directory in (self._data, self._netns, self._config):
+        self._choosing = asyncio.Lock()
+        for directory in (self._data, self._netns):
             directory.mkdir(parents=True, exist_ok=True)
+        self._records = self._load()
 
     # Networks
 
-    async def ensure(self, name: str, *, names: bool = True) -> Network:
+    async def ensure(
+        self, name: str, *, names: bool = True, labels: Mapping[str, str] | None = None
+    ) -> Network:
         """The network, recorded if it is new. Its bridge appears with the first container. Idempotent."""
-        async with self._locks[""]:
-            path = self._path(name)
-            if path.exists():
-                return _network(read_json(path))
-            subnet = await self._free_subnet()
-            record = {
-                "name": name,
-                "bridge": "sw" + self._identity(name)[:10],
-                "subnet": str(subnet),
-                "gateway": str(subnet[1]),
-                "names": names,
-                "addresses": {},
-            }
-            write_json(path, record)
-            return _network(record)
+        check_name(name)
+        async with self._choosing:
+            record = self._records.get(name)
+            if record is None:
+                subnet = free_subnet(self._pool, await self._taken())
+                bridge = "sw" + self._identity(name)[:10]
+                network = Network(name, bridge, str(subnet), str(subnet[1]), names)
+                record = Record(network, labels=dict(labels or {}))
+                self._keep(record, durable=True)
+        return record.network
 
-    def list(self) -> list[Network]:
-        return [_network(read_json(path)) for path in sorted(self._data.glob("*.json"))]
+    def list(self) -> builtins.list[Network]:
+        return [self._records[name].network for name in sorted(self._records)]
 
     def get(self, name: str) -> Network:
-        return _network(self._read(name))
+        return self._record(name).network
 
     async def remove(self, name: str) -> None:
-        """Forget the network and take its bridge away. The caller has detached everything. Idempotent."""
+        """Disconnect whoever is on it, take bridge and rules away, forget it. Idempotent."""
         async with self._locks[name]:
-            with contextlib.suppress(NotFound):
-                record = self._read(name)
-                for container in list(record["addresses"]):
-                    await self._teardown(record, container, self._netns / container, [])
-                await run(["ip", "link", "delete", record["bridge"]], check=False)
-                self._path(name).unlink()
-                (self._config / "aardvark-dns" / name).unlink(missing_ok=True)
-
-    async def _free_subnet(self) -> ipaddress.IPv4Network:
-        taken = [ipaddress.ip_network(network.subnet) for network in self.list()]
-        taken += await _host_routes()
-        assert isinstance(self._pool, ipaddress.IPv4Network)
-        for subnet in self._pool.subnets(new_prefix=_PREFIX):
-            if not any(subnet.overlaps(other) for other in taken):
-                return subnet
-        raise Exhausted(f"no address range is left in {self._pool}", hint="set network.pool to a larger one")
+            record = self._records.get(name)
+            if record is None:
+                return
+            for container in record.leases:
+                await self._leave(name, container, self._netns / container)
+            await asyncio.to_thread(netns.delete, self._netns / f"{_ANCHOR}{record.network.bridge}")
+            await self._sweep([record.network])
+            del self._records[name]
+            self._path(name).unlink(missing_ok=True)
 
     # Containers on them
 
@@ -124,105 +102,146 @@ class Networks:
         return self._netns / container
 
     async def attach(self, path: Path, network: str, container: str, aliases: Sequence[str]) -> Attachment:
-        """Connect a namespace; the container answers to ``aliases`` on the network."""
+        """Connect a namespace; the container answers to ``aliases`` on the network, others may share them."""
+        check_aliases(aliases)
         async with self._locks[network]:
-            record = self._read(network)
-            address = record["addresses"].get(container) or _free_address(record)
-            record["addresses"][container] = address
-            # Recorded first: after a kill the address is known to be somebody's until ``recover`` says otherwise.
-            write_json(self._path(network), record, durable=False)
+            record = self._record(network)
+            if (
+                container in record.leases
+            ):  # Half-made before a crash, or made for a namespace before this one.
+                await self._leave(network, container, path)
+            record = await self._in_a_free_range(network)
+            names = tuple(dict.fromkeys((*aliases, container)))
+            record = record.allocate(container, self._interface(container), names)
+            self._keep(record)
             try:
-                await self._netavark("setup", record, container, path, aliases)
-            except CommandFailed:
-                del record["addresses"][container]
-                write_json(self._path(network), record, durable=False)
+                await self._netavark.setup(record.network, container, record.leases[container], path)
+                if len(record.leases) == 1:
+                    await direct.pin(record.network)
+            except BaseException:
+                await asyncio.shield(self._leave(network, container, path))
                 raise
-        return Attachment(network, address, record["gateway"], record["gateway"] if record["names"] else "")
+        return _attachment(record, container)
 
     async def detach(self, path: Path, network: str, container: str) -> None:
         """Idempotent; the namespace may be gone already."""
         async with self._locks[network]:
-            with contextlib.suppress(NotFound):
-                record = self._read(network)
-                if container in record["addresses"]:
-                    await self._teardown(record, container, path, [])
+            record = self._records.get(network)
+            if record is not None and container in record.leases:
+                await self._leave(network, container, path)
 
-    async def _teardown(
-        self, record: dict[str, Any], container: str, path: Path, aliases: Sequence[str]
-    ) -> None:
-        if not path.exists() or not _is_netns(path):
-            # netavark wants a namespace to take the container out of; an empty one serves.
-            path = self._netns / f"gone-{container}"
-            await netns.create(path)
+    async def hold(self, network: str) -> None:
+        """Keep bridge and rules in being while nobody is on the network, so that ``plug`` finds them."""
+        record = self._record(network)
+        anchor = f"{_ANCHOR}{record.network.bridge}"
+        if anchor not in record.leases or not direct.exists(record.network.bridge):
+            await self.attach(await self.create_netns(anchor), network, anchor, ())
+
+    async def plug(self, path: Path, network: str, container: str) -> Attachment:
+        """``attach`` without names, in a fraction of its time, on a network that is held. ``detach`` undoes it."""
+        async with self._locks[network]:
+            device = "swb" + self._identity(f"{network}\0{container}")[:11]
+            record = self._record(network).allocate(container, device=device)
+            self._keep(record)
         try:
-            await self._netavark("teardown", record, container, path, aliases, check=False)
-        finally:
-            if path.name.startswith("gone-"):
-                await asyncio.to_thread(netns.delete, path)
-        del record["addresses"][container]
-        write_json(self._path(record["name"]), record, durable=False)
+            await direct.connect(record.network, record.leases[container], path)
+        except BaseException:
+            await asyncio.shield(self.detach(path, network, container))
+            raise
+        return _attachment(record, container)
 
-    async def _netavark(
-        self,
-        verb: str,
-        record: dict[str, Any],
-        container: str,
-        path: Path,
-        aliases: Sequence[str],
-        check: bool = True,
-    ) -> None:
-        options = {
-            "container_id": container,
-            "container_name": container,
-            "networks": {
-                record["name"]: {
-                    "static_ips": [record["addresses"][container]],
-                    "interface_name": "eth0",
-                    "aliases": [*aliases, container],
-                }
-            },
-            "network_info": {
-                record["name"]: {
-                    "dns_enabled": record["names"],
-                    "driver": "bridge",
-                    "id": self._identity(record["name"]),
-                    "internal": False,
-                    "ipv6_enabled": False,
-                    "name": record["name"],
-                    "network_interface": record["bridge"],
-                    "subnets": [{"gateway": record["gateway"], "subnet": record["subnet"]}],
-                    "options": {"isolate": "true"},
-                    "ipam_options": {"driver": "host-local"},
-                }
-            },
-            "port_mappings": [],
-        }
-        argv = [find_program("netavark"), "--config", str(self._config)]
-        if record["names"]:
-            argv += ["--aardvark-binary", find_program("aardvark-dns")]
-        await run([*argv, verb, str(path)], stdin=json.dumps(options).encode(), check=check, timeout=30)
+    def _interface(self, container: str) -> str:
+        return f"eth{sum(container in record.leases for record in self._records.values())}"
+
+    async def _in_a_free_range(self, name: str) -> Record:
+        """A network nobody is on moves if its range is somebody else's by now (another bridge, a VPN)."""
+        record = self._record(name)
+        if not record.leases and not direct.exists(record.network.bridge):
+            async with self._choosing:
+                subnet, taken = ipaddress.IPv4Network(record.network.subnet), await self._taken(name)
+                if any(subnet.overlaps(other) for other in taken):
+                    record = record.moved(free_subnet(self._pool, taken))
+                    self._keep(record, durable=True)
+        return record
+
+    async def _leave(self, name: str, container: str, path: Path) -> None:
+        """Undo an attachment, or the half of one. With the last one go the bridge and its rules."""
+        record = self._records[name]
+        lease = record.leases[container]
+        if lease.device:
+            await direct.disconnect(lease.device)
+        else:
+            await self._netavark.teardown(record.network, container, lease, path)
+        record = self._records[name].release(container)
+        self._keep(record)
+        if not record.leases:
+            await self._sweep([record.network])
+
+    async def _sweep(self, networks: Sequence[Network], *, final: bool = False) -> None:
+        """What netavark should have removed. Nobody is on ``networks``."""
+        async with self._netavark.turn():
+            for network in networks:
+                if direct.exists(network.bridge):
+                    await run(["ip", "link", "delete", network.bridge], check=False)
+            traces = [firewall.Trace(network.bridge, network.subnet) for network in networks]
+            await firewall.clean(traces, final=final)
 
     # Crashes and the end
 
     async def recover(self, live: Collection[str]) -> None:
-        """Release the addresses and namespaces of containers that are not in ``live``."""
-        for path in sorted(self._data.glob("*.json")):
-            record = read_json(path)
-            for container in [item for item in record["addresses"] if item not in live]:
-                await self.detach(self._netns / container, record["name"], container)
+        """After a kill or a reboot: release what belonged to containers not in ``live``, connect those that are."""
+        await self._netavark.settle()
+        for name, record in list(self._records.items()):
+            for container in [item for item in record.leases if item not in live]:
+                await self.detach(self._netns / container, name, container)
         for entry in sorted(self._netns.iterdir()):
             if entry.name not in live:
                 await asyncio.to_thread(netns.delete, entry)
+        await self._sweep([record.network for record in self._records.values() if not record.leases])
+        await self._reconnect([item for item in live if not netns.exists(self._netns / item)])
+        async with self._netavark.turn():
+            networks = [record.network for record in self._records.values() if record.leases]
+            await self._netavark.keep_serving([network for network in networks if network.names])
+
+    async def _reconnect(self, containers: Collection[str]) -> None:
+        """The machine was started anew: the containers that are on a network get namespaces again."""
+        for container in containers:
+            mine = [record for record in self._records.values() if container in record.leases]
+            try:
+                if mine:
+                    await self.create_netns(container)
+                for record in mine:
+                    await self._again(record, container)
+            except SlipwayError:
+                log.exception("container %s could not be connected again", container)
+
+    async def _again(self, record: Record, container: str) -> None:
+        async with self._locks[record.network.name]:
+            await self._netavark.setup(
+                record.network, container, record.leases[container], self._netns / container
+            )
+            await direct.pin(record.network)
 
     async def down(self) -> None:
-        """Leave nothing: no bridge, no rule, no name server, no namespace."""
+        """Leave nothing: no bridge, no rule, no name server, no namespace. The records go too."""
         await self.recover(())
-        for network in self.list():
+        networks = self.list()
+        for network in networks:
             await self.remove(network.name)
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
-            os.kill(int((self._config / "aardvark-dns" / "aardvark.pid").read_text()), signal.SIGTERM)
-        if not await _other_rules():
-            await _flush_chains()
+        await self._netavark.stop_serving()
+        await self._sweep(networks, final=True)
+        await asyncio.to_thread(self._netavark.remove_files)
+
+    # Records
+
+    async def _taken(self, but: str = "") -> builtins.list[ipaddress.IPv4Network]:
+        """Ranges that are not free: those of our networks and what the host has routes to."""
+        taken = [
+            ipaddress.IPv4Network(record.network.subnet)
+            for name, record in self._records.items()
+            if name != but
+        ]
+        return taken + await _host_routes()
 
     def _identity(self, name: str) -> str:
         """Names of kernel objects: two servers on one machine must not share a bridge or a chain."""
@@ -231,68 +250,35 @@ class Networks:
     def _path(self, name: str) -> Path:
         return self._data / f"{name}.json"
 
-    def _read(self, name: str) -> dict[str, Any]:
+    def _record(self, name: str) -> Record:
         try:
-            found: dict[str, Any] = read_json(self._path(name))
-        except FileNotFoundError as error:
+            return self._records[name]
+        except KeyError as error:
             raise NotFound(f"there is no network {name!r}") from error
+
+    def _keep(self, record: Record, *, durable: bool = False) -> None:
+        write_json(self._path(record.network.name), record.to_json(), durable=durable)
+        self._records[record.network.name] = record
+
+    def _load(self) -> dict[str, Record]:
+        found = {}
+        for path in sorted(self._data.glob("*.json")):
+            with contextlib.suppress(FileNotFoundError):
+                record = Record.from_json(read_json(path))
+                found[record.network.name] = record
         return found
 
 
-def _network(record: dict[str, Any]) -> Network:
-    return Network(record["name"], record["bridge"], record["subnet"], record["gateway"], record["names"])
-
-
-def _free_address(record: dict[str, Any]) -> str:
-    """The next address after the last one given out.
-
-    One that has just been given back is taken last: others on the network still remember who had it (ARP), and would
-    not reach its new owner for up to a minute.
-    """
-    taken = set(record["addresses"].values()) | {record["gateway"]}
-    hosts = list(ipaddress.ip_network(record["subnet"]).hosts())
-    start = record.get("next", 0)
-    for offset in range(len(hosts)):
-        index = (start + offset) % len(hosts)
-        if str(hosts[index]) not in taken:
-            record["next"] = index + 1
-            return str(hosts[index])
-    raise Exhausted(f"the network {record['name']!r} has no address left")
-
-
-def _is_netns(path: Path) -> bool:
-    with open("/proc/self/mountinfo") as handle:
-        return path.is_symlink() or any(f" {path} " in line for line in handle) or path.parts[1] == "proc"
+def _attachment(record: Record, container: str) -> Attachment:
+    network, lease = record.network, record.leases[container]
+    dns = network.gateway if network.names else ""
+    return Attachment(network.name, lease.address, network.gateway, dns, lease.interface)
 
 
 async def _host_routes() -> list[ipaddress.IPv4Network]:
     done = await run(["ip", "-json", "-4", "route"])
-    found = []
-    for route in json.loads(done.stdout or b"[]"):
-        if route["dst"] != "default":
-            found.append(ipaddress.IPv4Network(route["dst"], strict=False))
-    return found
-
-
-async def _other_rules() -> bool:
-    """Whether chains of netavark's still serve a network (another program's, then)."""
-    done = await run(["iptables", "-t", "nat", "-S"], check=False)
-    return any(
-        line.startswith("-N NETAVARK-") and "HOSTPORT" not in line
-        for line in done.stdout.decode().splitlines()
-    )
-
-
-async def _flush_chains() -> None:
-    """Remove the shared chains that netavark leaves when its last network goes."""
-    for table in ("nat", "filter"):
-        listing = (await run(["iptables", "-t", table, "-S"], check=False)).stdout.decode().splitlines()
-        ours = [line for line in listing if "NETAVARK" in line]
-        for line in ours:
-            if line.startswith("-A ") and not line.startswith("-A NETAVARK"):
-                await run(["iptables", "-t", table, "-D", *shlex.split(line)[1:]], check=False)
-        chains = [line.split()[1] for line in ours if line.startswith("-N ")]
-        for chain in chains:
-            await run(["iptables", "-t", table, "-F", chain], check=False)
-        for chain in chains:
-            await run(["iptables", "-t", table, "-X", chain], check=False)
+    return [
+        ipaddress.IPv4Network(route["dst"], strict=False)
+        for route in json.loads(done.stdout or b"[]")
+        if route["dst"] != "default"
+    ]

@@ -1,0 +1,63 @@
+"""What we do to devices ourselves, beside netavark.
+
+``connect`` is a quick connection to a bridge that netavark made: a pair of devices, by ``ip`` in two batches. For build
+workers, which come and go often and need no names. The ports are isolated: workers reach the bridge's address and
+beyond, not each other.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from slipway.base.process import run
+from slipway.errors import Failed
+from slipway.network import netns
+from slipway.network.records import PREFIX, Lease, Network, mac_of
+
+
+def host_batch(network: Network, lease: Lease, path: Path) -> str:
+    return (
+        f"link add {lease.device} type veth peer name {lease.interface} address {lease.mac} netns {path}\n"
+        f"link set {lease.device} master {network.bridge} up\n"
+        f"link set {lease.device} type bridge_slave isolated on\n"
+    )
+
+
+def inner_batch(network: Network, lease: Lease) -> str:
+    return (
+        f"address add {lease.address}/{PREFIX} dev {lease.interface}\n"
+        f"link set {lease.interface} up\n"
+        f"route add default via {network.gateway} dev {lease.interface}\n"
+    )
+
+
+async def connect(network: Network, lease: Lease, path: Path) -> None:
+    if not netns.exists(path):
+        raise Failed(f"{path} is no network namespace of a worker")
+    await run(["ip", "-batch", "-"], stdin=host_batch(network, lease, path).encode())
+    inner = inner_batch(network, lease).encode()
+    await run(["nsenter", f"--net={path}", "ip", "-batch", "-"], stdin=inner)
+
+
+async def disconnect(device: str) -> None:
+    """Idempotent: the pair may have gone with the worker's namespace."""
+    if exists(device):
+        await run(["ip", "link", "delete", device], check=False)
+
+
+async def pin(network: Network) -> None:
+    """Give the bridge an Ethernet address of its own.
+
+    Left alone it has that of one of its ports, and another one when that port leaves: all other containers then send
+    to a gateway that is not there until they have forgotten it.
+    """
+    await run(["ip", "link", "set", network.bridge, "address", mac_of(network.gateway)])
+
+
+def exists(device: str) -> bool:
+    try:
+        socket.if_nametoindex(device)
+    except OSError:
+        return False
+    return True
