@@ -1,16 +1,22 @@
 """Apps and releases: what should run, and how one release takes over from another without losing a request.
 
 A *release* is an immutable record: the resolved Compose model, images by digest, who, when, from which source. Deploy,
-rollback and scale are moves between what runs and what a release says; ``rollout`` makes them, ``plan`` decides them
-without I/O, ``reconcile`` keeps them true afterwards. An app is changed by one task at a time.
+rollback and scale are moves between what runs and what a release says; ``plan`` decides them without I/O, ``rollout``
+makes them, ``reconcile`` keeps them true afterwards. An app is changed by one task at a time.
 
-Neighbours: ``engine`` is the Protocol that ``slipway.engines`` implements; builds come from ``slipway.build``.
+Killed at any instant, either the old or the new release serves. The database is the journal: a release is recorded as
+pending before anything of it starts; ``current_release`` moves in one transaction, after the new instances answer and
+before the first old one ends. So what a kill leaves are instances of a release that is not the current one, and the
+reconciler ends those; a removal is recorded before it begins, and finished. Everything else is read from what runs.
+
+Neighbours: ``engine`` is the Protocol that ``slipway.engines`` implements; builds come through ``builder``.
 """
 
 from slipway.delivery.apps import Apps, AppState
 from slipway.delivery.builder import Builder, BuildOrder
 from slipway.delivery.deliver import Deliverer
-from slipway.delivery.engine import AppRef, Engine, Instance
+from slipway.delivery.engine import AppRef, Engine, Instance, LogRecord
+from slipway.delivery.outcome import Outcome
 from slipway.delivery.releases import Release
 
 __all__ = [
@@ -22,5 +28,7 @@ __all__ = [
     "Deliverer",
     "Engine",
     "Instance",
+    "LogRecord",
+    "Outcome",
     "Release",
 ]

@@ -18,6 +18,8 @@ from slipway.state.tables import App
 from slipway.state.tables import Project as ProjectRow
 from slipway.state.tables import Release as ReleaseRow
 
+ACTIVE, REMOVING, REMOVING_VOLUMES = "active", "removing", "removing with volumes"
+
 
 @dataclass(frozen=True, slots=True)
 class AppState:
@@ -26,6 +28,16 @@ class AppState:
     ref: AppRef
     current: int | None
     scale: Mapping[str, int] = field(default_factory=dict)
+    state: str = ACTIVE
+
+    @property
+    def removing(self) -> bool:
+        """Whether its removal was begun; there is no way back."""
+        return self.state != ACTIVE
+
+    @property
+    def removing_volumes(self) -> bool:
+        return self.state == REMOVING_VOLUMES
 
 
 class Apps:
@@ -38,12 +50,15 @@ class Apps:
         query = select(App, ProjectRow.name).join(ProjectRow).order_by(ProjectRow.name, App.name)
         async with self._database.session() as session:
             rows = (await session.execute(query)).all()
-        return [AppState(AppRef(project, app.name), app.current_release, app.scale) for app, project in rows]
+        return [
+            AppState(AppRef(project, app.name), app.current_release, app.scale, app.state)
+            for app, project in rows
+        ]
 
     async def get(self, ref: AppRef) -> AppState:
         async with self._database.session() as session:
             row = await _require(session, ref)
-            return AppState(ref, row.current_release, row.scale)
+            return AppState(ref, row.current_release, row.scale, row.state)
 
     async def ensure(self, ref: AppRef) -> AppState:
         async with self._database.session() as session:
@@ -56,12 +71,12 @@ class Apps:
                     project_id=project.id,
                     name=ref.name,
                     current_release=None,
-                    state="active",
+                    state=ACTIVE,
                     scale={},
                     created=now(),
                 )
                 session.add(row)
-            return AppState(ref, row.current_release, row.scale)
+            return AppState(ref, row.current_release, row.scale, row.state)
 
     async def next_number(self, ref: AppRef) -> int:
         async with self._database.session() as session:
@@ -127,10 +142,12 @@ class Apps:
             app.current_release = number
 
     async def fail(self, ref: AppRef, number: int, error: str) -> None:
+        """A release that was on its way did not make it. One that served before stays what it is."""
         async with self._database.session() as session:
             app = await _require(session, ref)
             this = update(ReleaseRow).where(ReleaseRow.app_id == app.id, ReleaseRow.number == number)
-            await session.execute(this.values(status="failed", error=error[:4000]))
+            pending = this.where(ReleaseRow.status == "pending")
+            await session.execute(pending.values(status="failed", error=error[:4000]))
 
     async def interrupt_pending(self) -> None:
         """After a restart: releases that were on their way did not make it."""
@@ -145,7 +162,15 @@ class Apps:
             app = await _require(session, ref)
             app.scale = {**app.scale, **scale}
 
+    async def start_removal(self, ref: AppRef, volumes: bool) -> None:
+        """From now on the app is going. Once its volumes are to go too, they are."""
+        async with self._database.session() as session:
+            app = await _require(session, ref)
+            if app.state != REMOVING_VOLUMES:
+                app.state = REMOVING_VOLUMES if volumes else REMOVING
+
     async def remove(self, ref: AppRef) -> None:
+        """Forget the app and its releases."""
         async with self._database.session() as session:
             await session.delete(await _require(session, ref))
 

@@ -3,63 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from slipway.access import Identity
-from slipway.base.progress import Progress, silent
+from slipway.base.progress import Progress
 from slipway.compose import Project
 from slipway.delivery.apps import Apps, AppState
 from slipway.delivery.builder import Builder, BuildOrder, ImageRef
 from slipway.delivery.engine import AppRef, Engine, Instance, LogRecord
+from slipway.delivery.outcome import Outcome, Phases
 from slipway.delivery.plan import plan
+from slipway.delivery.reconcile import Reconciler
 from slipway.delivery.releases import Release, release_digest
-from slipway.delivery.rollout import Rollout
-from slipway.errors import Conflict, Invalid, SlipwayError
+from slipway.delivery.removal import take_away
+from slipway.delivery.rollout import Rollout, first_error
+from slipway.errors import Conflict, Invalid
 from slipway.oci import Reference
 
-log = logging.getLogger(__name__)
-_RECONCILE_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a delivery came to."""
-
-    app: AppRef
-    release: int
-    unchanged: bool
-    urls: Sequence[str] = ()
-    timings: Mapping[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "project": self.app.project, "app": self.app.name, "release": self.release, "unchanged": self.unchanged,
-            "urls": list(self.urls), "timings": dict(self.timings),
-        }  # fmt: skip
-
-
-class _Clock:
-    """Phases as events, and their times."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self.timings: dict[str, float] = {}
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        self._progress({"event": "phase", "name": name, "state": "start"})
-        yield
-        seconds = round(time.monotonic() - began, 3)
-        self.timings[name] = seconds
-        self._progress({"event": "phase", "name": name, "state": "done", "seconds": seconds})
+MAX_REPLICAS = 1000
 
 
 class Deliverer:
@@ -70,6 +34,7 @@ class Deliverer:
         self._builder = builder
         self._engine = engine
         self._locks: dict[AppRef, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._reconciler = Reconciler(apps, engine, self._locks)
 
     async def deliver(
         self, project: str, model: Project, source: Path, identity: Identity, revision: str, progress: Progress,
@@ -77,19 +42,26 @@ class Deliverer:
     ) -> Outcome:  # fmt: skip
         """Build, release and run ``model``. Raises what went wrong; the release before stays in service then."""
         ref = AppRef(project, model.name)
-        clock = _Clock(progress)
+        phases = Phases(progress)
         async with self._locks[ref]:
-            state = await self.apps.ensure(ref)
-            with clock.phase("build"):
+            state = await self._ready_for_delivery(ref, progress)
+            with phases.phase("build"):
                 images = await self._images(ref, model, source, identity, progress, no_cache)
             if state.current is not None and await self._serves(ref, state, model, images):
-                return Outcome(ref, state.current, True, self._urls(ref, model), clock.timings)
+                return Outcome(ref, state.current, True, self._urls(ref, model), phases.timings)
             number = await self.apps.next_number(ref)
             images = await self._tagged(model, images, str(number))
             release = await self.apps.record(ref, number, model, images, identity.name, revision)
-            with clock.phase("run"):
+            with phases.phase("run"):
                 await self._roll_out(ref, release, progress)
-        return Outcome(ref, number, False, self._urls(ref, model), clock.timings)
+        return Outcome(ref, number, False, self._urls(ref, model), phases.timings)
+
+    async def _ready_for_delivery(self, ref: AppRef, progress: Progress) -> AppState:
+        state = await self.apps.ensure(ref)
+        if state.removing:
+            await take_away(self._engine, self.apps, ref, state.removing_volumes, progress)
+            state = await self.apps.ensure(ref)
+        return state
 
     async def _images(
         self, ref: AppRef, model: Project, source: Path, identity: Identity, progress: Progress, no_cache: bool
@@ -108,7 +80,7 @@ class Deliverer:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(one(name)) for name in model.services]
         except BaseExceptionGroup as errors:
-            raise _first(errors) from None
+            raise first_error(errors) from None
         found = dict(task.result() for task in tasks)
         return {name: {"reference": image.reference, "digest": image.digest} for name, image in found.items()}
 
@@ -134,28 +106,34 @@ class Deliverer:
         return plan(release, state.scale, await self._engine.instances(ref)).unchanged
 
     async def _roll_out(self, ref: AppRef, release: Release, progress: Progress) -> None:
+        """Make ``release`` the one that serves. It is so from the moment one transaction says it."""
         state = await self.apps.get(ref)
+        before = await self.apps.release(ref, state.current) if state.current is not None else None
         todo = plan(release, state.scale, await self._engine.instances(ref))
+        rollout = Rollout(
+            self._engine, ref, release, todo, progress,
+            before=before, taken_over=lambda: self.apps.activate(ref, release.number),
+        )  # fmt: skip
         try:
-            await Rollout(self._engine, ref, release, todo, progress).run()
-        except BaseExceptionGroup as errors:
-            found = _first(errors)
-            await self.apps.fail(ref, release.number, str(found))
-            raise found from None
+            await rollout.run()
         except BaseException as error:
-            await asyncio.shield(self.apps.fail(ref, release.number, str(error) or type(error).__name__))
+            if not rollout.done:
+                await asyncio.shield(self.apps.fail(ref, release.number, str(error) or "cancelled"))
             raise
-        await self.apps.activate(ref, release.number)
 
     async def rollback(self, ref: AppRef, to: int | None, identity: Identity, progress: Progress) -> Outcome:
-        """Run an earlier release again, as it was recorded: by number, or the one that served before this."""
-        clock = _Clock(progress)
+        """Make an earlier release serve again, under its own number: by number, or the one that served before this.
+
+        A release is immutable and has served already, so nothing is built or recorded anew; a rollback that fails
+        leaves it as good a target as before.
+        """
+        phases = Phases(progress)
         async with self._locks[ref]:
             state = await self.apps.get(ref)
             target = await self._rollback_target(ref, state, to)
-            with clock.phase("run"):
+            with phases.phase("run"):
                 await self._roll_out(ref, target, progress)
-        return Outcome(ref, target.number, False, self._urls(ref, target.model), clock.timings)
+        return Outcome(ref, target.number, False, self._urls(ref, target.model), phases.timings)
 
     async def _rollback_target(self, ref: AppRef, state: AppState, to: int | None) -> Release:
         if to is not None:
@@ -169,21 +147,19 @@ class Deliverer:
         raise Conflict(f"{ref} has no earlier release", hint="only a release that served can be gone back to")
 
     async def scale(self, ref: AppRef, replicas: Mapping[str, int], progress: Progress) -> Outcome:
+        """Run so many instances of each service, in this and every later release."""
         async with self._locks[ref]:
+            state = await self.apps.get(ref)
             release = await self._current(ref)
             for name, count in replicas.items():
-                service = release.model.services.get(name)
-                if service is None:
-                    raise Invalid(
-                        f"{ref} has no service {name!r}", hint=f"it has {', '.join(release.model.services)}"
-                    )
-                if count > 1 and service.stateful:
-                    raise Conflict(f"{name!r} writes to a volume: two instances would share it")
-                if not 0 <= count <= 1000:
-                    raise Invalid(f"{count} replicas are not possible", hint="0 to 1000")
-            await self.apps.set_scale(ref, replicas)
-            await self._apply(ref, release, progress)
-        return Outcome(ref, release.number, False, self._urls(ref, release.model))
+                _check_scale(ref, release.model, name, count)
+            wanted = replace(state, scale={**state.scale, **replicas})
+            todo = plan(release, wanted.scale, await self._engine.instances(ref))
+            await Rollout(
+                self._engine, ref, release, todo, progress,
+                before=release, taken_over=lambda: self.apps.set_scale(ref, replicas),
+            ).run()  # fmt: skip
+        return Outcome(ref, release.number, todo.unchanged, self._urls(ref, release.model))
 
     async def restart(self, ref: AppRef, services: Sequence[str], progress: Progress) -> Outcome:
         """Replace instances by fresh ones of the same release, without a gap where two may run."""
@@ -194,32 +170,21 @@ class Deliverer:
                 raise Invalid(f"{ref} has no service {sorted(unknown)[0]!r}")
             state = await self.apps.get(ref)
             observed = await self._engine.instances(ref)
-            # What was started from something else is what a plan ends: pretend they were.
-            aged = [_aged(item) if item.service in chosen else item for item in observed]
-            await Rollout(self._engine, ref, release, plan(release, state.scale, aged), progress).run()
+            todo = plan(release, state.scale, observed, renew=chosen)
+            await Rollout(self._engine, ref, release, todo, progress, before=release).run()
         return Outcome(ref, release.number, False, self._urls(ref, release.model))
 
     async def remove(self, ref: AppRef, volumes: bool, progress: Progress) -> None:
+        """End everything of the app and forget it with its releases. Interrupted, it is finished later."""
         async with self._locks[ref]:
-            await self.apps.get(ref)
-            await self._engine.publish(ref, {})
-            for instance in await self._engine.instances(ref):
-                await self._engine.stop(ref, instance)
-                await self._engine.remove(ref, instance)
-                progress({"event": "service.state", "service": instance.service, "state": "stopped"})
-            await self._engine.remove_app(ref, volumes)
-            await self.apps.remove(ref)
+            await self.apps.start_removal(ref, volumes)
+            await take_away(self._engine, self.apps, ref, volumes, progress)
 
     async def _current(self, ref: AppRef) -> Release:
-        state = await self.apps.get(ref)
-        if state.current is None:
+        release = await self.current(ref)
+        if release is None:
             raise Conflict(f"{ref} has no release that serves", hint="deliver it first")
-        return await self.apps.release(ref, state.current)
-
-    async def _apply(self, ref: AppRef, release: Release, progress: Progress) -> None:
-        state = await self.apps.get(ref)
-        todo = plan(release, state.scale, await self._engine.instances(ref))
-        await Rollout(self._engine, ref, release, todo, progress).run()
+        return release
 
     # Looking
 
@@ -244,45 +209,22 @@ class Deliverer:
     # Keeping it true
 
     async def run_forever(self) -> None:
-        """Compare what should run with what does, for ever. An app that is being changed is left alone."""
-        while True:
-            await self.reconcile()
-            await asyncio.sleep(_RECONCILE_SECONDS)
+        """See ``reconcile``."""
+        await self._reconciler.run_forever()
 
     async def reconcile(self) -> None:
-        for state in await self.apps.all():
-            if state.current is None or self._locks[state.ref].locked():
-                continue
-            try:
-                async with self._locks[state.ref]:
-                    # Asked again: while the lock was waited for, another release may have taken over.
-                    await self._reconcile(await self.apps.get(state.ref))
-            except (SlipwayError, BaseExceptionGroup) as error:
-                log.warning("%s could not be brought to its release: %s", state.ref, error)
-
-    async def _reconcile(self, state: AppState) -> None:
-        if state.current is None:
-            return
-        release = await self.apps.release(state.ref, state.current)
-        todo = plan(release, state.scale, await self._engine.instances(state.ref))
-        if todo.unchanged:
-            targets = {item.service.name: (item.service, item.keep) for item in todo.services}
-            await self._engine.publish(state.ref, targets)
-        else:
-            log.info("%s: %s", state.ref, "; ".join(todo.describe()))
-            await Rollout(self._engine, state.ref, release, todo, silent).run()
+        """One pass over all apps that nobody is changing."""
+        await self._reconciler.once()
 
 
-def _aged(instance: Instance) -> Instance:
-    return Instance(
-        instance.id, instance.service, instance.release, instance.replica, "", instance.running, instance.health,
-        instance.address, instance.restarts, instance.exit_code,
-    )  # fmt: skip
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    for error in errors.exceptions:
-        found = _first(error) if isinstance(error, BaseExceptionGroup) else error
-        if not isinstance(found, asyncio.CancelledError):
-            return found
-    return errors.exceptions[0]
+def _check_scale(ref: AppRef, model: Project, name: str, count: int) -> None:
+    service = model.services.get(name)
+    if service is None:
+        raise Invalid(f"{ref} has no service {name!r}", hint=f"it has {', '.join(model.services)}")
+    if not 0 <= count <= MAX_REPLICAS:
+        raise Invalid(f"{count} replicas are not possible", hint=f"0 to {MAX_REPLICAS}")
+    if count > 1 and service.stateful and not service.start_first:
+        raise Conflict(
+            f"{name!r} writes to a volume: two instances would share it",
+            hint="if it can share, say `x-slipway: {order: start-first}`",
+        )

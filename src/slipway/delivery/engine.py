@@ -21,7 +21,10 @@ class AppRef:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One running copy of a service. ``config`` is the digest of what it was started from."""
+    """One copy of a service. ``config`` is the digest of what it was started from.
+
+    ``running`` holds also while the engine itself is about to start it again, by its restart policy.
+    """
 
     id: str
     service: str
@@ -48,13 +51,19 @@ class Engine(Protocol):
     """Starts, shows and ends instances of services.
 
     Life of an instance: ``start`` → ``ready`` → in ``publish``'s targets → out of them → ``drain`` → ``stop`` →
-    ``remove``. Every call is idempotent, and an engine keeps no memory that a restart could lose: ``instances`` tells
-    the truth from what really runs. Example: a rollout of one service is ``start`` the new, ``ready``, ``publish`` the
-    new, ``drain`` and ``remove`` the old.
+    ``remove``. Every call but ``start`` is idempotent, one for an instance that is gone included, and an engine keeps
+    no memory that a restart could lose: ``instances`` tells the truth from what really runs, and publishing one app
+    leaves the others' routes as they are. Calls for different apps may come at the same time; for one app the caller
+    puts them in order, but for ``start`` and ``ready`` of several instances. Example: a rollout of one service is
+    ``start`` the new, ``ready``, ``publish`` the new, ``drain`` and ``remove`` the old. The suite that every engine
+    passes is ``slipway.testing.engines``.
     """
 
     async def prepare(self, app: AppRef, release: Release) -> None:
-        """Everything slow that needs nothing stopped: networks, volumes, unpacked images."""
+        """Everything slow that needs nothing stopped: networks, volumes, unpacked images.
+
+        Raises ``Conflict`` already here when an address it wants to publish is taken.
+        """
         ...
 
     async def start(self, app: AppRef, release: Release, service: Service, replica: int) -> Instance:
@@ -72,7 +81,10 @@ class Engine(Protocol):
     async def instances(self, app: AppRef) -> list[Instance]: ...
 
     async def publish(self, app: AppRef, targets: Mapping[str, tuple[Service, Sequence[Instance]]]) -> None:
-        """Make exactly these instances answer for the app's published services."""
+        """Make exactly these instances answer for the app's published services; no target, no route.
+
+        Raises ``Conflict`` when a published address is taken; the routes are as before then.
+        """
         ...
 
     async def drain(self, app: AppRef, instance: Instance, timeout: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from slipway.compose import Service
@@ -38,6 +38,11 @@ class RolloutPlan:
     orphans: tuple[Instance, ...]
 
     @property
+    def instances(self) -> tuple[Instance, ...]:
+        """What ran when this was planned, orphans aside."""
+        return tuple(instance for item in self.services for instance in (*item.keep, *item.end))
+
+    @property
     def unchanged(self) -> bool:
         return not self.orphans and all(item.unchanged for item in self.services)
 
@@ -46,8 +51,13 @@ class RolloutPlan:
         return lines + [f"{item.service}: end {item.id}" for item in self.orphans]
 
 
-def plan(release: Release, scale: Mapping[str, int], observed: Sequence[Instance]) -> RolloutPlan:
-    """Instances whose configuration is what the release wants are kept, whatever release started them."""
+def plan(
+    release: Release, scale: Mapping[str, int], observed: Sequence[Instance], renew: Collection[str] = ()
+) -> RolloutPlan:
+    """Instances whose configuration is what the release wants are kept, whatever release started them.
+
+    Of the services in ``renew`` none is kept.
+    """
     services = []
     for service in release.model.services.values():
         wanted = scale.get(service.name, service.replicas)
@@ -55,8 +65,8 @@ def plan(release: Release, scale: Mapping[str, int], observed: Sequence[Instance
         mine = sorted(
             (item for item in observed if item.service == service.name), key=lambda item: item.replica
         )
-        completed = [item for item in mine if item.config == config and _done(item, service)]
-        good = [item for item in mine if item.config == config and item.running] + completed
+        right = [item for item in mine if item.config == config and service.name not in renew]
+        good = [item for item in right if item.running] + [item for item in right if _done(item, service)]
         keep, surplus = good[:wanted], good[wanted:]
         end = [item for item in mine if item not in good] + surplus
         taken = {item.replica for item in keep}
@@ -69,4 +79,5 @@ def plan(release: Release, scale: Mapping[str, int], observed: Sequence[Instance
 
 def _done(instance: Instance, service: Service) -> bool:
     """A one-off job that has ended well needs no second run."""
-    return not instance.running and instance.exit_code == 0 and service.restart == "no" and not service.ports
+    once = service.restart == "no" or service.restart.startswith("on-failure")
+    return not instance.running and instance.exit_code == 0 and once and not service.ports

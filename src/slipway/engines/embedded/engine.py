@@ -11,12 +11,14 @@ from pathlib import Path
 from slipway.compose import Service
 from slipway.delivery.engine import AppRef, Instance, LogRecord
 from slipway.delivery.releases import Release
-from slipway.engines.embedded.specs import LABEL, container_spec, network_name, volume_path
+from slipway.engines.embedded.routing import KeptRoutes, check_listens, hosts, listen, living, routes
+from slipway.engines.embedded.specs import LABEL, container_spec, network_name, volume_path, volume_paths
 from slipway.errors import Failed, NotFound
-from slipway.network import Balancer, Networks, Route, Server
+from slipway.network import Balancer, Networks, Route
 from slipway.oci import Digest, ImageConfig, Reference
 from slipway.registry import Registry
 from slipway.runtime import Container, Containers
+from slipway.runtime.restart import delay_before_restart
 from slipway.snapshots import LayerRef, SnapshotStore
 
 _TAIL = 20
@@ -31,6 +33,7 @@ class EmbeddedEngine:
         self, containers: Containers, networks: Networks, balancer: Balancer, snapshots: SnapshotStore,
         registry: Registry, volumes: Path, domain: str, port: int,
     ) -> None:  # fmt: skip
+        """``volumes`` is where named volumes live; the routes are kept in a file beside it."""
         self._containers = containers
         self._networks = networks
         self._balancer = balancer
@@ -39,10 +42,17 @@ class EmbeddedEngine:
         self._volumes = volumes
         self._domain = domain
         self._port = port
-        self._routes: dict[AppRef, tuple[Route, ...]] = {}
+        self._kept = KeptRoutes(volumes.parent / "routes.json")
+        self._routes: dict[AppRef, tuple[Route, ...]] | None = None
+        # Apps that were published since we started: of others a kill may have left the file behind the balancer.
+        self._sure: set[AppRef] = set()
         self._publishing = asyncio.Lock()
 
     async def prepare(self, app: AppRef, release: Release) -> None:
+        async with self._publishing:
+            all_of_it = {name: (service, ()) for name, service in release.model.services.items()}
+            known = await self._known()
+            check_listens(app, routes(app, all_of_it, self._domain), known, ours=self._balancer.running())
         await self._networks.ensure(network_name(app))
         for name in release.model.volumes:
             volume_path(self._volumes, app, name).mkdir(parents=True, exist_ok=True)
@@ -131,19 +141,28 @@ class EmbeddedEngine:
         return [_instance(container) for container in self._containers.list(labels)]
 
     async def publish(self, app: AppRef, targets: Mapping[str, tuple[Service, Sequence[Instance]]]) -> None:
-        routes = []
-        for service, instances in targets.values():
-            if not service.ports:
-                continue
-            port = service.ports[0]
-            servers = tuple(Server(item.id, item.address, port.target) for item in instances if item.address)
-            listen = f"{port.host_ip or '127.0.0.1'}:{port.published}" if port.published else ""
-            routes.append(Route(self._host(app, service), servers, listen))
+        wanted = routes(app, targets, self._domain)
         async with self._publishing:
-            if self._routes.get(app) == tuple(routes) and self._balancer.running():
+            known = await self._known()
+            running = self._balancer.running()
+            if known.get(app, ()) == wanted and (app in self._sure if running else not any(known.values())):
                 return
-            self._routes[app] = tuple(routes)
-            await self._balancer.apply([route for found in self._routes.values() for route in found])
+            check_listens(app, wanted, known, ours=running)
+            after = {**known, app: wanted}
+            # Remembered only once they serve: what the balancer refuses must not spoil the next app's routes.
+            await self._balancer.apply([route for found in after.values() for route in found])
+            self._routes = {ref: found for ref, found in after.items() if found}
+            self._sure.add(app)
+            await asyncio.to_thread(self._kept.save, self._routes)
+
+    async def _known(self) -> Mapping[AppRef, tuple[Route, ...]]:
+        """The routes of all apps. After a restart of the server those that the balancer still serves."""
+        if self._routes is None:
+            kept = await asyncio.to_thread(self._kept.load)
+            self._routes = living(
+                kept, {item.id: item.address for item in self._containers.list() if item.running}
+            )
+        return self._routes
 
     async def drain(self, app: AppRef, instance: Instance, timeout: float) -> None:
         if self._balancer.running():
@@ -170,29 +189,24 @@ class EmbeddedEngine:
             yield LogRecord(instance.id, instance.service, line.stream, line.time, line.text)
 
     def urls(self, app: AppRef, service: Service) -> list[str]:
-        if not service.ports:
-            return []
-        found = [f"http://{self._host(app, service)}:{self._port}/"]
-        if service.ports[0].published:
-            port = service.ports[0]
-            found.append(f"tcp://{port.host_ip or '127.0.0.1'}:{port.published}")
+        found = []
+        for host, port in hosts(app, service, self._domain):
+            found.append(f"http://{host}:{self._port}/")
+            if port.published:
+                found.append(f"tcp://{listen(port)}")
         return found
 
-    def _host(self, app: AppRef, service: Service) -> str:
-        return f"{service.name}.{app.name}.{app.project}.{self._domain}"
-
     async def remove_app(self, app: AppRef, volumes: bool) -> None:
-        async with self._publishing:
-            self._routes.pop(app, None)
+        await self.publish(app, {})
         await self._networks.remove(network_name(app))
         if volumes:
-            for path in self._volumes.glob(f"{app.project}-{app.name}-*"):
+            for path in volume_paths(self._volumes, app):
                 await asyncio.to_thread(shutil.rmtree, path)
 
 
 def _instance(container: Container) -> Instance:
     labels = container.spec.labels
-    restarting = container.wanted and container.spec.restart.mode != "no"
+    restarting = container.wanted and delay_before_restart(container, container.exit_code or 0, 0) is not None
     return Instance(
         container.id,
         labels[f"{LABEL}service"],

@@ -17,13 +17,19 @@ _NANO = 1_000_000_000
 
 
 def network_name(app: AppRef) -> str:
-    return f"{app.project}-{app.name}"
+    """Neither a project nor an app has ``_`` in its name, so no two apps share what is named after them."""
+    return f"{app.project}_{app.name}"
 
 
 def volume_path(volumes: Path, app: AppRef, name: str) -> Path:
     if "/" in name or name in ("", ".", ".."):  # also what an older version stored must not lead out
         raise Invalid(f"not a volume name: {name[:60]!r}")
-    return volumes / f"{app.project}-{app.name}-{name}"
+    return volumes / f"{network_name(app)}_{name}"
+
+
+def volume_paths(volumes: Path, app: AppRef) -> list[Path]:
+    """All volumes of the app that there are, of earlier releases too."""
+    return sorted(volumes.glob(f"{network_name(app)}_*"))
 
 
 def container_spec(
@@ -87,8 +93,9 @@ def _mounts(app: AppRef, service: Service, image: Any, volumes: Path) -> tuple[M
             found.append(
                 Mount(item.target, str(volume_path(volumes, app, item.source)), "volume", item.read_only)
             )
-        else:
+        elif service.read_only:
             found.append(Mount(item.target, kind="tmpfs"))
+        # Else nothing: an anonymous volume lives as long as its container, and so does the container's own layer.
     found += [Mount(path, kind="tmpfs") for path in service.tmpfs]
     return tuple(found)
 
@@ -135,4 +142,6 @@ def _labels(app: AppRef, release: Release, service: Service, replica: int) -> di
         "com.docker.compose.project": f"{app.project}-{app.name}",
         "com.docker.compose.service": service.name,
         "com.docker.compose.container-number": str(replica),
+        "com.docker.compose.config-hash": release.config_of(service),
+        "com.docker.compose.oneoff": "False",
     }

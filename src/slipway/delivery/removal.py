@@ -1,0 +1,25 @@
+"""Taking an app away: recorded first, so that an interrupted removal is finished and not undone."""
+
+from __future__ import annotations
+
+from slipway.base.progress import Progress
+from slipway.delivery.apps import Apps
+from slipway.delivery.engine import AppRef, Engine
+
+
+async def take_away(engine: Engine, apps: Apps, ref: AppRef, volumes: bool, progress: Progress) -> None:
+    """Idempotent; the caller holds the app's lock. ``volumes`` are kept unless asked for."""
+    await engine.publish(ref, {})
+    for instance in await engine.instances(ref):
+        await engine.stop(ref, instance)
+        await engine.remove(ref, instance)
+        progress(
+            {
+                "event": "service.state",
+                "service": instance.service,
+                "state": "stopped",
+                "instance": instance.id,
+            }
+        )
+    await engine.remove_app(ref, volumes)
+    await apps.remove(ref)
