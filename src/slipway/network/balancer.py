@@ -77,7 +77,7 @@ class Balancer:
     async def _start(self) -> None:
         self._check_port()
         files = self._files
-        done = await run(["haproxy", "-c", "-q", "-f", files.config], check=False)
+        done = await run(["haproxy", "-c", "-f", files.config], check=False)
         if done.returncode:
             raise Failed(f"haproxy refuses its configuration: {done.stderr.decode(errors='replace').strip()}")
         log = os.open(
@@ -121,7 +121,7 @@ class Balancer:
 
     async def _reload(self) -> None:
         """Ask the master to start a worker with the new configuration; the old one finishes its connections."""
-        done = await run(["haproxy", "-c", "-q", "-f", self._files.config], check=False)
+        done = await run(["haproxy", "-c", "-f", self._files.config], check=False)
         if done.returncode:
             raise Failed(f"haproxy refuses its configuration: {done.stderr.decode(errors='replace').strip()}")
         before = await self._worker()
