@@ -137,13 +137,15 @@ class Directories:
             os.unlink(name, dir_fd=directory)
         elif below is not None and below.kind == "symlink":
             return self._follow(path, _joined(parent, below.target), links)
-        os.mkdir(name, 0o755, dir_fd=directory)
+        os.mkdir(name, 0o700, dir_fd=directory)
         fd = self._keep(path, os.open(name, _DIRECTORY, dir_fd=directory))
         if hidden:
             self.opaque(path)
-        elif below is not None and below.kind == "dir":
+        if below is not None and below.kind == "dir" and not hidden:
             self._metadata(fd, below)
             self.times[path] = below.mtime
+        else:
+            self._metadata(fd, Entry(path, "dir", 0o755))
         return fd
 
     def _follow(self, path: str, real: str, links: int) -> int:
