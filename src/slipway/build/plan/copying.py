@@ -71,7 +71,8 @@ def _path(at: Lowering, item: Copy, word: str) -> str:
             )
         raise
     if item.is_add and _URL.match(path):
-        raise at.unsupported(f"{path[:80]} as a source of ADD", "RUN a download, or COPY it from the context")
+        hint = "RUN a download, or COPY it from the context"
+        raise at.unsupported(f"{path[:80]} as a source of ADD", hint, word)
     if not path:
         raise at.fail(f"the source {word!r} is empty", word, "is its variable set?")
     return path

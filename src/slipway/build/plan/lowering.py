@@ -31,8 +31,8 @@ class Lowering:
     def fail(self, message: str, word: str = "", hint: str = "") -> DockerfileError:
         return DockerfileError(message, self.location, word=word, hint=hint)
 
-    def unsupported(self, what: str, hint: str = "") -> DockerfileError:
-        return self.fail(f"not supported yet: {what}", what.partition("=")[0], hint)
+    def unsupported(self, what: str, hint: str = "", word: str = "") -> DockerfileError:
+        return self.fail(f"not supported yet: {what}", word or what.partition("=")[0], hint)
 
     def expand(self, text: str) -> str:
         return expand(text, self.state.values, lambda why: self.fail(why, text), escape=self.plan.escape)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from slipway.build.dockerfile import Arg, Dockerfile, DockerfileError, Location, expand
+from slipway.errors import Invalid
 from slipway.oci import Platform
 
 PROXIES = frozenset(
@@ -18,6 +19,13 @@ PROXIES = frozenset(
 )
 # Arguments that steer a builder; no ARG has to declare them.
 _BUILDER = ("BUILDKIT_", "SOURCE_DATE_EPOCH")
+
+
+def check_build_args(build_args: Mapping[str, str]) -> None:
+    """Raises ``Invalid`` for what could never be a variable."""
+    for name, value in build_args.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise Invalid(f"not a build argument: {name[:60]!r}", hint="write NAME=VALUE")
 
 
 def platform_args(target: Platform) -> dict[str, str]:

@@ -18,7 +18,7 @@ from slipway.build.dockerfile import (
     expand,
 )
 from slipway.build.plan.inherit import ForgetTriggers, Step
-from slipway.build.plan.scope import failing, global_values, platform_args, unused_args
+from slipway.build.plan.scope import check_build_args, failing, global_values, platform_args, unused_args
 from slipway.errors import Invalid, NotFound
 from slipway.oci import Platform, Reference
 
@@ -68,9 +68,10 @@ def plan(
 ) -> BuildPlan:
     """Resolve names and keep what ``target`` (a name or number, by default the last stage) needs.
 
-    Raises ``DockerfileError`` for a needed stage that is built on something malformed and ``NotFound`` for an unknown
-    target.
+    Raises ``DockerfileError`` for a needed stage that is built on something malformed, ``NotFound`` for an unknown
+    target and ``Invalid`` for a build argument that is none.
     """
+    check_build_args(build_args)
     builtin = platform_args(platform)
     values = global_values(dockerfile, build_args, builtin)
     found = _Stages(dockerfile, values, platform)

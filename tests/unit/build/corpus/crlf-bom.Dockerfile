@@ -1,0 +1,5 @@
+﻿# syntax=x
+FROM a
+
+RUN b \
+  c
