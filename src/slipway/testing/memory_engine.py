@@ -34,7 +34,7 @@ class World:
     trace: list[str] = field(default_factory=list)
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     # Called before each step with its name: tests kill, fail or look here.
-    hook: Callable[[str], None] = lambda step: None
+    hook: Callable[[str], object] = lambda step: None
 
     def crash(self, identity: str, exit_code: int) -> None:
         """An instance ends by itself, and no restart policy brings it back."""

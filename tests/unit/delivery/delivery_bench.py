@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -90,6 +91,15 @@ class Bench:
             if item.running:
                 found.setdefault(item.service, []).append(item.release)
         return found
+
+    def recorded_now(self) -> int:
+        """The release that the database says serves, as another process sees it."""
+        connection = sqlite3.connect(str(self.database.engine.url.database))
+        try:
+            ((number,),) = connection.execute("select current_release from apps").fetchall()
+        finally:
+            connection.close()
+        return int(number)
 
     def states(self, service: str) -> list[str]:
         return [event["state"] for event in self.events if event.get("service") == service]

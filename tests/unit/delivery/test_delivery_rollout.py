@@ -44,19 +44,13 @@ async def test_a_change_is_ready_before_it_answers_and_recorded_before_the_old_o
     await bench.deliver(WEB)
     bench.builder.sources["web"] = "second"
     bench.world.trace.clear()
-    statuses: list[dict[int, str]] = []
-
-    async def look() -> None:
-        while not statuses or statuses[-1] != {1: "superseded", 2: "active"}:
-            statuses.append(await bench.statuses())
-            await asyncio.sleep(0)
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(look())
-        await bench.deliver(WEB)
+    recorded: dict[str, int] = {}
+    bench.world.hook = lambda step: recorded.setdefault(step, bench.recorded_now())
+    await bench.deliver(WEB)
     assert bench.world.trace == [
         "prepare", "start web-1", "ready web-1", "publish web=web.2", "drain web.1", "stop web.1", "remove web.1",
     ]  # fmt: skip
+    assert list(recorded.values()) == [1, 1, 1, 1, 2, 2, 2]
     assert await bench.running() == {"web": [2]}
 
 
