@@ -409,3 +409,27 @@ def test_no_archive_gets_out(
 @contextlib.contextmanager
 def fresh(factory: pytest.TempPathFactory) -> Iterator[Target]:
     yield Target(factory.mktemp("target"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(hostile_items(), max_size=5),
+    st.sampled_from(["none", "gzip", "zstd"]),
+    st.lists(st.tuples(st.integers(0, 2**14), st.binary(min_size=1, max_size=8)), min_size=1, max_size=4),
+)
+def test_damaged_archives_do_not_get_out_either(
+    tmp_path_factory: pytest.TempPathFactory,
+    items: list[Item],
+    compression: str,
+    damage: list[tuple[int, bytes]],
+) -> None:
+    packed = archive(*items)
+    if compression == "gzip":
+        packed = gzip.compress(packed)
+    elif compression == "zstd":
+        packed = zstandard.ZstdCompressor().compress(packed)
+    for where, piece in damage:
+        at = where % (len(packed) + 1)
+        packed = packed[:at] + piece + packed[at + len(piece) :]
+    with fresh(tmp_path_factory) as target, contextlib.suppress(SlipwayError):
+        target.raw(packed, compression)
