@@ -4,218 +4,240 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import csv
-import io
 import os
+import shutil
 import signal
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 from slipway.base.files import atomic_write
 from slipway.base.process import BASE_ENVIRONMENT, run
 from slipway.errors import Conflict, Failed, Unavailable
-from slipway.network.routes import Files, Route, Server, render, render_map, server_line, shape
+from slipway.network import haproxy, holders, processes
+from slipway.network.changes import State, diff, idle, needs_reload
+from slipway.network.haproxy import Processes, ServerStats
+from slipway.network.routes import Files, Route, check, identity, render, render_map
 
 _UNKNOWN = "There is no such service here. `slipway app ls` lists where apps answer.\n"
 _NOBODY = (
     "HTTP/1.0 503 Service Unavailable\r\nCache-Control: no-cache\r\nConnection: close\r\n"
     "Content-Type: text/plain\r\n\r\nNo instance of this service is ready. `slipway app show` says why.\n"
 )
-_START_SECONDS = 10.0
-_POLL = 0.05
+_SECONDS = 10.0
+_POLL = 0.03
+_TRIES = 5
 
 
 class Balancer:
-    """One HAProxy with its routes. ``apply`` is the only way they change; calls are put in order."""
+    """One HAProxy with its routes. ``apply`` is the only way they change; calls are put in order.
+
+    A life: ``apply`` as often as wanted; for an instance that should end: ``apply`` without it, ``drain``, end it,
+    ``forget``. ``stop`` at the very end; a server that goes away just lets HAProxy run, and the next one's ``apply``
+    finds it, whatever it does by then.
+    """
 
     def __init__(self, runtime: Path, listen: str) -> None:
         self._files = Files(runtime / "balancer")
         self._listen = listen
         self._lock = asyncio.Lock()
         self._routes: tuple[Route, ...] = ()
-        self._applied = False
 
     async def apply(self, routes: Sequence[Route]) -> None:
         """Make HAProxy serve exactly ``routes``. Idempotent.
 
-        Instances come and go over the runtime API; only a new or removed service makes HAProxy read its configuration
-        anew, which hands the listening sockets over. Removed instances finish what they have (see ``drain``).
-        Raises ``Conflict`` when the address is taken.
+        It is compared with what runs. Instances and host names come and go over the runtime API; only a new service or
+        a change of a TCP address makes HAProxy read its configuration anew, which hands the listening sockets over.
+        Removed instances finish what they have (see ``drain``). Raises ``Conflict`` when an address is taken; what ran
+        before goes on then.
         """
+        check(routes, self._listen)
         async with self._lock:
-            wanted = tuple(routes)
-            same_shape = self._applied and shape(wanted) == shape(self._routes)
-            self._write(wanted)
             if not self.running():
-                await self._start()
-            elif same_shape:
-                await self._change(wanted)
+                await self._start(routes)
             else:
-                await self._reload()
-            self._routes, self._applied = wanted, True
+                await self._converge(routes)
+            self._routes = tuple(routes)
+
+    async def ensure_running(self) -> None:
+        """Start HAProxy with the routes applied last, if it does not run."""
+        if not self.running():
+            await self.apply(self._routes)
+
+    def running(self) -> bool:
+        return self.pid() is not None
+
+    def pid(self) -> int | None:
+        """The master's pid, if it is alive and ours."""
+        try:
+            pid = int(self._files.pid.read_text().split()[0])
+        except (FileNotFoundError, ValueError, IndexError):
+            return None
+        return pid if processes.is_ours(pid, "haproxy", str(self._files.config)) else None
+
+    async def drain(self, server_id: str, timeout: float) -> bool:
+        """Wait until an instance that is in no route any more has no request left; whether that was in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while await self._is_busy(server_id):
+                    await asyncio.sleep(_POLL)
+                return True
+        return False
+
+    async def _is_busy(self, server_id: str) -> bool:
+        try:
+            replaced = (await haproxy.processes(self._files)).replaced
+            return await haproxy.is_busy(self._files, server_id, replaced)
+        except OSError:
+            # Between two workers: nothing is known, unless there is no HAProxy at all.
+            return self.running()
+
+    async def forget(self, server_id: str) -> None:
+        """Remove a drained instance from every backend. Idempotent; what is in use goes with a later ``apply``."""
+        async with self._lock:
+            with contextlib.suppress(OSError):
+                state = await haproxy.observe(self._files)
+                for key in [key for key in state.servers if key[1] == server_id]:
+                    await self._remove(*key)
+
+    async def stats(self) -> list[ServerStats]:
+        """Every server in numbers; nothing while HAProxy does not run."""
+        try:
+            return await haproxy.server_stats(self._files)
+        except OSError:
+            return []
+
+    async def stop(self) -> None:
+        """End HAProxy, connections included, and remove its files. Idempotent."""
+        async with self._lock:
+            master = self.pid()
+            await processes.end("haproxy", str(self._files.config), _SECONDS, [master] if master else [])
+            await asyncio.to_thread(shutil.rmtree, self._files.directory, True)
+
+    # Starting
+
+    async def _start(self, routes: Sequence[Route]) -> None:
+        # Workers whose master was killed go by themselves, but not at once.
+        await processes.end("haproxy", str(self._files.config), _SECONDS)
+        self._check_addresses(routes)
+        self._write(routes)
+        await self._check_configuration()
+        log = os.open(self._files.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        files = self._files
+        argv = [
+            "haproxy",
+            "-W",
+            "-D",
+            "-S",
+            f"{files.master},mode,600",
+            "-p",
+            str(files.pid),
+            "-f",
+            str(files.config),
+        ]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=dict(BASE_ENVIRONMENT),
+                start_new_session=True,
+            )  # fmt: skip
+            status = await process.wait()
+        finally:
+            os.close(log)
+        if status or not await self._answers(Processes()):
+            tail = files.log.read_text(errors="replace")[-1000:].strip()
+            raise Failed(f"haproxy does not start: {tail or f'status {status}'}")
+
+    def _check_addresses(self, routes: Sequence[Route]) -> None:
+        """HAProxy would share an address with another HAProxy in silence, and tell of others too late to a reload."""
+        for listen in (self._listen, *(route.tcp_listen for route in routes if route.tcp_listen)):
+            if holders.is_free(listen):
+                continue
+            found = holders.holders(listen)
+            config = str(self._files.config)
+            if any(processes.is_ours(holder.pid, "haproxy", config) for holder in found):
+                continue
+            who = ", ".join(str(holder) for holder in found)
+            raise Conflict(
+                f"the address {listen} for apps is in use" + (f" by {who}" if who else ""),
+                hint="stop what listens there, or set apps.listen (for a port of a service: its `ports`) to another",
+                address=listen,
+            )
 
     def _write(self, routes: Sequence[Route]) -> None:
-        self._files.directory.mkdir(parents=True, exist_ok=True)
+        self._files.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         atomic_write(self._files.unknown, _UNKNOWN, durable=False)
         atomic_write(self._files.nobody, _NOBODY, durable=False)
         atomic_write(self._files.hosts, render_map(routes), durable=False)
         atomic_write(self._files.config, render(routes, self._listen, self._files), durable=False)
 
-    def running(self) -> bool:
-        pid = self.pid()
-        return pid is not None
+    async def _check_configuration(self) -> None:
+        done = await run(["haproxy", "-c", "-q", "-f", self._files.config], check=False)
+        if done.returncode:
+            raise Failed(f"haproxy refuses its configuration: {done.stderr.decode(errors='replace').strip()}")
 
-    def pid(self) -> int | None:
-        """The master's pid, if it is alive and really HAProxy."""
-        with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
-            pid = int(self._files.pid.read_text().split()[0])
-            if b"haproxy" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return pid
+    async def _answers(self, before: Processes) -> bool:
+        """Wait for a worker after that of ``before``; whether it came."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SECONDS):
+                while True:
+                    with contextlib.suppress(OSError, TimeoutError):
+                        found = await haproxy.processes(self._files)
+                        if found.failed > before.failed:
+                            return False
+                        if found.worker not in (0, before.worker) and await haproxy.say(
+                            self._files.admin, "show info"
+                        ):
+                            return True
+                    await asyncio.sleep(_POLL)
+        return False
+
+    # Changing
+
+    async def _converge(self, routes: Sequence[Route]) -> None:
+        state = await self._observe()
+        if state is None or needs_reload(state, routes, identity(self._listen, self._files)):
+            await self._reload(routes)
+            return
+        self._write(routes)
+        for command in diff(state, routes, self._files.hosts):
+            await haproxy.change(self._files.admin, command)
+        for key in idle(state, routes):
+            await self._remove(*key)
+
+    async def _observe(self) -> State | None:
+        with contextlib.suppress(OSError, TimeoutError):
+            return await haproxy.observe(self._files)
         return None
 
-    async def _start(self) -> None:
-        self._check_port()
-        files = self._files
-        done = await run(["haproxy", "-c", "-f", files.config], check=False)
-        if done.returncode:
-            raise Failed(f"haproxy refuses its configuration: {done.stderr.decode(errors='replace').strip()}")
-        log = os.open(
-            files.directory / "haproxy.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-        )
+    async def _reload(self, routes: Sequence[Route]) -> None:
+        """A worker with the new configuration takes the listening sockets over; the old one finishes its requests."""
+        self._check_addresses(routes)
+        before = [(path, path.read_bytes()) for path in (self._files.config, self._files.hosts)]
         try:
-            process = await asyncio.create_subprocess_exec(
-                "haproxy", "-W", "-D", "-S", f"{files.master},mode,600", "-p", str(files.pid), "-f", str(files.config),
-                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=dict(BASE_ENVIRONMENT),
-                start_new_session=True,
-            )  # fmt: skip
-            await process.wait()
-        except FileNotFoundError as error:
-            raise Unavailable("haproxy is not installed", hint="apt-get install haproxy") from error
-        finally:
-            os.close(log)
-        await self._until_answers()
+            self._write(routes)
+            await self._check_configuration()
+            await self._replace_worker()
+        except BaseException:
+            # The file is what HAProxy does: the next reload must not stumble over this attempt.
+            for path, content in before:
+                atomic_write(path, content, durable=False)
+            raise
 
-    def _check_port(self) -> None:
-        host, _, port = self._listen.rpartition(":")
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host.strip("[]"), int(port)))
-            except OSError as error:
-                raise Conflict(
-                    f"the address {self._listen} for apps is in use",
-                    hint="stop what listens there (`ss -ltnp`), or set apps.listen to another address",
-                ) from error
-
-    async def _until_answers(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_START_SECONDS):
-                while True:
-                    with contextlib.suppress(OSError):
-                        if await self._say("show info"):
-                            return
-                    await asyncio.sleep(_POLL)
-        tail = (self._files.directory / "haproxy.log").read_text(errors="replace")[-1000:]
-        raise Failed(f"haproxy does not answer: {tail.strip()}")
-
-    async def _reload(self) -> None:
-        """Ask the master to start a worker with the new configuration; the old one finishes its connections."""
-        done = await run(["haproxy", "-c", "-f", self._files.config], check=False)
-        if done.returncode:
-            raise Failed(f"haproxy refuses its configuration: {done.stderr.decode(errors='replace').strip()}")
-        before = await self._worker()
+    async def _replace_worker(self) -> None:
         pid = self.pid()
         if pid is None:
-            await self._start()
-            return
+            raise Unavailable(
+                "haproxy ended while its routes were changed", hint="the next change starts it again"
+            )
+        before = await haproxy.processes(self._files)
         os.kill(pid, signal.SIGUSR2)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_START_SECONDS):
-                while await self._worker() in (before, ""):
-                    await asyncio.sleep(_POLL)
+        if not await self._answers(before):
+            raise Failed("haproxy does not take its new configuration", hint="it goes on with the one before")
 
-    async def _worker(self) -> str:
-        """The pid of the worker that answers now."""
-        with contextlib.suppress(OSError):
-            for line in (await self._say("show info")).splitlines():
-                if line.startswith("Pid:"):
-                    return line.split()[1]
-        return ""
-
-    async def _change(self, wanted: Sequence[Route]) -> None:
-        before = {(route.backend, server.id): server for route in self._routes for server in route.servers}
-        after = {(route.backend, server.id): server for route in wanted for server in route.servers}
-        tcp = {route.backend for route in wanted if route.tcp_listen}
-        for (backend, _), server in after.items():
-            if before.get((backend, server.id)) != server:
-                for name in (backend, f"tcp_{backend}") if backend in tcp else (backend,):
-                    await self._add(name, server)
-        for backend, identity in before:
-            if (backend, identity) not in after:
-                for name in (backend, f"tcp_{backend}") if backend in tcp else (backend,):
-                    await self._say(f"set server {name}/{identity} state drain")
-
-    async def _add(self, backend: str, server: Server) -> None:
-        answer = await self._say(f"add {server_line(server).replace('server ', f'server {backend}/', 1)}")
-        if "already exists" in answer or "already a server" in answer:
-            await self._say(f"set server {backend}/{server.id} addr {server.address} port {server.port}")
-            await self._say(f"set server {backend}/{server.id} state ready")
-        elif "registered" not in answer:
-            raise Failed(f"haproxy would not take {server.id}: {answer.strip()}")
-        await self._say(f"enable server {backend}/{server.id}")
-
-    async def drain(self, server_id: str, timeout: float) -> bool:
-        """Wait until an instance that is in no route any more has no request left; whether that was in time."""
-        try:
-            async with asyncio.timeout(timeout):
-                while await self._busy(server_id):
-                    await asyncio.sleep(_POLL)
-        except TimeoutError:
-            return False
-        return True
-
-    async def _busy(self, server_id: str) -> bool:
-        rows = csv.DictReader(io.StringIO((await self._say("show stat -1 4 -1")).lstrip("# ")))
-        return any(
-            row["svname"] == server_id and int(row["scur"] or 0) + int(row["qcur"] or 0) for row in rows
-        )
-
-    async def forget(self, server_id: str) -> None:
-        """Remove a drained instance from every backend. Idempotent."""
-        with contextlib.suppress(OSError):
-            rows = csv.DictReader(io.StringIO((await self._say("show stat -1 4 -1")).lstrip("# ")))
-            for row in [row for row in rows if row["svname"] == server_id]:
-                await self._say(f"set server {row['pxname']}/{server_id} state maint")
-                await self._say(f"del server {row['pxname']}/{server_id}")
-
-    async def stop(self) -> None:
-        """End HAProxy and remove its files."""
-        pid = self.pid()
-        if pid is not None:
-            os.kill(pid, signal.SIGTERM)
-            for _ in range(100):
-                if self.pid() is None or _is_zombie(pid):
-                    break
-                await asyncio.sleep(_POLL)
-        for path in (self._files.admin, self._files.master, self._files.pid):
-            path.unlink(missing_ok=True)
-        self._applied = False
-
-    async def _say(self, command: str) -> str:
-        reader, writer = await asyncio.open_unix_connection(str(self._files.admin))
-        try:
-            writer.write(command.encode() + b"\n")
-            await writer.drain()
-            return (await reader.read()).decode(errors="replace")
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
+    async def _remove(self, backend: str, server: str) -> None:
+        """Best effort: HAProxy keeps a server that has connections, idle ones too."""
+        for _ in range(_TRIES):
+            await haproxy.say(self._files.admin, f"set server {backend}/{server} state maint")
+            answer = await haproxy.say(self._files.admin, f"del server {backend}/{server}")
+            if "still has" not in answer:
+                return
+            await asyncio.sleep(_POLL)
