@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from datetime import timedelta
 
 from slipway.access import Access, Identity, Permission
 from slipway.base.progress import Progress
@@ -10,12 +12,14 @@ from slipway.build.base_images import BaseImage
 from slipway.build.jobs import BuildJobs, JobRequest
 from slipway.build.request import Built, SolveRequest
 from slipway.delivery.builder import BuildOrder, ImageRef
+from slipway.distribution import RemoteRegistry, pull
 from slipway.errors import NotFound
 from slipway.oci import Digest, Platform, Reference
 from slipway.registry import Registry, ResolvedImage
 from slipway.snapshots import LayerRef
 
 LIBRARY = "library"
+_PULL_LEASE = timedelta(hours=6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,7 @@ class OwnersImages:
 
     async def find(self, reference: Reference, platform: Platform) -> ResolvedImage:
         if reference.registry:
-            raise NotFound(
-                f"the image {reference} is in another registry",
-                hint="copy it here first, e.g. with skopeo copy; pulling through is not supported yet",
-            )
+            return await self._pulled(reference, platform)
         name = reference.repository if "/" in reference.repository else f"{LIBRARY}/{reference.repository}"
         local = Reference(name, "", reference.tag, reference.digest)
         try:
@@ -52,6 +53,17 @@ class OwnersImages:
                 else ("push it to this registry first")
             )
             raise NotFound(f"the image {reference} is not in this registry", hint=hint) from error
+
+    async def _pulled(self, reference: Reference, platform: Platform) -> ResolvedImage:
+        """An image of another registry, fetched anonymously and kept below the public project ``library``."""
+        host = re.sub(r"[^a-z0-9]+", "-", reference.registry.lower()).strip("-")
+        repository = f"{LIBRARY}/{host}/{reference.repository}"
+        blobs = self.registry.blobs
+        async with RemoteRegistry(reference.registry) as remote:
+            with blobs.lease(f"pull {reference}", _PULL_LEASE) as lease:
+                found = await pull(remote, reference, platform, blobs, lease)
+                await self.registry.adopt_image(repository, reference.tag, found.data, found.manifest)
+        return ResolvedImage(repository, found.digest, found.manifest, found.config)
 
 
 class RegistryBuilder:

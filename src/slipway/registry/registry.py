@@ -301,6 +301,21 @@ class Registry:
                     await manifests.tag(session, owner, tag, row)
         return digest
 
+    async def adopt_image(self, repository: str, tag: str, data: bytes, manifest: Manifest) -> Digest:
+        """A pulled image, its manifest exactly as it was sent; the blobs are in the store, leased by the caller."""
+        digest = Digest.of(data)
+        with self.blobs.lease("image", timedelta(minutes=10)) as lease:
+            lease.add(digest)
+            await asyncio.to_thread(self.blobs.put, data)
+            async with self._database.session() as session:
+                owner = await repositories.ensure(session, repository)
+                for item in manifest.references:
+                    await repositories.link(session, owner, item.digest, item.size)
+                row = await manifests.record(session, owner, manifest, digest, len(data))
+                if tag:
+                    await manifests.tag(session, owner, tag, row)
+        return digest
+
     async def tag(self, repository: str, digest: Digest, name: str) -> None:
         """Point a tag at a manifest that is there. Raises ``NotFound``."""
         async with self._database.session() as session:

@@ -1,0 +1,80 @@
+"""A whole image into the content store."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from slipway.content import Lease, LocalStore
+from slipway.distribution.remote import RemoteRegistry
+from slipway.errors import Invalid, NotFound
+from slipway.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, parse_manifest
+
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What is in the store now: the platform's manifest as it was sent, and what it means."""
+
+    data: bytes
+    digest: Digest
+    manifest: Manifest
+    config: ImageConfig
+
+
+async def pull(
+    remote: RemoteRegistry, reference: Reference, platform: Platform, blobs: LocalStore, lease: Lease
+) -> Pulled:
+    """Fetch what is missing of an image of ``platform``; every blob is under ``lease`` before it is relied on.
+
+    Raises ``NotFound`` when there is none for the platform, ``Invalid`` for content that is not what it should be.
+    """
+    data, kind = await remote.manifest(reference)
+    manifest = parse_manifest(data, kind)
+    if isinstance(manifest, Index):
+        chosen = next((item for item in manifest.manifests if item.platform == platform), None)
+        if chosen is None:
+            raise NotFound(f"{reference} has no image for {platform}")
+        reference = reference.with_digest(chosen.digest)
+        data, kind = await remote.manifest(reference)
+        manifest = parse_manifest(data, kind)
+    if not isinstance(manifest, Manifest):
+        raise Invalid(f"{reference} is an index inside an index")
+    if any(layer.urls for layer in manifest.layers):
+        raise Invalid(f"{reference} has layers that live elsewhere; they are not fetched")
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(blob: Descriptor) -> None:
+        async with slots:
+            await _fetch(remote, reference, blob, blobs, lease)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for blob in {item.digest: item for item in manifest.references}.values():
+                group.create_task(one(blob))
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    config = ImageConfig.parse(await asyncio.to_thread(blobs.read, manifest.config.digest))
+    if len(config.diff_ids) != len(manifest.layers):
+        raise Invalid(
+            f"{reference} has {len(manifest.layers)} layers, its configuration says {len(config.diff_ids)}"
+        )
+    return Pulled(data, Digest.of(data), manifest, config)
+
+
+async def _fetch(
+    remote: RemoteRegistry, reference: Reference, blob: Descriptor, blobs: LocalStore, lease: Lease
+) -> None:
+    await asyncio.to_thread(lease.add, blob.digest)
+    if await asyncio.to_thread(blobs.size, blob.digest) is not None:
+        return
+    writer = await asyncio.to_thread(blobs.writer, blob.digest.algorithm)
+    try:
+        async with aclosing(remote.blob(reference, blob)) as pieces:
+            async for piece in pieces:
+                await asyncio.to_thread(writer.write, piece)
+        await asyncio.to_thread(writer.commit, blob.digest, blob.size)
+    finally:
+        await asyncio.to_thread(writer.abort)
