@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.testing.platform import Running, footprint, write_app
+from slipway.testing.platform import Running, write_app
 
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root"), pytest.mark.timeout(600)]
 HOST = "web.small.demo.localhost"
@@ -19,13 +19,12 @@ HOST = "web.small.demo.localhost"
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    before = footprint()
     running = Running.make(tmp_path_factory.mktemp("platform"))
     running.seed_base()
     running.up()
     yield running
     running.down()
-    assert footprint() - before == set()
+    assert running.traces() == set()
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ KILLS = 30
 
 def test_killed_at_any_instant_it_comes_back(tmp_path: Path) -> None:
     rng = random.Random(20)
-    before = footprint()
     platform = Running.make(tmp_path)
     platform.seed_base()
     platform.up()
@@ -43,6 +42,7 @@ def test_killed_at_any_instant_it_comes_back(tmp_path: Path) -> None:
         assert platform.get_when_ready(HOST, 5) in versions  # containers kept serving meanwhile
         platform.up()
         assert platform.get_when_ready(HOST, 30) in versions
+        platform.mark()
         _nothing_half_done(platform)
     write_app(source, "last")
     platform.command("deliver", str(source))
@@ -50,7 +50,7 @@ def test_killed_at_any_instant_it_comes_back(tmp_path: Path) -> None:
     _settled(platform)
     assert list(LocalStore(platform.data / "content").fsck()) == []
     platform.down()
-    assert footprint() - before == set()
+    assert platform.traces() == set()
 
 
 def _dockerfile(number: int) -> str:

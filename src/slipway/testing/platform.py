@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,12 @@ class Running:
     directory: Path
     api_port: int
     apps_port: int
+    pool: str
+    marks: set[str] = field(default_factory=set)
 
     @classmethod
     def make(cls, directory: Path) -> Running:
-        return cls(directory, free_port(), free_port())
+        return cls(directory, free_port(), free_port(), f"10.{random.randrange(100, 200)}.")
 
     @property
     def data(self) -> Path:
@@ -89,7 +92,7 @@ class Running:
             "SLIPWAY_RUN": str(run),
             "SLIPWAY_LISTEN": f"127.0.0.1:{self.api_port}",
             "SLIPWAY_APPS_LISTEN": f"127.0.0.1:{self.apps_port}",
-            "SLIPWAY_NETWORK_POOL": "10.91.0.0/16",
+            "SLIPWAY_NETWORK_POOL": f"{self.pool}0.0/16",
             "SLIPWAY_SERVER": f"unix://{run}/slipway.sock",
         }
 
@@ -117,7 +120,20 @@ class Running:
         self.command("up")
 
     def down(self) -> None:
+        self.mark()
         self.command("down", "--all")
+
+    def mark(self) -> None:
+        """Remember what names this platform gave to things outside its directory."""
+        self.marks |= {str(self.directory), self.pool}
+        for path in self.data.glob("networks/*.json"):
+            self.marks.add(json.loads(path.read_text())["bridge"])
+        self.marks |= {path.name for path in self.data.glob("containers/*")}
+        self.marks |= {path.stem for path in self.data.glob("builds/*.jsonl")}
+
+    def traces(self) -> set[str]:
+        """What is left of this platform on the machine."""
+        return {line for line in footprint() if any(mark in line for mark in self.marks)}
 
     def kill(self) -> None:
         """As the kernel's OOM killer would."""
