@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.build.dockerfile import expand, expand_words, variables
+from slipway.build.dockerfile import expand, expand_words
 from slipway.build.dockerfile.patterns import Pattern
 from slipway.build.dockerfile.substitution import MAX_VALUE
 from slipway.errors import Invalid
@@ -165,11 +165,6 @@ def test_words(text: str, expected: list[str]) -> None:
     assert expand_words(text, VALUES, Invalid) == expected
 
 
-def test_variables_are_found_in_operands_too() -> None:
-    assert variables("$a ${b:-${c#$d}} '$e' ${f/$g/$h}") == {"a", "b", "c", "d", "f", "g", "h"}
-    assert variables("${") == set()
-
-
 # Bounds
 
 
@@ -217,7 +212,6 @@ def _calls(text: str, values: dict[str, str], escape: str, raw: bool) -> list[Ca
     return [
         lambda: expand(text, values, Invalid, escape=escape, raw=raw),
         lambda: expand_words(text, values, Invalid, escape=escape),
-        lambda: variables(text, escape=escape),
     ]
 
 

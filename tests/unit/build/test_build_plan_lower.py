@@ -110,6 +110,7 @@ def env_of(text: str, **args: str) -> dict[str, str]:
         ("FROM a\nARG TARGETARCH TARGETOS TARGETVARIANT TARGETPLATFORM", {},
          {"TARGETARCH": "amd64", "TARGETOS": "linux", "TARGETVARIANT": "", "TARGETPLATFORM": "linux/amd64"}),
         ("FROM a\nARG BUILDPLATFORM", {}, {"BUILDPLATFORM": str(Platform.host())}),
+        ("FROM a\nARG TARGETSTAGE", {}, {"TARGETSTAGE": "default"}),
         ("ARG TARGETARCH=mine\nFROM a\nARG TARGETARCH", {}, {"TARGETARCH": "mine"}),
         ("FROM a\nARG x=${y:?no}", {"x": "1"}, {"x": "1"}),  # a default nobody needs is not looked at
     ],
@@ -159,6 +160,9 @@ def test_doubling_variables_are_stopped() -> None:
         ("RUN <<EOF\na\nb\nEOF", ["/bin/sh", "-c", "a\nb\n"]),
         ("RUN <<-EOF\n\ta\n\tEOF", ["/bin/sh", "-c", "a\n"]),
         ("RUN cat <<A <<-B\na\nA\n\tb\n\tB", ["/bin/sh", "-c", "cat <<A <<-B\na\nA\n\tb\nB\n"]),
+        ("RUN <<E bash\na\nE", ["/bin/sh", "-c", "<<E bash\na\nE\n"]),
+        ("RUN <<E>f\na\nE", ["/bin/sh", "-c", "<<E>f\na\nE\n"]),
+        ("RUN <<'E 1'\na\nE 1", ["/bin/sh", "-c", "a\n"]),
         ("RUN bash <<EOF\n#!x\nEOF", ["/bin/sh", "-c", "bash <<EOF\n#!x\nEOF\n"]),
     ],
 )

@@ -124,7 +124,7 @@ def test_unused_build_arguments_are_warned_of() -> None:
     assert build.warnings == ("build arguments that no ARG declares: typo",)
 
 
-@pytest.mark.parametrize("name", ["", "a=b", "a\0"])
+@pytest.mark.parametrize("name", ["", "a=b", "a\0", "\ud800"])
 def test_build_arguments_have_names(name: str) -> None:
     with pytest.raises(Invalid, match="not a build argument"):
         plan(parse("FROM a"), target=None, build_args={name: ""}, platform=AMD)

@@ -32,6 +32,7 @@ from slipway.build.dockerfile.instructions import (
     Volume,
     Workdir,
 )
+from slipway.build.dockerfile.lines import is_text
 from slipway.build.dockerfile.mounts import (
     BindMount,
     CacheMount,
@@ -42,7 +43,7 @@ from slipway.build.dockerfile.mounts import (
     TmpfsMount,
 )
 from slipway.build.dockerfile.parser import Dockerfile, StageSyntax, parse
-from slipway.build.dockerfile.substitution import expand, expand_words, variables
+from slipway.build.dockerfile.substitution import expand, expand_words
 
 __all__ = [
     "Arg",
@@ -79,7 +80,7 @@ __all__ = [
     "Workdir",
     "expand",
     "expand_words",
+    "is_text",
     "opening",
     "parse",
-    "variables",
 ]

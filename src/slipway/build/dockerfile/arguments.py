@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from slipway.build.dockerfile.errors import DockerfileError, Location
 from slipway.build.dockerfile.flags import Flags, take_flags
-from slipway.build.dockerfile.lines import LogicalLine
+from slipway.build.dockerfile.lines import LogicalLine, is_text
 from slipway.build.dockerfile.words import split_words
 
 
@@ -53,9 +53,13 @@ class Arguments:
             return None
         if not isinstance(value, list):
             return None
-        if not all(isinstance(item, str) and "\0" not in item for item in value):
+        if not all(isinstance(item, str) for item in value):
             raise self.fail(
                 f"the JSON array of {self.word} may hold only strings", self.rest[:1], "quote every element"
+            )
+        if not all(is_text(item) for item in value):
+            raise self.fail(
+                f"the JSON array of {self.word} has an escape that is no character", self.rest[:1]
             )
         return tuple(value)
 

@@ -38,13 +38,16 @@ class Heredoc:
         return re.sub(r"(?m)^\t+", "", self.content) if self.strip else self.content
 
 
-def opening(word: str) -> Opening | None:
-    """``word`` as the beginning of a heredoc, or ``None`` if it is none."""
+def opening(word: str, *, in_shell: bool = False) -> Opening | None:
+    """``word`` as the beginning of a heredoc, or ``None`` if it is none.
+
+    To a shell the name ends where the next operator begins.
+    """
     match = _WORD.fullmatch(word)
-    if match is None:
+    if match is None or len(split_words(match[3], "\\")) != 1:
         return None
     name, quoted = unquoted(match[3])
-    if not quoted:
+    if in_shell and not quoted:
         name = _END.split(name)[0]
     return Opening(name, not quoted, match[2] == "-") if name and "\n" not in name else None
 
@@ -53,10 +56,11 @@ def openings(text: str) -> list[Opening]:
     """The heredocs that an instruction's text opens, in order."""
     first, *rest = text.split(None, 1)
     if first.upper() == "ONBUILD" and rest:
-        return openings(rest[0])
+        first, *rest = rest[0].split(None, 1)
     if first.upper() not in _INSTRUCTIONS or not rest or not balanced(rest[0], "\\"):
         return []
-    found = (opening(word) for word in split_words(rest[0], "\\"))
+    in_shell = first.upper() == "RUN"
+    found = (opening(word, in_shell=in_shell) for word in split_words(rest[0], "\\"))
     return [item for item in found if item is not None]
 
 

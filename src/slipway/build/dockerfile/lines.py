@@ -85,6 +85,11 @@ def _continued(lines: Sequence[str], index: int, escape: str) -> tuple[str, int,
     return "".join(parts), index, gap
 
 
+def is_text(text: str) -> bool:
+    """Whether a process could be given ``text``: no NUL, and nothing that UTF-8 cannot say."""
+    return "\0" not in text and not _SURROGATE.search(text)
+
+
 def _is_comment(line: str) -> bool:
     return line.lstrip().startswith("#")
 

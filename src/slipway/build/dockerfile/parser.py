@@ -36,13 +36,18 @@ class Dockerfile:
         return self.directives.escape
 
 
+MAX_INSTRUCTIONS = 10_000
+
+
 def parse(text: bytes | str, file: str = "Dockerfile") -> Dockerfile:
     """Parse a whole Dockerfile. Raises ``DockerfileError`` with the place of the first mistake."""
     directives, lines = read(text, file)
     before: list[ins.Arg] = []
     stages: list[tuple[ins.From, list[ins.Instruction]]] = []
     warnings: list[str] = []
-    for line in lines:
+    for number, line in enumerate(lines, 1):
+        if number > MAX_INSTRUCTIONS:
+            raise DockerfileError(f"the file has more than {MAX_INSTRUCTIONS} instructions", line.location)
         instruction = read_instruction(line, warnings)
         if line.gap:
             warnings.append(f"{file}:{line.location.line}: an empty line inside a continued instruction")

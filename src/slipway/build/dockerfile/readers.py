@@ -168,8 +168,8 @@ def _maintainer(text: Arguments) -> ins.Maintainer:
 
 def _healthcheck(text: Arguments) -> ins.Healthcheck:
     flags = text.flags("interval", "timeout", "start-period", "start-interval", "retries")
-    kind, _, rest = text.rest.replace("\t", " ", 1).partition(" ")
-    text.rest = rest.strip()
+    kind, *rest = text.rest.split(None, 1) or [""]
+    text.rest = "".join(rest)
     if kind.upper() == "NONE" and not text.rest and not flags.values:
         return ins.Healthcheck(*text.base, ())
     if kind.upper() != "CMD":

@@ -93,19 +93,3 @@ def expand(text: str, values: Mapping[str, str], fail: Fail, *, escape: str = "\
 def expand_words(text: str, values: Mapping[str, str], fail: Fail, *, escape: str = "\\") -> list[str]:
     """``text`` split at unquoted white space, each word expanded."""
     return _Evaluation(values, fail).words(Reader(text, escape, fail, False).pieces())
-
-
-def variables(text: str, *, escape: str = "\\") -> set[str]:
-    """The names that ``text`` mentions, in nested operands too; none if it cannot be read."""
-    try:
-        pieces = Reader(text, escape, ValueError, False).pieces()
-    except ValueError:
-        return set()
-    found: set[str] = set()
-    pending = list(pieces)
-    while pending:
-        piece = pending.pop()
-        if isinstance(piece, Variable):
-            found.add(piece.name)
-            pending += (*piece.operand, *piece.replacement)
-    return found

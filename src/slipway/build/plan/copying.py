@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from slipway.build.dockerfile import Copy, DockerfileError, Workdir, expand, opening
-from slipway.build.plan.lowering import Lowering, clean
+from slipway.build.plan.lowering import Lowering, clean, configured
 from slipway.build.plan.modes import normal_mode
 from slipway.build.plan.operations import CopyOp, FromContext, FromImage, FromStage, WorkdirOp
 from slipway.build.plan.stages import stage_of
@@ -56,7 +55,7 @@ def _sources(at: Lowering, item: Copy) -> tuple[tuple[str, ...], tuple[tuple[str
             continue
         text = document.text
         if document.expand:
-            text = expand(text, at.state.values, at.fail, escape="\\", raw=True)
+            text = expand(text, at.values, at.fail, escape="\\", raw=True)
         heredocs.append((document.name, text))
     return tuple(paths), tuple(heredocs)
 
@@ -123,5 +122,6 @@ def workdir(at: Lowering, item: Workdir) -> WorkdirOp:
     if not text:
         raise at.fail(f"WORKDIR {item.path} is empty", item.path, "is its variable set?")
     path = clean(text, at.state.workdir)
-    state = replace(at.state, config=at.state.config.with_config(WorkingDir=path))
-    return WorkdirOp(state, path, f"WORKDIR {path}", item.location, at.state.user)
+    return WorkdirOp(
+        configured(at.state, WorkingDir=path), path, f"WORKDIR {path}", item.location, at.state.user
+    )

@@ -36,7 +36,7 @@ def lower(instruction: Step, state: StageState, plan: BuildPlan, stage: int) -> 
 
     Raises ``DockerfileError`` for values that make no sense and for what is not supported yet.
     """
-    return _LOWERINGS[type(instruction)](Lowering(instruction, state, plan, stage), instruction)
+    return _LOWERINGS[type(instruction)](Lowering(instruction, state, plan, stage, state.values), instruction)
 
 
 def _from(at: Lowering, item: From) -> Operation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +17,13 @@ MAX_ENVIRONMENT = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Lowering:
-    """One instruction in the state it meets. All its words see the values from before it."""
+    """One instruction in the state it meets. All its words see ``values``, those from before it."""
 
     instruction: Step
     state: StageState
     plan: BuildPlan
     stage: int
+    values: Mapping[str, str]
 
     @property
     def location(self) -> Location:
@@ -35,21 +36,25 @@ class Lowering:
         return self.fail(f"not supported yet: {what}", word or what.partition("=")[0], hint)
 
     def expand(self, text: str) -> str:
-        return expand(text, self.state.values, lambda why: self.fail(why, text), escape=self.plan.escape)
+        return expand(text, self.values, lambda why: self.fail(why, text), escape=self.plan.escape)
 
     def words(self, text: str) -> list[str]:
-        return expand_words(
-            text, self.state.values, lambda why: self.fail(why, text), escape=self.plan.escape
-        )
+        return expand_words(text, self.values, lambda why: self.fail(why, text), escape=self.plan.escape)
 
     def config(self, created_by: str, **fields: Any) -> ConfigOp:
-        changed = self.state.config.with_config(**fields)
-        return ConfigOp(replace(self.state, config=changed), created_by, self.location)
+        return ConfigOp(configured(self.state, **fields), created_by, self.location)
 
-    def bounded(self, pairs: Iterable[tuple[str, str]], what: str) -> None:
+    def bounded(self, values: Mapping[str, str], what: str) -> None:
         """Values that double each other from line to line must not fill the memory."""
-        if sum(len(name) + len(value) for name, value in pairs) > MAX_ENVIRONMENT:
+        if sum(map(len, values)) + sum(map(len, values.values())) > MAX_ENVIRONMENT:
             raise self.fail(f"the {what} of the stage are larger than {MAX_ENVIRONMENT} characters")
+
+
+def configured(state: StageState, **fields: Any) -> StageState:
+    """``state`` with these keys of the configuration set; ``None`` removes one. Nothing is copied that stays."""
+    kept = {name: value for name, value in state.config.config.items() if name not in fields}
+    changed = {name: value for name, value in fields.items() if value is not None}
+    return replace(state, config=replace(state.config, config={**kept, **changed}))
 
 
 def clean(path: str, workdir: str = "/") -> str:

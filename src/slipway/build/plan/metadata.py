@@ -34,19 +34,19 @@ _SIGNALS = {item.name.removeprefix("SIG") for item in signal.Signals}
 
 def arg(at: Lowering, item: Arg) -> ConfigOp:
     """Each name of one ARG sees those before it. The history keeps no values: they may be nobody's business."""
-    plan, state = at.plan, at.state
+    plan, environment = at.plan, at.state.config.environment
+    args, values = dict(at.state.args), dict(at.values)
     for name, default in item.pairs:
-        value: str | None = None
         if name in plan.build_args:
-            value = plan.build_args[name]
+            args[name] = plan.build_args[name]
         elif default is not None:
-            value = replace(at, state=state).expand(default)
+            args[name] = replace(at, values=values).expand(default)
         elif name in plan.global_args:
-            value = plan.global_args[name]
-        if value is not None:
-            state = replace(state, args={**state.args, name: value})
-    at.bounded(state.args.items(), "ARGs")
-    return ConfigOp(state, item.original, item.location, recorded=False)
+            args[name] = plan.global_args[name]
+        if name in args:
+            values[name] = environment.get(name, args[name])
+    at.bounded(args, "ARGs")
+    return ConfigOp(replace(at.state, args=args), item.original, item.location, recorded=False)
 
 
 def env(at: Lowering, item: Env) -> ConfigOp:
@@ -55,22 +55,19 @@ def env(at: Lowering, item: Env) -> ConfigOp:
         if not name or "=" in name:
             raise at.fail(f"not a name for a variable: {name[:60]!r}")
     merged = at.state.config.environment | dict(pairs)
-    at.bounded(merged.items(), "variables")
+    at.bounded(merged, "variables")
     return at.config(_shown("ENV", pairs), Env=[f"{name}={value}" for name, value in merged.items()])
 
 
 def label(at: Lowering, item: Label) -> ConfigOp:
     pairs = _expanded(at, item.pairs)
     labels = dict(at.state.config.config.get("Labels") or {}) | dict(pairs)
-    at.bounded(labels.items(), "labels")
+    at.bounded(labels, "labels")
     return at.config(_shown("LABEL", pairs), Labels=labels)
 
 
 def _expanded(at: Lowering, pairs: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
-    found = [(at.expand(name), at.expand(value)) for name, value in pairs]
-    if any("\0" in text for pair in found for text in pair):
-        raise at.fail("a value contains a NUL character")
-    return found
+    return [(at.expand(name), at.expand(value)) for name, value in pairs]
 
 
 def _shown(word: str, pairs: list[tuple[str, str]]) -> str:

@@ -15,7 +15,7 @@ _SHOWN = 200
 def run(at: Lowering, item: Run) -> RunOp:
     mounts = tuple(mount.typed(at.expand, at.fail) for mount in item.mounts)
     argv, files = _command(at, item)
-    env = at.state.values
+    env = at.values
     proxies = ((name, at.plan.build_args[name]) for name in sorted(PROXIES & at.plan.build_args.keys()))
     operation = RunOp(
         tuple(argv), tuple(env.items()), tuple(pair for pair in proxies if pair[0] not in env),
@@ -48,7 +48,8 @@ def _command(at: Lowering, item: Run) -> tuple[list[str], tuple[tuple[str, str],
     if item.exec_form or not item.heredocs:
         return in_shell(at, item.words, item.exec_form), ()
     text, first = item.words[0], item.heredocs[0]
-    if opening(text) is None:
+    alone = opening(text)
+    if alone is None or alone.name != first.name:
         bodies = "".join(f"\n{document.content}{document.name}" for document in item.heredocs)
         return [*at.state.shell, f"{text}{bodies}\n"], ()
     if first.text.startswith("#!"):

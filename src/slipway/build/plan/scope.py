@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from slipway.build.dockerfile import Arg, Dockerfile, DockerfileError, Location, expand
+from slipway.build.dockerfile import Arg, Dockerfile, DockerfileError, Location, expand, is_text
 from slipway.errors import Invalid
 from slipway.oci import Platform
 
@@ -24,13 +24,13 @@ _BUILDER = ("BUILDKIT_", "SOURCE_DATE_EPOCH")
 def check_build_args(build_args: Mapping[str, str]) -> None:
     """Raises ``Invalid`` for what could never be a variable."""
     for name, value in build_args.items():
-        if not name or "=" in name or "\0" in name + value:
+        if not name or "=" in name or not is_text(name + value):
             raise Invalid(f"not a build argument: {name[:60]!r}", hint="write NAME=VALUE")
 
 
-def platform_args(target: Platform) -> dict[str, str]:
-    """TARGETPLATFORM, BUILDARCH and so on."""
-    found = {}
+def predefined_args(target: Platform, stage: str | None) -> dict[str, str]:
+    """TARGETPLATFORM, BUILDARCH and so on; TARGETSTAGE is what was asked for."""
+    found = {"TARGETSTAGE": stage or "default"}
     for prefix, value in (("TARGET", target), ("BUILD", Platform.host())):
         found[f"{prefix}PLATFORM"] = str(value)
         found[f"{prefix}OS"] = value.os

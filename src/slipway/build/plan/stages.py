@@ -18,7 +18,7 @@ from slipway.build.dockerfile import (
     expand,
 )
 from slipway.build.plan.inherit import ForgetTriggers, Step
-from slipway.build.plan.scope import check_build_args, failing, global_values, platform_args, unused_args
+from slipway.build.plan.scope import check_build_args, failing, global_values, predefined_args, unused_args
 from slipway.errors import Invalid, NotFound
 from slipway.oci import Platform, Reference
 
@@ -72,7 +72,7 @@ def plan(
     target and ``Invalid`` for a build argument that is none.
     """
     check_build_args(build_args)
-    builtin = platform_args(platform)
+    builtin = predefined_args(platform, target)
     values = global_values(dockerfile, build_args, builtin)
     found = _Stages(dockerfile, values, platform)
     wanted = _target(target, found.names)
