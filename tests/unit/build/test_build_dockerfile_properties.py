@@ -17,7 +17,8 @@ PLATFORM = Platform("linux", "amd64")
 WORDS = [
     "FROM", "RUN", "COPY", "ADD", "ENV", "ARG", "LABEL", "ONBUILD", "HEALTHCHECK", "SHELL", "EXPOSE", "VOLUME", "AS",
     "--from=", "--mount=", "--chmod=", "--link", "type=cache", "target=", ",", "=", "$", "${", "}", ":-", "##", "//",
-    "<<", "<<-E", "<<'E'", "E", "\n", "\\\n", " ", "\t", "\r\n", "'", '"', "\\", "[", "]", '["a"]', '["\\u0000\\udfff"]', "#", "# escape=`\n",
+    "<<", "<<-E", "<<'E'", "E", "\n", "\\\n", " ", "\t", "\r\n", "'", '"', "\\", "[", "]", '["a"]', "#", "# escape=`\n",
+    '["\\u0000\\udfff"]',
     "a", "0", "/", "..", "%", "é", "\x00", "\x1b", "\ud800", "\u2028", "\x0b", "\x85", "*", "?", "--", "!", "scratch",
 ]  # fmt: skip
 
