@@ -7,6 +7,7 @@ same on every architecture.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,10 +36,15 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT
     0x100000,
 )
 
+FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 0, 1, 6
+FSOPEN_CLOEXEC = FSMOUNT_CLOEXEC = 1
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
+
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 
-PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 1, 24, 28, 38, 47
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_GET_SECUREBITS, PR_SET_SECUREBITS = 1, 24, 27, 28
+PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 47
 SECBIT_NO_SETUID_FIXUP = 4
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -127,6 +133,53 @@ def mount_setattr(
     _syscall(SYS_MOUNT_SETATTR, fd, b"", ctypes.c_uint(flags), ctypes.byref(attributes), ctypes.c_size_t(32))
 
 
+def fsopen(fstype: str) -> int:
+    """Begin a mount whose options are given one by one, so that no page limits them all together."""
+    return _syscall(SYS_FSOPEN, _bytes(fstype), ctypes.c_uint(FSOPEN_CLOEXEC), what=fstype)
+
+
+def fsconfig(fd: int, command: int, key: str = "", value: str = "") -> None:
+    """Raises ``OSError`` with the file system's own words, where it has any."""
+    names = [_bytes(text) if text else None for text in (key, value)]
+    try:
+        _syscall(SYS_FSCONFIG, fd, ctypes.c_uint(command), *names, 0, what=f"{key} {value}".strip())
+    except OSError as error:
+        raise OSError(error.errno, _explained(fd) or error.strerror, error.filename) from error
+
+
+def _explained(fd: int) -> str:
+    """What the kernel noted about a failed mount: lines like ``e overlay: …``."""
+    lines = []
+    try:
+        while line := os.read(fd, 4096):
+            lines.append(line.decode(errors="replace").strip()[2:])
+    except OSError:  # ENODATA: that was all
+        pass
+    return "; ".join(lines)
+
+
+def fsmount(fd: int, attributes: int = 0) -> int:
+    """The configured file system as a mount that is nowhere yet; see ``move_mount``."""
+    flags = ctypes.c_uint(FSMOUNT_CLOEXEC), ctypes.c_uint(attributes)
+    return _syscall(SYS_FSMOUNT, fd, *flags, what="fsmount")
+
+
+def renameat2(
+    old: str | bytes | Path, new: str | bytes | Path, flags: int = 0,
+    *, old_dirfd: int = AT_FDCWD, new_dirfd: int = AT_FDCWD,
+) -> None:  # fmt: skip
+    """Rename with ``RENAME_NOREPLACE`` or ``RENAME_EXCHANGE``."""
+    _check(
+        _LIBC.renameat2(old_dirfd, _bytes(old), new_dirfd, _bytes(new), ctypes.c_uint(flags)),
+        f"{os.fsdecode(old)} -> {os.fsdecode(new)}",
+    )
+
+
+def syncfs(fd: int) -> None:
+    """Write out everything the file system of ``fd`` still has in memory."""
+    _check(_LIBC.syncfs(fd), "syncfs")
+
+
 def idmapped_bind(source: str | Path, target: str | Path, userns_fd: int, read_only: bool = False) -> None:
     """Bind ``source`` at ``target`` so that id N on disk is the user namespace's id N.
 
@@ -154,7 +207,7 @@ def overlay_data(lowers: Sequence[str], upper: str = "", work: str = "") -> str:
     if upper:
         data += f",upperdir={upper},workdir={work}"
     if len(data) >= _PAGE:
-        raise OSError(7, f"an overlay of {len(lowers)} layers does not fit into a mount's options")
+        raise OSError(errno.E2BIG, f"an overlay of {len(lowers)} layers does not fit into a mount's options")
     return data
 
 

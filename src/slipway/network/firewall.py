@@ -120,7 +120,7 @@ def _tables(saved: str) -> Iterator[_Table]:
         if line.startswith("*"):
             name, chains, rules = line[1:].strip(), [], []
         elif line.startswith(":"):
-            chains.append(line[1:].split()[0])
+            chains += line[1:].split()[:1]
         elif line.startswith("-A "):
             words = tuple(shlex.split(line))
             rules.append(_Rule(words[1], words, line))

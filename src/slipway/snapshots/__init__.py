@@ -6,14 +6,19 @@ the container's own ids on disk; whoever works under a subordinate id range moun
 
 On disk, below one root::
 
-    layers/<chain hex>/fs          the layer's files, with overlay's whiteouts
-    layers/<chain hex>/meta.json   parent, diff id, size
-    short/<n>                      symlinks with short names to layers/…/fs, for overlay's options
-    active/<id>/{fs,work}          a RUN in progress; removed by ``recover``
-    containers/<id>/{init,fs,work} a container's own layers
-    tmp/                           being unpacked; removed by ``recover``
+    layers/<chain hex>/fs               the layer's files, with overlay's whiteouts
+    layers/<chain hex>/meta.json        parent, diff id, size
+    unsettled/<chain hex>.<n>           published in the boot named in it, perhaps not on disk yet
+    active/<id>/{fs,work,parent}        a RUN in progress; removed by ``recover``
+    containers/<id>/{init,fs,work,chain}  a container's own layers
+    tmp/                                being unpacked or removed; removed by ``recover``
+    locks/<chain hex>                   held by ``flock`` while a chain is made or removed
 
-A chain directory appears by rename when it is complete. ``flock`` on tmp/<chain>.lock joins concurrent unpackers.
+A chain directory appears by rename when it is complete, so it can be used without a lock, and never changes. Making
+the same chain twice at a time means that one waits and finds it. Its age (of the directory) says when it was last
+wanted. Data is written through only by ``settle``: a chain that is not settled when the machine goes down is made
+again from its blob, which was.
+
 Neighbours: ``slipway.layers`` reads and writes the archives, ``slipway.build`` and ``slipway.runtime`` mount.
 """
 

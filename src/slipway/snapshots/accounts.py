@@ -24,7 +24,7 @@ def resolve_user(text: str, root: RootView) -> Account:
     """``user``, ``uid``, ``user:group``, ``uid:gid``; empty is root. Raises ``Invalid`` for an unknown name."""
     user, _, group = (text or "0").partition(":")
     row = next((fields for fields in _rows(root, "etc/passwd", 6) if user in (fields[0], fields[2])), None)
-    if row is None and not user.isdigit():
+    if row is None and not _is_number(user):
         raise Invalid(
             f"there is no user {user!r} in the image's /etc/passwd", hint="create it first, or use a number"
         )
@@ -43,14 +43,20 @@ def _group(name: str, root: RootView) -> int:
     for fields in _rows(root, "etc/group", 3):
         if fields[0] == name:
             return int(fields[2])
-    if not name.isdigit():
+    if not _is_number(name):
         raise Invalid(f"there is no group {name!r} in the image's /etc/group")
     return int(name)
 
 
 def _rows(root: RootView, file: str, least: int) -> list[list[str]]:
     rows = [line.split(":") for line in read_lines(root, file)]
-    return [row for row in rows if len(row) >= least and row[2].isdigit()]
+    return [
+        row for row in rows if len(row) >= least and _is_number(row[2]) and (least < 6 or _is_number(row[3]))
+    ]
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def read_lines(root: RootView, path: str) -> list[str]:

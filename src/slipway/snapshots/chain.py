@@ -1,4 +1,4 @@
-"""Layers by their two names."""
+"""Layers by their two names, and the name of a stack of them."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ class LayerRef:
 
     diff_id: Digest
     blob: Descriptor
+
+
+def chain_on(parent: Digest | None, diff_id: Digest) -> Digest:
+    """The ChainID of a layer on top of a chain."""
+    return diff_id if parent is None else Digest.of(f"{parent} {diff_id}".encode())

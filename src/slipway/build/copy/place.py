@@ -11,9 +11,9 @@ from slipway.build.copy.select import Selected
 from slipway.build.tree import Tree
 from slipway.errors import Invalid
 from slipway.layers import Entry
+from slipway.layers.entry import WHITEOUT
 
 Change = Callable[[Entry], Entry]
-SKIPPED = frozenset({".wh."})
 
 
 class Placed:
@@ -62,6 +62,11 @@ class Placed:
 
     def add(self, entry: Entry) -> None:
         """Put ``entry`` at its path. An existing directory keeps its metadata; kinds may not clash."""
+        if posixpath.basename(entry.path).startswith(WHITEOUT):
+            raise Invalid(
+                f"the file /{entry.path} would hide files of lower layers",
+                hint=f"rename it: {WHITEOUT} means deletion",
+            )
         found = self.existing(entry.path)
         if entry.kind == "dir" and found is not None:
             if found.kind != "dir":

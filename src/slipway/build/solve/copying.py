@@ -17,18 +17,20 @@ from slipway.build.tree import Tree
 from slipway.errors import Invalid
 from slipway.layers import Entry
 from slipway.snapshots import RootView
+from slipway.snapshots.accounts import resolve_user
 
 _OCTAL = re.compile(r"[0-7]{3,4}")
 _SYMBOLIC = re.compile(r"([ugoa]*)([-+=])([rwxXst]*)")
 
 
-def directory_entries(root: Tree, path: str) -> list[Entry]:
-    """What must be made so that the directory exists; nothing if it does."""
-    placed = Placed(root, None, time.time())
+def directory_entries(root: RootView, path: str, user: str) -> list[Entry]:
+    """What must be made so that the directory exists, owned by ``user``; nothing if it does."""
+    account = resolve_user(user, root)
+    placed = Placed(root, Ownership(account.uid, account.gid), time.time())
     real = placed.real(path)
     if placed.existing(real) is not None:
         return []
-    placed.add(Entry(real, "dir", 0o755, mtime=time.time()))
+    placed.add(Entry(real, "dir", 0o755, account.uid, account.gid, time.time()))
     return placed.entries()
 
 

@@ -84,7 +84,7 @@ class StageRunner:
         total = len(stage.instructions) + len(triggers)
         name = stage.name or (f"stage-{stage.index}" if len(self._plan.stages) > 1 else "")
         for number, instruction in enumerate((*triggers, *stage.instructions), 1):
-            operation = lower(instruction, state, self._plan, stage.index)
+            operation = await asyncio.to_thread(lower, instruction, state, self._plan, stage.index)
             label = f"{name} {number}/{total}".strip()
             try:
                 state, made = await self._operation(operation, state, layers, label)
@@ -114,8 +114,8 @@ class StageRunner:
                 error.message, stage.source.location, word=stage.source.base, hint=error.hint
             ) from error
         config, triggers = image.config, tuple(image.config.config.get("OnBuild") or ())
-        if not config.config.get("Env"):
-            config = config.with_config(Env=[NO_PATH])
+        if "PATH" not in config.environment:
+            config = config.with_config(Env=[NO_PATH, *(config.config.get("Env") or [])])
         found: tuple[Instruction, ...] = ()
         if triggers:
             text = "FROM scratch\n" + "\n".join(triggers)
@@ -147,7 +147,8 @@ class StageRunner:
         return await asyncio.to_thread(self._snapshots.view, chain)
 
     async def _workdir(self, operation: WorkdirOp, layers: tuple[LayerRef, ...], step: Step) -> Made:
-        entries = await asyncio.to_thread(directory_entries, await self._view(layers), operation.path)
+        root = await self._view(layers)
+        entries = await asyncio.to_thread(directory_entries, root, operation.path, operation.user)
         key = content_key("workdir", b"", entries, self._maker.solver.hashes)
 
         async def make() -> Layer | None:
