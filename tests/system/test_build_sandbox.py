@@ -304,7 +304,7 @@ async def test_a_step_over_a_prepared_snapshot_becomes_a_layer(bench: Bench, tmp
     lowers = [*store.lowers(committed.chain), *bench.lowers]
     assert await bench.check("cat /one; test -e /etc/hostname || echo gone", lowers=lowers) == "one\ngone"
     chain = store.root / "layers" / committed.chain.hex
-    assert sorted(path.name for path in chain.iterdir()) == ["fs", "meta.json", "short"]
+    assert sorted(path.name for path in chain.iterdir()) == ["fs", "meta.json"]
 
 
 # Real tools
