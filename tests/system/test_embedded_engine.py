@@ -6,7 +6,6 @@ import asyncio
 import io
 import os
 import socket
-import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
@@ -28,13 +27,12 @@ from slipway.layers import import_tar
 from slipway.oci import Digest, ImageConfig, Platform
 from slipway.registry import Registry
 from slipway.state import Database
+from slipway.testing.busybox import BUSYBOX, busybox_tar
 from slipway.testing.engines import APP, PORT, EngineSuite, make_release, start, web
 from slipway.testing.memory_engine import LAST_WORDS, Behaviour
 from slipway.testing.platform import free_port
 
-BUSYBOX = Path("/bin/busybox")
 POOL = "10.92.0.0/16"
-TOOLS = ("sh", "true", "sleep", "hostname", "httpd", "mkdir", "cat", "nslookup", "env", "id", "pwd")
 COMMANDS: dict[Behaviour, str] = {
     "serve": f"mkdir -p /tmp/www; hostname > /tmp/www/index.html; exec httpd -f -p {PORT} -h /tmp/www",
     "idle": "exec sleep 1000",
@@ -46,25 +44,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(not BUSYBOX.exists(), reason="needs busybox-static"),
 ]
-
-
-def busybox_tar() -> bytes:
-    """A root with busybox and nothing else."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name in ("bin", "etc", "tmp", "proc", "sys", "dev"):
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
-            archive.addfile(entry)
-        data = BUSYBOX.read_bytes()
-        entry = tarfile.TarInfo("bin/busybox")
-        entry.size, entry.mode = len(data), 0o755
-        archive.addfile(entry, io.BytesIO(data))
-        for name in TOOLS:
-            entry = tarfile.TarInfo(f"bin/{name}")
-            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
-            archive.addfile(entry)
-    return stream.getvalue()
 
 
 class EmbeddedBench:

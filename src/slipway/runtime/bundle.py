@@ -77,7 +77,7 @@ def configuration(
         "mounts": [*_SYSTEM, *(_file(source, target) for target, source in files.items()), *map(_mount, spec.mounts)],
         "linux": {
             "namespaces": [
-                {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
+                {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "cgroup"},
                 {"type": "network", "path": str(netns)},
             ],
             "cgroupsPath": f"/slipway/containers/{container}",

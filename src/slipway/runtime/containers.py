@@ -211,6 +211,7 @@ class Containers:
             del self._all[container]
             await self._destroy(record)
         self._locks.pop(container, None)
+        self._attempts.pop(container, None)
         await self._tell(record)
 
     async def _destroy(self, record: Container) -> None:
@@ -266,6 +267,8 @@ class Containers:
                 return
             await self._record_end(record, int(text or 255))
         await self._tell(record)
+        if ran_stably(record):
+            self._attempts.pop(record.id, None)
         self._plan_restart(record)
 
     async def _record_end(self, record: Container, exit_code: int) -> None:
@@ -277,8 +280,6 @@ class Containers:
         self._save(record)
 
     def _plan_restart(self, record: Container) -> None:
-        if ran_stably(record):
-            self._attempts[record.id] = 0
         delay = delay_before_restart(record, record.exit_code or 0, self._attempts[record.id])
         if delay is not None:
             self._attempts[record.id] += 1
@@ -295,6 +296,8 @@ class Containers:
                 await self._start(record)
             except SlipwayError as error:
                 log.warning("container %s could not be restarted: %s", record.id, error)
+                await self._monitor.delete(record.id)  # it may have been made, and not started
+                self._plan_restart(record)
 
     def _watch_health(self, record: Container) -> None:
         check = record.spec.health

@@ -113,7 +113,7 @@ def test_registry_tokens_refuse_what_they_did_not_sign(tmp_path: Path) -> None:
         tokens.issue("ada", [grant], lifetime=-60),
         stranger.issue("ada", [grant]),
         RegistryTokens(tmp_path, "elsewhere").issue("ada", [grant]),
-        jwt.encode(claims, None, "none"),
+        jwt.encode(claims, "", "none"),
         jwt.encode(claims, "x" * 32, "HS256"),
         "not.a.token",
         "",
