@@ -265,7 +265,7 @@ async def test_what_cannot_start_says_why_and_leaves_nothing(bench: Bench) -> No
 
 async def test_removal_leaves_no_process_mount_or_file(bench: Bench) -> None:
     made = await bench.start("sleep 100 & exec sleep 100", networks=())
-    assert len(_pids(made.id)) == 2
+    await _until(lambda: len(_pids(made.id)) == 2)
     await bench.machine.containers.remove(made.id)
     assert _pids(made.id) == []
     assert made.id not in Path("/proc/self/mountinfo").read_text()
