@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ _NOBODY = (
 )
 _SECONDS = 10.0
 _POLL = 0.03
+_DYING_SECONDS = 2.0
 _TRIES = 5
 
 
@@ -118,7 +120,7 @@ class Balancer:
     async def _start(self, routes: Sequence[Route]) -> None:
         # Workers whose master was killed go by themselves, but not at once.
         await processes.end("haproxy", str(self._files.config), _SECONDS)
-        self._check_addresses(routes)
+        await self._check_addresses(routes)
         self._write(routes)
         await self._check_configuration()
         log = os.open(self._files.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -146,14 +148,11 @@ class Balancer:
             tail = files.log.read_text(errors="replace")[-1000:].strip()
             raise Failed(f"haproxy does not start: {tail or f'status {status}'}")
 
-    def _check_addresses(self, routes: Sequence[Route]) -> None:
+    async def _check_addresses(self, routes: Sequence[Route]) -> None:
         """HAProxy would share an address with another HAProxy in silence, and tell of others too late to a reload."""
         for listen in (self._listen, *(route.tcp_listen for route in routes if route.tcp_listen)):
-            if holders.is_free(listen):
-                continue
-            found = holders.holders(listen)
-            config = str(self._files.config)
-            if any(processes.is_ours(holder.pid, "haproxy", config) for holder in found):
+            found = await self._others_at(listen)
+            if found is None:
                 continue
             who = ", ".join(str(holder) for holder in found)
             raise Conflict(
@@ -161,6 +160,23 @@ class Balancer:
                 hint="stop what listens there, or set apps.listen (for a port of a service: its `ports`) to another",
                 address=listen,
             )
+
+    async def _others_at(self, listen: str) -> list[holders.Holder] | None:
+        """Who else listens there; ``None`` if it is free or ours.
+
+        A process being killed has no name any more while its sockets are still open: what nobody holds is looked at
+        again for a while.
+        """
+        end = time.monotonic() + _DYING_SECONDS
+        while not holders.is_free(listen):
+            found = await asyncio.to_thread(holders.holders, listen)
+            config = str(self._files.config)
+            if any(processes.is_ours(holder.pid, "haproxy", config) for holder in found):
+                return None
+            if any(holder.name != "haproxy" for holder in found) or time.monotonic() > end:
+                return found
+            await asyncio.sleep(_POLL)
+        return None
 
     def _write(self, routes: Sequence[Route]) -> None:
         self._files.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -210,7 +226,7 @@ class Balancer:
 
     async def _reload(self, routes: Sequence[Route]) -> None:
         """A worker with the new configuration takes the listening sockets over; the old one finishes its requests."""
-        self._check_addresses(routes)
+        await self._check_addresses(routes)
         before = [(path, path.read_bytes()) for path in (self._files.config, self._files.hosts)]
         try:
             self._write(routes)
