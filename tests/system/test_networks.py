@@ -275,6 +275,20 @@ async def test_a_range_that_somebody_took_is_left_to_him(networks: Networks) -> 
 # Builds
 
 
+async def test_a_bridge_whose_record_was_deleted_is_made_anew(networks: Networks, tmp_path: Path) -> None:
+    await networks.ensure("net")
+    await Guest(networks).join("net", "old")
+    (tmp_path / "data" / "networks" / "net.json").unlink()
+    again = Networks(tmp_path / "data", tmp_path / "run", POOL)
+    found = await again.ensure("net")
+    guest = await Guest(again).join("net", "new")
+    try:
+        assert guest.lookup("new") == {guest.address}
+        assert rules().count(f"-s {found.subnet} -j ACCEPT") == 1
+    finally:
+        await again.down()
+
+
 async def test_builds_get_out_and_do_not_see_each_other(
     networks: Networks, listeners: list[subprocess.Popen[bytes]]
 ) -> None:

@@ -62,8 +62,9 @@ class Networks:
         async with self._choosing:
             record = self._records.get(name)
             if record is None:
-                subnet = free_subnet(self._pool, await self._taken())
                 bridge = "sw" + self._identity(name)[:10]
+                await self._clear_leftover(name, bridge)
+                subnet = free_subnet(self._pool, await self._taken())
                 network = Network(name, bridge, str(subnet), str(subnet[1]), names)
                 record = Record(network, labels=dict(labels or {}))
                 self._keep(record, durable=True)
@@ -186,6 +187,14 @@ class Networks:
             traces = [firewall.Trace(network.bridge, network.subnet) for network in networks]
             await firewall.clean(traces, final=final)
 
+    async def _clear_leftover(self, name: str, bridge: str) -> None:
+        """Our data was deleted while its bridge was in being: it has this name, and a range of its own."""
+        if direct.exists(bridge):
+            ranges = [item for device, item in await _host_ranges() if device == bridge]
+            await self._sweep([Network(name, bridge, str(item), str(item[1]), False) for item in ranges])
+            if direct.exists(bridge):  # it had no address
+                await run(["ip", "link", "delete", bridge], check=False)
+
     # Crashes and the end
 
     async def recover(self, live: Collection[str]) -> None:
@@ -241,7 +250,7 @@ class Networks:
             for name, record in self._records.items()
             if name != but
         ]
-        return taken + await _host_routes()
+        return taken + [item for _, item in await _host_ranges()]
 
     def _identity(self, name: str) -> str:
         """Names of kernel objects: two servers on one machine must not share a bridge or a chain."""
@@ -275,10 +284,11 @@ def _attachment(record: Record, container: str) -> Attachment:
     return Attachment(network.name, lease.address, network.gateway, dns, lease.interface)
 
 
-async def _host_routes() -> list[ipaddress.IPv4Network]:
+async def _host_ranges() -> list[tuple[str, ipaddress.IPv4Network]]:
+    """What the host has routes to, each with the device."""
     done = await run(["ip", "-json", "-4", "route"])
     return [
-        ipaddress.IPv4Network(route["dst"], strict=False)
+        (route.get("dev", ""), ipaddress.IPv4Network(route["dst"], strict=False))
         for route in json.loads(done.stdout or b"[]")
         if route["dst"] != "default"
     ]
