@@ -264,9 +264,9 @@ async def test_binds_keep_ids_and_leave_no_trace(bench: Bench, tmp_path: Path) -
     cache, secret = tmp_path / "cache", tmp_path / "secret"
     cache.mkdir()
     secret.write_text("s3cret")
-    binds = [Bind(cache, "/root/.cache/x", read_only=False), Bind(secret, "/run/secrets/one")]
+    mounts = [Bind(cache, "/root/.cache/x", read_only=False), Bind(secret, "/run/secrets/one")]
     ran = await bench.run(
-        "cat /run/secrets/one && touch /root/.cache/x/kept && ! touch /run/secrets/one", binds=binds
+        "cat /run/secrets/one && touch /root/.cache/x/kept && ! touch /run/secrets/one", mounts=mounts
     )
     assert (ran.status, ran.stdout, ran.changes) == (0, "s3cret", [])
     assert (cache / "kept").stat().st_uid == 0
@@ -279,12 +279,14 @@ async def test_file_capabilities_hold_in_another_workers_range(
         Bind(Path(f"/usr/sbin/{name}").resolve(), f"/usr/local/sbin/{name}", mapped=False)
         for name in ("setcap", "getcap")
     ]
-    made = await bench.run("cp /usr/bin/id /usr/bin/tool && setcap cap_net_raw+ep /usr/bin/tool", binds=tools)
+    made = await bench.run(
+        "cp /usr/bin/id /usr/bin/tool && setcap cap_net_raw+ep /usr/bin/tool", mounts=tools
+    )
     assert made.status == 0, made.stderr
     other = await Bench(tmp_path, [made.upper, debian]).open()
     try:
         assert other.open_sandbox.uid_base != bench.open_sandbox.uid_base
-        assert await other.check("getcap /usr/bin/tool", binds=tools) == "/usr/bin/tool cap_net_raw=ep"
+        assert await other.check("getcap /usr/bin/tool", mounts=tools) == "/usr/bin/tool cap_net_raw=ep"
     finally:
         await other.close()
 

@@ -21,6 +21,7 @@ from slipway.base.clock import now
 from slipway.base.progress import Progress
 from slipway.build.bootstrap import debian, parse_name
 from slipway.build.cache import BuildCache
+from slipway.build.cache_mounts import CacheMounts
 from slipway.build.jobs import BuildJobs
 from slipway.build.sandbox import Limits, Sandboxes
 from slipway.build.solve import Solver
@@ -78,7 +79,8 @@ class Platform:
         self.access = Access(self.database, data / "keys")
         self.registry = Registry(self.database, machine.blobs)
         cache = BuildCache(self.database, machine.blobs)
-        solver = Solver(machine.blobs, machine.snapshots, cache)
+        self.cache_mounts = CacheMounts(data / "cache-mounts")
+        solver = Solver(machine.blobs, machine.snapshots, cache, self.cache_mounts)
         sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks))
         self.jobs = BuildJobs(
             self.database, solver, sandboxes, self.registry, data / "builds", _limits(settings),
@@ -96,7 +98,7 @@ class Platform:
     async def open(self) -> None:
         """Put in order what a crash may have left, find what runs, begin to watch it."""
         await self.database.migrate()
-        for part in (self.machine.blobs, self.machine.snapshots):
+        for part in (self.machine.blobs, self.machine.snapshots, self.cache_mounts):
             await asyncio.to_thread(part.recover)
         await self.jobs.recover()
         await self.deliverer.apps.interrupt_pending()

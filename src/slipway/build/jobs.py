@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -123,6 +123,7 @@ class BuildJobs:
 
     async def _solve(self, build_id: str, request: JobRequest, bases: BaseImages, log: Progress) -> Built:
         reporter = Reporter(build_id, request.service, log)
+        wanted = replace(request.solve, build_id=build_id, project=request.project)
         async with AsyncExitStack() as stack:
 
             async def start() -> Sandbox:
@@ -130,7 +131,7 @@ class BuildJobs:
 
             try:
                 async with asyncio.timeout(self._limits.seconds):
-                    solved = await self._solver.solve(request.solve, bases, Workers(start), reporter)
+                    solved = await self._solver.solve(wanted, bases, Workers(start), reporter)
             except TimeoutError as error:
                 raise Exhausted(
                     f"the build took longer than {self._limits.seconds} s", hint="raise build.seconds"

@@ -12,7 +12,11 @@ from slipway.snapshots import LayerRef
 
 @dataclass(frozen=True, slots=True)
 class SolveRequest:
-    """One Dockerfile to be carried out. ``dockerfile`` is a path below ``context`` unless ``inline`` is given."""
+    """One Dockerfile to be carried out. ``dockerfile`` is a path below ``context`` unless ``inline`` is given.
+
+    ``project`` is whose kept directories (``--mount=type=cache``) its steps see. ``secrets`` are by id; they are in
+    memory only, and in no record, key or log.
+    """
 
     build_id: str
     context: Path
@@ -23,6 +27,8 @@ class SolveRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
     platform: Platform = field(default_factory=Platform.host)
     no_cache: bool = False
+    project: str = ""
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

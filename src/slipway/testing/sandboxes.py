@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.base.ids import new_id
-from slipway.build.sandbox import Bind, Limits, NetworkAttacher, RunStep, Sandbox, Sandboxes
+from slipway.build.sandbox import Limits, NetworkAttacher, RunStep, Sandbox, Sandboxes, StepMount
 from slipway.snapshots import Active
 
 ROOT_VARIABLE = "SLIPWAY_TEST_ROOT"
@@ -99,14 +99,14 @@ class Bench:
         cwd: str = "/",
         env: Sequence[tuple[str, str]] = (),
         network: bool = False,
-        binds: Sequence[Bind] = (),
+        mounts: Sequence[StepMount] = (),
         lowers: Sequence[Path] | None = None,
     ) -> Ran:
         """Run a command (a string through the shell) to its end."""
         argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
         step = RunStep(
             list(self.lowers if lowers is None else lowers), self.active(), argv, [("PATH", PATH), *env], cwd,
-            user[0], user[1], user[2], network, binds=binds,
+            user[0], user[1], user[2], network, mounts=mounts,
         )  # fmt: skip
         said: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         status = await self.open_sandbox.run(step, lambda stream, data: said[stream].append(data))

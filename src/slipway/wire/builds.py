@@ -20,6 +20,9 @@ class BuildRequest(Request):
     args: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
     no_cache: bool = False
+    secrets: dict[str, str] = Field(
+        default_factory=dict, repr=False, description="base64, by id; kept in memory for this build only"
+    )
 
 
 class Build(Answer):

@@ -36,12 +36,14 @@ def test_a_step_without_a_network_gets_the_isolated_one() -> None:
 
 def test_the_specification_of_a_step() -> None:
     found = step(
-        network=True, hosts=[("db", "192.0.2.7")], binds=[Bind(Path("/s"), "/t", read_only=False)]
+        network=True, hosts=[("db", "192.0.2.7")], mounts=[Bind(Path("/s"), "/t", read_only=False)]
     ).to_json("nameserver 192.0.2.1\n")
     assert found["files"]["resolv.conf"] == "nameserver 192.0.2.1\n"
     assert found["files"]["hosts"].splitlines()[0].startswith("127.0.0.1 localhost ")
     assert found["files"]["hosts"].endswith("\n192.0.2.7 db\n")
-    assert found["binds"] == [{"source": "/s", "target": "/t", "read_only": False, "mapped": True}]
+    assert found["mounts"] == [
+        {"kind": "bind", "source": "/s", "target": "/t", "read_only": False, "mapped": True}
+    ]
     assert (found["upper"], found["work"], found["env"]) == ("/d/a/fs", "/d/a/work", {"A": "2"})
 
 
@@ -65,9 +67,9 @@ def test_limits_are_recorded() -> None:
 
 
 def step(
-    *, network: bool, hosts: list[tuple[str, str]] | None = None, binds: list[Bind] | None = None
+    *, network: bool, hosts: list[tuple[str, str]] | None = None, mounts: list[Bind] | None = None
 ) -> RunStep:
     env = [("A", "1"), ("A", "2")]  # the later one counts
     return RunStep(
-        [Path("/l")], ACTIVE, ["true"], env, "/", 0, 0, (), network, hosts=hosts or (), binds=binds or ()
+        [Path("/l")], ACTIVE, ["true"], env, "/", 0, 0, (), network, hosts=hosts or (), mounts=mounts or ()
     )

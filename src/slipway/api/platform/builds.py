@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -13,9 +15,11 @@ from slipway.api.platform.streams import lines, stream
 from slipway.base.progress import Progress
 from slipway.build.jobs import JobRequest
 from slipway.build.request import SolveRequest
+from slipway.errors import Invalid
 from slipway.oci import Reference
 from slipway.state.tables import Build
 
+MAX_SECRET = 500 * 1024
 router = APIRouter(tags=["builds"])
 
 
@@ -28,13 +32,14 @@ async def upload(parts: Parts, caller: Caller, request: Request) -> dict[str, st
 async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildRequest) -> Response:
     await parts.access.require(caller, project, Permission.BUILD)
     repository = Reference(f"{project}/{request.name}").repository
+    secrets = _secrets(request.secrets)
     await parts.access.audit(caller, "build", repository, project=project)
 
     async def work(progress: Progress) -> dict[str, object]:
         async with opened(parts, caller, request.source) as directory:
             solve = SolveRequest(
                 "", directory, request.dockerfile, None, request.target, request.args, request.labels,
-                no_cache=request.no_cache,
+                no_cache=request.no_cache, secrets=secrets,
             )  # fmt: skip
             job = JobRequest(project, "", request.name, caller.name, repository, request.tags, solve)
             built = await parts.jobs.run(job, parts.images_of(caller), progress)
@@ -70,6 +75,18 @@ async def cancel(parts: Parts, caller: Caller, build_id: str) -> None:
     await parts.access.require(caller, project, Permission.BUILD)
     await parts.jobs.cancel(build_id)
     await parts.access.audit(caller, "build.cancel", build_id, project=project)
+
+
+def _secrets(given: dict[str, str]) -> dict[str, bytes]:
+    found = {}
+    for name, text in given.items():
+        try:
+            found[name] = base64.b64decode(text, validate=True)
+        except ValueError as error:
+            raise Invalid(f"the secret {name!r} is not base64") from error
+        if len(found[name]) > MAX_SECRET:
+            raise Invalid(f"the secret {name!r} is larger than {MAX_SECRET} bytes")
+    return found
 
 
 def _record(row: Build, project: str) -> wire.Build:

@@ -24,6 +24,7 @@ from slipway.build.plan.operations import (
     FromStage,
     Operation,
     RunOp,
+    Source,
     StageState,
     WorkdirOp,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "FromStage",
     "Operation",
     "RunOp",
+    "Source",
     "StagePlan",
     "StageState",
     "Step",

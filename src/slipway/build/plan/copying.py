@@ -7,10 +7,8 @@ import re
 from slipway.build.dockerfile import Copy, DockerfileError, Workdir, expand, opening
 from slipway.build.plan.lowering import Lowering, clean, configured
 from slipway.build.plan.modes import normal_mode
-from slipway.build.plan.operations import CopyOp, FromContext, FromImage, FromStage, WorkdirOp
-from slipway.build.plan.stages import stage_of
-from slipway.errors import Invalid
-from slipway.oci import Reference
+from slipway.build.plan.operations import CopyOp, WorkdirOp
+from slipway.build.plan.sources import source_of
 
 _URL = re.compile(r"(?:https?|git|ssh)://|git@[^/]+:", re.IGNORECASE)
 
@@ -23,7 +21,7 @@ def copy(at: Lowering, item: Copy) -> CopyOp:
         absolute += "/"
     owner, mode = _owner(at, item), _mode(at, item)
     operation = CopyOp(
-        _from(at, item), sources, absolute, owner, mode, item.is_add and item.unpack is not False, heredocs,
+        source_of(at, item.from_), sources, absolute, owner, mode, item.is_add and item.unpack is not False, heredocs,
         _described(item, [*sources, *(f"<<{name}" for name, _ in heredocs), dest], owner, mode), item.location,
         item.link, item.parents, tuple(at.expand(pattern) for pattern in item.exclude),
     )  # fmt: skip
@@ -75,21 +73,6 @@ def _path(at: Lowering, item: Copy, word: str) -> str:
     if not path:
         raise at.fail(f"the source {word!r} is empty", word, "is its variable set?")
     return path
-
-
-def _from(at: Lowering, item: Copy) -> FromContext | FromStage | FromImage:
-    if not item.from_:
-        return FromContext()
-    stage = stage_of(item.from_, at.plan.names, at.stage, item)
-    if stage is not None:
-        if stage not in at.plan.stages:
-            # Only a trigger of a base image can ask for a stage that nothing in the file needs.
-            raise at.fail(f"the stage {item.from_!r} is used by a trigger of the base image only", item.from_)
-        return FromStage(stage)
-    try:
-        return FromImage(Reference.parse(item.from_))
-    except Invalid as error:
-        raise at.fail(error.message, item.from_, error.hint) from error
 
 
 def _owner(at: Lowering, item: Copy) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from slipway.build.dockerfile import Location, Mount
+from slipway.build.dockerfile import BindMount, CacheMount, Location, Mount
 from slipway.build.keys import frame
 from slipway.oci import ImageConfig, Reference
 
@@ -62,33 +62,6 @@ class ConfigOp:
 
 
 @dataclass(frozen=True, slots=True)
-class RunOp:
-    """A process.
-
-    ``unkeyed`` environment (proxies) reaches it but does not change what the result is called. ``files`` are small
-    documents that it finds at their paths, read-only and executable, and that are no part of the layer.
-    """
-
-    argv: tuple[str, ...]
-    env: tuple[tuple[str, str], ...]
-    unkeyed: tuple[tuple[str, str], ...]
-    cwd: str
-    user: str
-    network: str
-    created_by: str
-    location: Location
-    security: str = "sandbox"
-    mounts: tuple[Mount, ...] = ()
-    files: tuple[tuple[str, str], ...] = ()
-
-    def definition(self) -> bytes:
-        return frame(
-            frame(*self.argv), _pairs(self.env), self.cwd, self.user, self.network, self.security,
-            frame(*(repr(mount) for mount in self.mounts)), _pairs(self.files),
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
 class FromContext:
     """The build context is what is copied from."""
 
@@ -103,6 +76,38 @@ class FromImage:
     reference: Reference
 
 
+Source = FromContext | FromStage | FromImage
+
+
+@dataclass(frozen=True, slots=True)
+class RunOp:
+    """A process.
+
+    ``unkeyed`` environment (proxies) reaches it but does not change what the result is called. ``files`` are small
+    documents that it finds at their paths, read-only and executable, and that are no part of the layer. ``sources``
+    has, for each of the ``mounts``, the tree it shows, if it shows one; the content of that is not in the definition.
+    """
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    unkeyed: tuple[tuple[str, str], ...]
+    cwd: str
+    user: str
+    network: str
+    created_by: str
+    location: Location
+    security: str = "sandbox"
+    mounts: tuple[Mount, ...] = ()
+    sources: tuple[Source | None, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+
+    def definition(self) -> bytes:
+        return frame(
+            frame(*self.argv), _pairs(self.env), self.cwd, self.user, self.network, self.security,
+            frame(*(repr(_unnamed(mount)) for mount in self.mounts)), _pairs(self.files),
+        )  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class CopyOp:
     """Files from a tree. ``dest`` is absolute; its trailing slash is significant.
@@ -111,7 +116,7 @@ class CopyOp:
     entries themselves cannot tell: they carry paths, owners, modes and contents into the key.
     """
 
-    source: FromContext | FromStage | FromImage
+    source: Source
     sources: tuple[str, ...]
     dest: str
     chown: str
@@ -150,3 +155,8 @@ Operation = ConfigOp | RunOp | CopyOp | WorkdirOp
 
 def _pairs(items: Iterable[tuple[str, str]]) -> bytes:
     return frame(*(part for pair in sorted(items) for part in pair))
+
+
+def _unnamed(mount: Mount) -> Mount:
+    """Without the name of the stage it shows, which may change when nothing else does."""
+    return replace(mount, from_="") if isinstance(mount, BindMount | CacheMount) else mount

@@ -2,41 +2,60 @@
 
 from __future__ import annotations
 
-from slipway.build.dockerfile import Mount, Run, opening
-from slipway.build.plan.lowering import Lowering
+from dataclasses import replace
+
+from slipway.build.dockerfile import BindMount, CacheMount, Mount, Run, SshMount, opening
+from slipway.build.plan.lowering import Lowering, clean
 from slipway.build.plan.metadata import in_shell
-from slipway.build.plan.operations import RunOp
+from slipway.build.plan.operations import RunOp, Source
 from slipway.build.plan.scope import PROXIES
+from slipway.build.plan.sources import source_of
 
 _SCRIPTS = "/dev/pipes"
 _SHOWN = 200
 
 
 def run(at: Lowering, item: Run) -> RunOp:
-    mounts = tuple(mount.typed(at.expand, at.fail) for mount in item.mounts)
+    mounts = tuple(_placed(at, mount.typed(at.expand, at.fail)) for mount in item.mounts)
+    sources = tuple(_source(at, mount) for mount in mounts)
     argv, files = _command(at, item)
     env = at.values
     proxies = ((name, at.plan.build_args[name]) for name in sorted(PROXIES & at.plan.build_args.keys()))
     operation = RunOp(
         tuple(argv), tuple(env.items()), tuple(pair for pair in proxies if pair[0] not in env),
-        at.state.workdir, at.state.user, item.network, _described(item), item.location, item.security, mounts, files,
+        at.state.workdir, at.state.user, item.network, _described(item), item.location, item.security, mounts, sources,
+        files,
     )  # fmt: skip
-    _refuse(at, item, mounts, files)
+    _refuse(at, item, mounts)
     return operation
 
 
-def _refuse(at: Lowering, item: Run, mounts: tuple[Mount, ...], files: tuple[tuple[str, str], ...]) -> None:
+def _placed(at: Lowering, mount: Mount) -> Mount:
+    """With an absolute target: a relative one begins at the WORKDIR."""
+    if not mount.target:
+        return mount
+    target = clean(mount.target, at.state.workdir)
+    if target == "/":
+        raise at.fail("a mount cannot cover the whole root", "--mount", "give it a target below /")
+    return replace(mount, target=target)
+
+
+def _source(at: Lowering, mount: Mount) -> Source | None:
+    if isinstance(mount, BindMount) or (isinstance(mount, CacheMount) and mount.from_):
+        return source_of(at, mount.from_)
+    return None
+
+
+def _refuse(at: Lowering, item: Run, mounts: tuple[Mount, ...]) -> None:
     """What the operation can say but the solver cannot do yet."""
-    if mounts:
-        raise at.unsupported("--mount", "COPY what the command reads; a cache can wait")
+    if any(isinstance(mount, SshMount) for mount in mounts):
+        raise at.unsupported("--mount=type=ssh", "use a secret", "--mount")
     if item.network == "host":
         raise at.unsupported("--network=host", "leave it out: builds have a network of their own")
     if item.security != "sandbox":
         raise at.unsupported("--security=insecure")
     if item.devices:
         raise at.unsupported("--device")
-    if files:
-        raise at.unsupported("a heredoc that begins with #!", "name the program, as in RUN python3 <<EOF")
 
 
 def _command(at: Lowering, item: Run) -> tuple[list[str], tuple[tuple[str, str], ...]]:

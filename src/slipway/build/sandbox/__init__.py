@@ -21,17 +21,31 @@ Neighbours: ``slipway.build.worker`` is the program on the other side; ``slipway
 from slipway.build.sandbox.ranges import ID_COUNT, IdRange, IdRanges
 from slipway.build.sandbox.sandbox import Sandbox
 from slipway.build.sandbox.sandboxes import Sandboxes
-from slipway.build.sandbox.steps import Bind, Limits, NetworkAttacher, Output, RunStep
+from slipway.build.sandbox.steps import (
+    Bind,
+    Layers,
+    Limits,
+    NetworkAttacher,
+    Output,
+    RunStep,
+    SmallFile,
+    StepMount,
+    Tmpfs,
+)
 
 __all__ = [
     "ID_COUNT",
     "Bind",
     "IdRange",
     "IdRanges",
+    "Layers",
     "Limits",
     "NetworkAttacher",
     "Output",
     "RunStep",
     "Sandbox",
     "Sandboxes",
+    "SmallFile",
+    "StepMount",
+    "Tmpfs",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,11 +56,57 @@ class Bind:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "source": str(self.source),
-            "target": self.target,
-            "read_only": self.read_only,
+            "kind": "bind", "source": str(self.source), "target": self.target, "read_only": self.read_only,
             "mapped": self.mapped,
-        }
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """What is at ``source`` in a tree of layers, top first; with ``read_write``, writes are thrown away."""
+
+    lowers: Sequence[Path]
+    source: str
+    target: str
+    read_write: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": "layers", "lowers": [str(path) for path in self.lowers], "source": self.source,
+            "target": self.target, "read_write": self.read_write,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Tmpfs:
+    """``size`` in bytes; 0 is half of the machine's memory, within the build's limit."""
+
+    target: str
+    size: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "tmpfs", "target": self.target, "size": self.size}
+
+
+@dataclass(frozen=True, slots=True)
+class SmallFile:
+    """A read-only file that is in memory only; at most a megabyte or so. The owner's ids are the container's own."""
+
+    target: str
+    content: bytes = field(repr=False)
+    mode: int = 0o400
+    uid: int = 0
+    gid: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        content = base64.b64encode(self.content).decode()
+        return {
+            "kind": "file", "target": self.target, "content": content, "mode": self.mode, "uid": self.uid,
+            "gid": self.gid,
+        }  # fmt: skip
+
+
+StepMount = Bind | Layers | Tmpfs | SmallFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +114,7 @@ class RunStep:
     """One process: over ``lowers`` (top first) with the writable ``active`` snapshot.
 
     ``uid``, ``gid`` and ``groups`` are the container's own; ``hosts`` are further (name, address) pairs.
+    ``mounts`` are attached in order, over everything else.
     """
 
     lowers: Sequence[Path]
@@ -79,7 +127,7 @@ class RunStep:
     groups: Sequence[int]
     network: bool
     hosts: Sequence[tuple[str, str]] = ()
-    binds: Sequence[Bind] = ()
+    mounts: Sequence[StepMount] = ()
 
     def to_json(self, resolver: str) -> dict[str, Any]:
         """The worker's specification of this step; ``resolver`` is the text of its /etc/resolv.conf."""
@@ -95,7 +143,7 @@ class RunStep:
             "groups": list(self.groups),
             "network": "default" if self.network else "none",
             "files": {"resolv.conf": resolver, "hosts": self._hosts()},
-            "binds": [bind.to_json() for bind in self.binds],
+            "mounts": [mount.to_json() for mount in self.mounts],
         }
 
     def _hosts(self) -> str:

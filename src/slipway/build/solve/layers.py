@@ -38,18 +38,24 @@ class LayerMaker:
     async def layer(
         self, key: str, step: Step, description: str, make: Callable[[], Awaitable[Layer | None]]
     ) -> Made:
-        """The layer under ``key``; ``make`` is called only if there is none."""
+        """The layer under ``key``, reported as the step's; ``make`` is called only if there is none."""
         began = time.monotonic()
+        found = await self.made(key, description, make)
+        step.cached = found.cached
+        if found.made.layer is not None and not step.cached:
+            step.layer(found.made.layer.blob, round(time.monotonic() - began, 3))
+        return found.made
+
+    async def made(
+        self, key: str, description: str, make: Callable[[], Awaitable[Layer | None]]
+    ) -> MadeLayer:
+        """The layer under ``key``, kept for this build; ``make`` is called only if nobody has it or makes it."""
         found, joined = await self.solver.in_flight.once(
             key, lambda: self._find_or_make(key, description, make)
         )
-        step.cached = found.cached or joined
-        layer = found.made.layer
-        if layer is not None:
-            await asyncio.to_thread(self._lease.add, layer.blob.digest)
-            if not step.cached:
-                step.layer(layer.blob, round(time.monotonic() - began, 3))
-        return found.made
+        if found.made.layer is not None:
+            await asyncio.to_thread(self._lease.add, found.made.layer.blob.digest)
+        return MadeLayer(found.made, found.cached or joined)
 
     async def _find_or_make(
         self, key: str, description: str, make: Callable[[], Awaitable[Layer | None]]

@@ -9,6 +9,7 @@ from slipway.build.keys import key_of
 from slipway.build.plan import RunOp
 from slipway.build.sandbox import RunStep
 from slipway.build.solve.layers import LayerMaker
+from slipway.build.solve.mounting import Mounting, Prepared
 from slipway.build.solve.report import Step
 from slipway.build.solve.workers import Workers
 from slipway.errors import Failed
@@ -21,41 +22,46 @@ from slipway.snapshots.accounts import resolve_user
 class Runner:
     """Runs the RUN operations of one build."""
 
-    def __init__(self, maker: LayerMaker, workers: Workers, snapshots: SnapshotStore) -> None:
+    def __init__(
+        self, maker: LayerMaker, workers: Workers, snapshots: SnapshotStore, mounting: Mounting
+    ) -> None:
         self._maker = maker
         self._workers = workers
         self._snapshots = snapshots
+        self._mounting = mounting
 
     async def run(self, operation: RunOp, layers: tuple[LayerRef, ...], step: Step) -> Made:
         chain = chain_id([layer.diff_id for layer in layers])
-        key = key_of("run", (str(chain), operation.definition()))
+        key = key_of("run", (str(chain), operation.definition(), *await self._mounting.key_parts(operation)))
         return await self._maker.layer(
             key, step, operation.created_by, lambda: self._execute(operation, layers, step)
         )
 
     async def _execute(self, operation: RunOp, layers: tuple[LayerRef, ...], step: Step) -> Layer | None:
         chain = await asyncio.to_thread(self._snapshots.ensure, layers)
-        request = await asyncio.to_thread(self._prepared, operation, chain)
-        try:
-            sandbox = await self._workers.sandbox()
-            status = await sandbox.run(request, step.output)
-            step.flush()
-            if status:
-                raise _failed(operation, status, step)
-            committed = await asyncio.to_thread(self._snapshots.commit, request.active)
-            return committed.layer
-        except BaseException:
-            await asyncio.shield(asyncio.to_thread(self._snapshots.discard, request.active))
-            raise
+        async with self._mounting.prepared(operation) as given:
+            request = await asyncio.to_thread(self._prepared, operation, chain, given)
+            try:
+                sandbox = await self._workers.sandbox()
+                status = await sandbox.run(request, step.output)
+                step.flush()
+                if status:
+                    raise _failed(operation, status, step)
+                committed = await asyncio.to_thread(self._snapshots.commit, request.active)
+                return committed.layer
+            except BaseException:
+                await asyncio.shield(asyncio.to_thread(self._snapshots.discard, request.active))
+                raise
 
-    def _prepared(self, operation: RunOp, chain: Digest | None) -> RunStep:
+    def _prepared(self, operation: RunOp, chain: Digest | None, given: Prepared) -> RunStep:
         with self._snapshots.view(chain) as view:
             account = resolve_user(operation.user, view)
-        env = dict(operation.env) | dict(operation.unkeyed)
+        env = dict(operation.env) | dict(operation.unkeyed) | given.env
         env.setdefault("HOME", account.home)
         return RunStep(
             self._snapshots.lowers(chain), self._snapshots.prepare(chain), operation.argv, tuple(env.items()),
             operation.cwd, account.uid, account.gid, account.groups, operation.network == "default",
+            mounts=given.mounts,
         )  # fmt: skip
 
 

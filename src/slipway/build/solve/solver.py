@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from slipway.build.base_images import BaseImages
 from slipway.build.cache import BuildCache
+from slipway.build.cache_mounts import CacheMounts
 from slipway.build.context import Context
 from slipway.build.copy import HashCache
 from slipway.build.dockerfile import parse
@@ -34,6 +35,7 @@ class Solver:
     blobs: LocalStore
     snapshots: SnapshotStore
     cache: BuildCache
+    cache_mounts: CacheMounts
     hashes: HashCache = field(default_factory=HashCache)
     in_flight: InFlight[MadeLayer] = field(default_factory=InFlight)
 

@@ -20,6 +20,7 @@ from slipway.build.plan import (
     FromStage,
     Operation,
     RunOp,
+    Source,
     StagePlan,
     StageState,
     WorkdirOp,
@@ -28,6 +29,7 @@ from slipway.build.plan import (
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.solve.copying import copy_entries, directory_entries
 from slipway.build.solve.layers import LayerMaker
+from slipway.build.solve.mounting import Mounting
 from slipway.build.solve.report import Reporter, Step
 from slipway.build.solve.running import Runner
 from slipway.build.solve.workers import Workers
@@ -62,7 +64,10 @@ class StageRunner:
         self._maker = maker
         self._reporter = reporter
         self._snapshots = maker.solver.snapshots
-        self._runner = Runner(maker, workers, self._snapshots)
+        mounting = Mounting(
+            maker, context, self._layers_of, maker.solver.cache_mounts, request.project, request.secrets
+        )
+        self._runner = Runner(maker, workers, self._snapshots, mounting)
         self._tasks: dict[int, asyncio.Task[StageResult]] = {}
         self._ran = 0
 
@@ -165,12 +170,16 @@ class StageRunner:
         return await self._maker.layer(key, step, operation.created_by, lambda: self._maker.write(entries))
 
     async def _source(self, operation: CopyOp) -> Tree:
-        if isinstance(operation.source, FromContext):
-            return self._context
-        if isinstance(operation.source, FromStage):
-            return await self._view((await self._tasks[operation.source.index]).layers)
-        image = await self._images.resolve(operation.source.reference, self._request.platform)
-        return await self._view(image.layers)
+        layers = await self._layers_of(operation.source)
+        return self._context if layers is None else await self._view(layers)
+
+    async def _layers_of(self, source: Source) -> tuple[LayerRef, ...] | None:
+        """The layers of a stage, once it is finished, or of an image; ``None`` for the context."""
+        if isinstance(source, FromContext):
+            return None
+        if isinstance(source, FromStage):
+            return (await self._tasks[source.index]).layers
+        return (await self._images.resolve(source.reference, self._request.platform)).layers
 
 
 def _recorded(state: StageState, created_by: str, made: Made | None) -> StageState:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import posixpath
 import stat
 from typing import Any
 
 from slipway.base import linux
+from slipway.build.worker import mounts
+from slipway.build.worker.beneath import INSIDE, exists, find, real_path
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_PATH = os.O_PATH | os.O_CLOEXEC
 _CLONE = linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC
-_INSIDE = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
 _STUBS, _WORK = "stubs", "overlay"  # both below the work directory, which its owner removes as a whole
 _UPPER, _PROBE, _ROOT, _EMPTY = "up", "probe", "root", "empty"
 
@@ -31,19 +30,18 @@ class Root:
         upper, work = specification["upper"], specification["work"]
         self._home = os.path.commonpath([upper, work])
         self._upper, self._work = os.path.relpath(upper, self._home), os.path.relpath(work, self._home)
-        self._binds: list[tuple[int, dict[str, Any]]] = []
+        self._mounts: list[mounts.Mount] = []
         self.fd = -1
 
     def mount(self) -> None:
-        """Everything up to the overlay and the binds a step asks for."""
+        """Everything up to the overlay; what the step asks for besides waits for ``attach``."""
         lowers = [self._detached(path) for path in self._specification["lowers"]]
-        for bind in self._specification["binds"]:
-            self._binds.append((self._detached(bind["source"], bind["read_only"], bind["mapped"]), bind))
+        self._mounts = mounts.open_sources(self._specification["mounts"], self._detached)
         upper = self._detached(self._home)
         work = os.open(self._specification["work"], _DIRECTORY)
         os.mkdir(_WORK, 0o755, dir_fd=work)
         # The step's own directory is the staging area: it exists, and nothing has to be cleaned up elsewhere.
-        linux.mount("tmpfs", self._home, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=16m")
+        linux.mount("tmpfs", self._home, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=64m")
         os.chdir(self._home)
         names = [f"l{index}" for index in range(len(lowers))]
         for fd, name in zip((*lowers, upper), (*names, _UPPER), strict=True):
@@ -52,13 +50,21 @@ class Root:
             os.close(fd)
         for name in (_EMPTY, _PROBE, _ROOT):
             os.mkdir(name)
+        above = f"{_UPPER}/{self._work}"
+        mounts.prepare(self._mounts, mounts.Staging(above, work, self._base, self._mount_overlay))
         if self._make_stubs(work, names):
-            names.insert(0, f"{_UPPER}/{self._work}/{_STUBS}")
+            names.insert(0, f"{above}/{_STUBS}")
         os.close(work)
-        self._mount_overlay(names)
+        self._mount_overlay(names, f"{_UPPER}/{self._upper}", f"{above}/{_WORK}", _ROOT)
         self.fd = os.open(_ROOT, _DIRECTORY)
-        for fd, bind in self._binds:
-            linux.move_mount(fd, self.find(bind["target"]))
+
+    def attach(self) -> None:
+        """Mount what the step asks for, over everything that is there by now."""
+        mounts.attach(self.fd, self._mounts, self._base)
+
+    @property
+    def _base(self) -> int:
+        return int(self._specification["uid_base"])
 
     def _detached(self, path: str, read_only: bool = False, mapped: bool = True) -> int:
         """A mount of ``path`` that is nowhere yet, with the ids on disk shifted into the user namespace."""
@@ -68,28 +74,20 @@ class Root:
         linux.mount_setattr(fd, flags, userns_fd=self._user_ns if mapped else 0)
         return fd
 
-    def _mount_overlay(self, lowers: list[str]) -> None:
+    def _mount_overlay(self, lowers: list[str], upper: str, work: str, target: str) -> None:
         # ``volatile``: no sync of the whole file system at the end, and none for what the command syncs. A step that
         # was cut off is thrown away anyhow; what is kept becomes durable when the layer's blob is stored.
-        data = linux.overlay_data(
-            lowers or [_EMPTY], f"{_UPPER}/{self._upper}", f"{_UPPER}/{self._work}/{_WORK}"
-        )
+        data = linux.overlay_data(lowers or [_EMPTY], upper, work)
         # An overlay makes its internal files as whoever mounted it, and the machine's root has no id in an id-mapped
-        # directory: mount as the build's root, keeping the capabilities that changing these ids would take.
-        base = self._specification["uid_base"]
-        linux.prctl(linux.PR_SET_SECUREBITS, linux.SECBIT_NO_SETUID_FIXUP)
-        linux.set_file_system_ids(base, base)
-        try:
-            linux.mount("overlay", _ROOT, "overlay", linux.MS_NODEV, f"{data},volatile")
-        finally:
-            linux.set_file_system_ids(0, 0)
-            linux.prctl(linux.PR_SET_SECUREBITS, 0)
+        # directory.
+        with mounts.acting_as(self._base):
+            linux.mount("overlay", target, "overlay", linux.MS_NODEV, f"{data},volatile")
 
     # Mount points
 
     def find(self, path: str, *, follow: bool = True) -> int:
         """What is at ``path`` inside the root. A final symlink is it itself without ``follow``, or if dangling."""
-        return _find(self.fd, path, follow)
+        return find(self.fd, path, follow)
 
     def _make_stubs(self, work: int, lowers: list[str]) -> bool:
         """Make the mount points that the image lacks; whether there are any."""
@@ -99,9 +97,8 @@ class Root:
         image = os.open(_PROBE, _DIRECTORY)
         wanted = [(name, True) for name in ("proc", "sys", "dev")]
         wanted += [(f"etc/{name}", False) for name in self._specification["files"]]
-        for fd, bind in self._binds:
-            wanted.append((bind["target"], stat.S_ISDIR(os.fstat(fd).st_mode)))
-        missing = [(path, directory) for path, directory in wanted if not _exists(image, path)]
+        wanted += [(mount.target, mount.is_directory) for mount in self._mounts]
+        missing = [(path, directory) for path, directory in wanted if not exists(image, path)]
         if missing:
             os.mkdir(_STUBS, 0o755, dir_fd=work)
             stubs = os.open(_STUBS, _DIRECTORY, dir_fd=work)
@@ -114,7 +111,7 @@ class Root:
         return bool(missing)
 
     def _make_stub(self, stubs: int, image: int, path: str, directory: bool) -> None:
-        parts = _real_path(image, path)
+        parts = real_path(image, path)
         here = os.dup(stubs)
         for index, part in enumerate(parts):
             if index == len(parts) - 1 and not directory:
@@ -131,10 +128,10 @@ class Root:
     def _copy_metadata(self, image: int, path: str, stub: int) -> None:
         """Let a stub directory look like the image's, since it is what a copy into the upper directory is made of."""
         try:
-            fd = linux.openat2(image, path, _DIRECTORY, resolve=_INSIDE)
+            fd = linux.openat2(image, path, _DIRECTORY, resolve=INSIDE)
         except FileNotFoundError:
             return
-        found, base = os.fstat(fd), self._specification["uid_base"]
+        found, base = os.fstat(fd), self._base
         for name in os.listxattr(fd):
             if not name.startswith("trusted.overlay."):
                 with contextlib.suppress(OSError):
@@ -151,32 +148,3 @@ class Root:
         linux.pivot_root(".", ".")
         linux.umount2(".", linux.MNT_DETACH)
         os.chdir("/")
-
-
-def _find(root: int, path: str, follow: bool = True) -> int:
-    if follow:
-        with contextlib.suppress(FileNotFoundError):
-            return linux.openat2(root, path, _PATH, resolve=_INSIDE)
-    return linux.openat2(root, path, _PATH | os.O_NOFOLLOW, resolve=_INSIDE)
-
-
-def _exists(root: int, path: str) -> bool:
-    try:
-        os.close(_find(root, path))
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _real_path(root: int, path: str) -> list[str]:
-    """``path`` with the symlinks resolved in the part of it that exists."""
-    parts = posixpath.normpath(f"/{path}").strip("/").split("/")
-    for length in range(len(parts) - 1, -1, -1):
-        try:
-            fd = linux.openat2(root, "/".join(parts[:length]) or ".", _PATH | os.O_DIRECTORY, resolve=_INSIDE)
-        except FileNotFoundError:
-            continue
-        here, top = (os.readlink(f"/proc/self/fd/{number}") for number in (fd, root))
-        os.close(fd)
-        return [*(part for part in os.path.relpath(here, top).split("/") if part != "."), *parts[length:]]
-    raise FileNotFoundError(path)

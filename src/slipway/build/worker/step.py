@@ -32,6 +32,7 @@ def become_command(
         root = Root(specification, user_ns)
         root.mount()
         mount_system(root, specification)
+        root.attach()
         root.enter()
         _take_output(output, specification)
         linux.setns(user_ns, linux.CLONE_NEWUSER)

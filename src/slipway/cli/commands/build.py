@@ -8,6 +8,7 @@ import click
 
 from slipway import wire
 from slipway.cli.events.plain import describe
+from slipway.cli.secrets import read_secrets
 from slipway.cli.session import Session, with_session
 from slipway.cli.source import source_of
 
@@ -24,6 +25,13 @@ def _pairs(values: tuple[str, ...]) -> dict[str, str]:
 @click.option("--target", default=None, help="Build this stage only.")
 @click.option("--build-arg", "args", multiple=True, metavar="NAME=VALUE")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE")
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="id=NAME,src=FILE|env=VAR",
+    help="For RUN --mount=type=secret.",
+)
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @with_session
 def build(
@@ -35,6 +43,7 @@ def build(
     target: str | None,
     args: tuple[str, ...],
     labels: tuple[str, ...],
+    secrets: tuple[str, ...],
     no_cache: bool,
 ) -> None:
     """Build the Dockerfile in DIRECTORY into the project's part of the registry."""
@@ -48,6 +57,7 @@ def build(
         args=_pairs(args),
         labels=_pairs(labels),
         no_cache=no_cache,
+        secrets=read_secrets(secrets),
     )
     result = session.follow(session.client.build(project, request))
     if not session.json:

@@ -1,0 +1,191 @@
+"""The mounts of a RUN: what they add to its key, and what the sandbox is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from slipway.build.cache_mounts import CacheMounts
+from slipway.build.copy import content_key
+from slipway.build.dockerfile import BindMount, CacheMount, SecretMount, TmpfsMount
+from slipway.build.plan import RunOp, Source
+from slipway.build.sandbox import Bind, Layers, SmallFile, StepMount, Tmpfs
+from slipway.build.solve.layers import LayerMaker
+from slipway.build.tree import Tree
+from slipway.errors import Invalid, NotFound
+from slipway.layers import Entry, Layer, apply_layer
+from slipway.oci import MediaType, chain_id
+from slipway.snapshots import LayerRef, SnapshotStore
+
+LayersOf = Callable[[Source], Awaitable[tuple[LayerRef, ...] | None]]
+"""The layers of a stage or an image; ``None`` for the context, which has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a step gets: mounts in order, and variables that are secrets."""
+
+    mounts: list[StepMount] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+class Mounting:
+    """Prepares the mounts of one build's steps. ``scope`` is the project: its caches and secret results are its own."""
+
+    def __init__(
+        self, maker: LayerMaker, context: Tree, layers_of: LayersOf, caches: CacheMounts, scope: str,
+        secrets: Mapping[str, bytes],
+    ) -> None:  # fmt: skip
+        self._maker = maker
+        self._context = context
+        self._layers_of = layers_of
+        self._caches = caches
+        self._scope = scope
+        self._secrets = secrets
+
+    @property
+    def _snapshots(self) -> SnapshotStore:
+        return self._maker.solver.snapshots
+
+    async def key_parts(self, operation: RunOp) -> list[str]:
+        """What the operation's definition cannot tell: the content of what is shown, and whose secrets and caches.
+
+        A secret's value is in no key, so that changing it runs nothing again; but who does not have it must not get
+        what was made with it.
+        """
+        parts = []
+        for mount, source in zip(operation.mounts, operation.sources, strict=True):
+            if source is not None and isinstance(mount, BindMount | CacheMount):
+                parts.append(await self._content(source, mount.source))
+            if not isinstance(mount, BindMount | TmpfsMount):
+                parts.append(f"project {self._scope}")
+        return parts
+
+    async def _content(self, source: Source, path: str) -> str:
+        layers = await self._layers_of(source)
+        if layers is not None and path.strip("/") in ("", "."):
+            return str(chain_id([layer.diff_id for layer in layers]))
+        entries = await self._entries(layers, path)
+        return await asyncio.to_thread(content_key, "mount", b"", entries, self._maker.solver.hashes)
+
+    async def _entries(self, layers: tuple[LayerRef, ...] | None, path: str) -> list[Entry]:
+        if layers is None:
+            return await asyncio.to_thread(entries_at, self._context, path)
+        chain = await asyncio.to_thread(self._snapshots.ensure, layers)
+        view = await asyncio.to_thread(
+            self._snapshots.view, chain
+        )  # its entries keep what they need of it open
+        return await asyncio.to_thread(entries_at, view, path)
+
+    @asynccontextmanager
+    async def prepared(self, operation: RunOp) -> AsyncIterator[Prepared]:
+        """Everything the step sees; caches are its own for as long as the block runs."""
+        found = Prepared()
+        async with AsyncExitStack() as stack:
+            for mount, source in zip(operation.mounts, operation.sources, strict=True):
+                if isinstance(mount, BindMount):
+                    assert source is not None
+                    found.mounts.append(await self._bind(mount, source))
+                elif isinstance(mount, CacheMount):
+                    fill = self._filling(mount, source) if source is not None else None
+                    path = await stack.enter_async_context(self._caches.use(self._scope, mount, fill))
+                    found.mounts.append(Bind(path, mount.target, mount.read_only))
+                elif isinstance(mount, TmpfsMount):
+                    found.mounts.append(Tmpfs(mount.target, mount.size))
+                elif isinstance(mount, SecretMount):
+                    self._secret(mount, found)
+            for path_, text in operation.files:
+                found.mounts.append(SmallFile(path_, text.encode(), 0o755))
+            yield found
+
+    def _secret(self, mount: SecretMount, found: Prepared) -> None:
+        value = self._secrets.get(mount.id)
+        if value is None:
+            if mount.required:
+                hint = f"give it: --secret id={mount.id},src=FILE or --secret id={mount.id},env=NAME"
+                raise Invalid(f"the build needs the secret {mount.id!r}", hint=hint)
+            return
+        if mount.target:
+            found.mounts.append(SmallFile(mount.target, value, mount.mode, mount.uid, mount.gid))
+        if mount.env:
+            try:
+                found.env[mount.env] = value.decode()
+            except UnicodeDecodeError as error:
+                raise Invalid(f"the secret {mount.id!r} is no text, so it cannot be a variable") from error
+
+    async def _bind(self, mount: BindMount, source: Source) -> Layers:
+        layers = await self._layers_of(source)
+        path = mount.source
+        if layers is None:
+            # The context is shown as COPY would see it: without what is ignored, owned by root, and as it was when the
+            # key was made.
+            entries = await self._entries(None, path)
+            layers = tuple([made] if (made := await self._layer(entries)) else [])
+            path = (
+                "/" if await asyncio.to_thread(_is_directory, self._context, path) else f"/{entries[0].path}"
+            )
+        chain = await asyncio.to_thread(self._snapshots.ensure, layers)
+        return Layers(self._snapshots.lowers(chain), path, mount.target, mount.read_write)
+
+    async def _layer(self, entries: list[Entry]) -> LayerRef | None:
+        if not entries:
+            return None
+        key = await asyncio.to_thread(content_key, "copy", b"", entries, self._maker.solver.hashes)
+
+        async def make() -> Layer:
+            return await self._maker.write(entries)
+
+        return (await self._maker.made(key, "files for a mount", make)).made.layer
+
+    def _filling(self, mount: CacheMount, source: Source) -> Callable[[Path], Awaitable[None]]:
+        async def fill(directory: Path) -> None:
+            entries = await self._entries(await self._layers_of(source), mount.source)
+            layer = await self._layer(entries)
+            if layer is not None:
+                await asyncio.to_thread(self._unpack, layer, directory)
+
+        return fill
+
+    def _unpack(self, layer: LayerRef, directory: Path) -> None:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with self._maker.solver.blobs.open(layer.blob.digest) as stream:
+                apply_layer(stream, fd, compression=MediaType.compression(layer.blob.media_type))
+        finally:
+            os.close(fd)
+
+
+def entries_at(tree: Tree, path: str) -> list[Entry]:
+    """What is at ``path`` in a tree: a directory's content, relative to it, or the one file. Raises ``NotFound``."""
+    top = _at(tree, path)
+    if top.kind != "dir":
+        return [replace(top, path=posixpath.basename(top.path))]
+    found: list[Entry] = []
+    cut = len(top.path) + 1 if top.path else 0
+    pending = [top.path]
+    while pending:
+        for item in tree.iterdir(pending.pop()):
+            found.append(replace(item, path=item.path[cut:]))
+            if item.kind == "dir":
+                pending.append(item.path)
+    return sorted(found, key=lambda item: item.path)
+
+
+def _is_directory(tree: Tree, path: str) -> bool:
+    return _at(tree, path).kind == "dir"
+
+
+def _at(tree: Tree, path: str) -> Entry:
+    real = tree.resolve(posixpath.normpath(f"/{path}").strip("/"))
+    entry = tree.lstat(real) if real is not None else None
+    if real is None or entry is None:
+        raise NotFound(
+            f"there is no {path!r} to be mounted",
+            hint="without from= a mount shows the build context; .dockerignore may exclude it",
+        )
+    return replace(entry, path=real)
