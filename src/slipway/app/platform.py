@@ -23,6 +23,7 @@ from slipway.build.bootstrap import debian, parse_name
 from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.jobs import BuildJobs
+from slipway.build.remote import Remotes
 from slipway.build.sandbox import Limits, Sandboxes
 from slipway.build.solve import Solver
 from slipway.content import LocalStore
@@ -80,7 +81,8 @@ class Platform:
         self.registry = Registry(self.database, machine.blobs)
         cache = BuildCache(self.database, machine.blobs)
         self.cache_mounts = CacheMounts(data / "cache-mounts")
-        solver = Solver(machine.blobs, machine.snapshots, cache, self.cache_mounts)
+        remotes = Remotes(data / "remotes")
+        solver = Solver(machine.blobs, machine.snapshots, cache, self.cache_mounts, remotes)
         sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks))
         self.jobs = BuildJobs(
             self.database, solver, sandboxes, self.registry, data / "builds", _limits(settings),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO, Protocol
 
+from slipway.errors import NotFound
 from slipway.layers import Entry
 
 
@@ -28,3 +29,22 @@ class Tree(Protocol):
     def open(self, path: str) -> BinaryIO:
         """A regular file's content."""
         ...
+
+
+class _Empty:
+    """A tree with nothing in it."""
+
+    def lstat(self, path: str) -> Entry | None:
+        return None
+
+    def resolve(self, path: str, follow: bool = True) -> str | None:
+        return None
+
+    def iterdir(self, path: str) -> list[Entry]:
+        return []
+
+    def open(self, path: str) -> BinaryIO:
+        raise NotFound(f"there is no {path!r}")
+
+
+NO_FILES: Tree = _Empty()

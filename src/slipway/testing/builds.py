@@ -14,6 +14,7 @@ from slipway.base.progress import Event
 from slipway.build.base_images import BaseImage
 from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
+from slipway.build.remote import Remotes
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.sandbox import Sandbox, Sandboxes
 from slipway.build.solve import Reporter, Solver
@@ -66,7 +67,9 @@ class BuildBench:
         self.database = Database.sqlite(directory / "state.db")
         self.caches = CacheMounts(directory / "cache-mounts")
         self.sandboxes = Sandboxes(directory / "builds", None)
-        self.solver = Solver(self.blobs, self.snapshots, BuildCache(self.database, self.blobs), self.caches)
+        cache = BuildCache(self.database, self.blobs)
+        remotes = Remotes(directory / "remotes")
+        self.solver = Solver(self.blobs, self.snapshots, cache, self.caches, remotes)
         self.images: dict[str, BaseImage] = {}
 
     async def resolve(self, reference: Reference, platform: Platform) -> BaseImage:

@@ -8,7 +8,7 @@ no snapshot in between.
 from slipway.build.copy.contents import HashCache, content_key
 from slipway.build.copy.ownership import Ownership, resolve_owner
 from slipway.build.copy.place import Placed, place
-from slipway.build.copy.select import Selected, select
+from slipway.build.copy.select import Selected, select, select_with_parents
 
 __all__ = [
     "HashCache",
@@ -19,4 +19,5 @@ __all__ = [
     "place",
     "resolve_owner",
     "select",
+    "select_with_parents",
 ]

@@ -14,6 +14,7 @@ from slipway.layers import Entry
 from slipway.layers.entry import WHITEOUT
 
 Change = Callable[[Entry], Entry]
+Excluded = Callable[[str, bool], bool]
 
 
 class Placed:
@@ -80,10 +81,18 @@ class Placed:
         self.parents(entry.path)
 
 
-def place(placed: Placed, tree: Tree, sources: Sequence[Selected], dest: str, change: Change) -> None:
+def nothing(path: str, is_directory: bool) -> bool:
+    """Leaves nothing out."""
+    return False
+
+
+def place(
+    placed: Placed, sources: Sequence[Selected], dest: str, change: Change, excluded: Excluded = nothing
+) -> None:
     """Place every source below or at ``dest`` (absolute; a trailing slash says it is a directory).
 
-    ``change`` applies ``--chown`` and ``--chmod`` to each entry.
+    ``change`` applies ``--chown`` and ``--chmod`` to each entry. ``excluded(path, is_directory)`` leaves entries out:
+    a file by its name, what is inside a source directory by its path in there.
     """
     target = placed.real(posixpath.normpath(dest).strip("/"))
     found = placed.existing(target)
@@ -93,21 +102,40 @@ def place(placed: Placed, tree: Tree, sources: Sequence[Selected], dest: str, ch
             f"several sources need a directory as destination, and {dest!r} is none", hint="end it with '/'"
         )
     for source in sources:
-        if source.entry.kind == "dir":
-            _directory(placed, tree, source.entry, target, change)
-        else:
+        if source.parents is not None:
+            _below(placed, source, target, change, excluded)
+        elif source.entry.kind == "dir":
+            _directory(placed, source, target, change, excluded)
+        elif not excluded(source.name, False):
             path = posixpath.join(target, source.name) if into else target
             placed.add(change(replace(source.entry, path=path)))
 
 
-def _directory(placed: Placed, tree: Tree, entry: Entry, target: str, change: Change) -> None:
+def _below(placed: Placed, source: Selected, target: str, change: Change, excluded: Excluded) -> None:
+    """``--parents``: the source at its own path below the target, the directories on the way as they were."""
+    if excluded(source.name, source.entry.kind == "dir"):
+        return
+    for parent in source.parents or ():
+        placed.add(change(replace(parent, path=posixpath.join(target, parent.path))))
+    path = posixpath.join(target, source.name)
+    if source.entry.kind == "dir":
+        _directory(placed, source, path, change, excluded)
+    else:
+        placed.add(change(replace(source.entry, path=path)))
+
+
+def _directory(placed: Placed, selected: Selected, target: str, change: Change, excluded: Excluded) -> None:
     """The contents of a directory, merged into ``target``."""
+    entry, tree = selected.entry, selected.tree
     if target:
         placed.add(change(replace(entry, path=target)))
+    cut = len(entry.path) + 1 if entry.path else 0
     pending = [(entry.path, target)]
     while pending:
         source, into = pending.pop()
         for item in tree.iterdir(source):
+            if excluded(item.path[cut:], item.kind == "dir"):
+                continue
             path = posixpath.join(into, posixpath.basename(item.path))
             placed.add(change(replace(item, path=path)))
             if item.kind == "dir":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slipway.build.tree import Tree
 from slipway.errors import Invalid, NotFound
@@ -16,10 +16,17 @@ _WILDCARD = re.compile(r"[*?\[\\]")
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """One source: its entry in the tree (symlinks at the end already followed) and the name it was asked by."""
+    """One source: its entry in the tree (symlinks at the end already followed) and the name it was asked by.
 
+    With ``--parents`` the name is a path: all of it from the pivot on. ``parents`` are the entries on the way there,
+    by their paths below the destination. ``unpack`` says that it is taken apart if it is an archive.
+    """
+
+    tree: Tree
     entry: Entry
     name: str
+    parents: tuple[Entry, ...] | None = None
+    unpack: bool = False
 
 
 def select(tree: Tree, sources: Sequence[str]) -> tuple[Selected, ...]:
@@ -41,6 +48,41 @@ def select(tree: Tree, sources: Sequence[str]) -> tuple[Selected, ...]:
     return tuple(found)
 
 
+def select_with_parents(tree: Tree, sources: Sequence[str]) -> tuple[Selected, ...]:
+    """The sources of ``COPY --parents``: of their paths what is behind ``/./`` (or all) is kept; ``**`` is any depth."""
+    found: list[Selected] = []
+    for source in sources:
+        before, pivot, behind = source.partition("/./")
+        base = posixpath.normpath("/" + before).strip("/") if pivot else ""
+        path = posixpath.normpath("/" + (behind if pivot else source)).strip("/")
+        if _WILDCARD.search(path):
+            names = sorted(set(_expand(tree, base, path.split("/"))))
+        else:
+            _literal(tree, posixpath.join(base, path), source)
+            names = [posixpath.join(base, path)]
+        cut = len(base) + 1 if base else 0
+        found += [item for name in names if (item := _with_parents(tree, name, cut)) is not None]
+    if not found:
+        raise NotFound(f"nothing matches {' '.join(sources)}", hint="check the pattern and .dockerignore")
+    return tuple(found)
+
+
+def _with_parents(tree: Tree, path: str, cut: int) -> Selected | None:
+    real = tree.resolve(path)
+    entry = tree.lstat(real) if real is not None else None
+    if entry is None:
+        return None
+    kept = path[cut:]
+    parents, parent = [], posixpath.dirname(kept)
+    while parent:
+        here = tree.resolve(path[:cut] + parent)
+        above = tree.lstat(here) if here is not None else None
+        if above is not None:
+            parents.append(replace(above, path=parent))
+        parent = posixpath.dirname(parent)
+    return Selected(tree, entry, kept, tuple(reversed(parents)))
+
+
 def _literal(tree: Tree, path: str, source: str) -> Selected:
     real = tree.resolve(path)
     entry = tree.lstat(real) if real is not None else None
@@ -49,7 +91,7 @@ def _literal(tree: Tree, path: str, source: str) -> Selected:
             f"{source!r} is not in the source of the copy",
             hint="paths are relative to the build context; .dockerignore may exclude it",
         )
-    return Selected(entry, posixpath.basename(path))
+    return Selected(tree, entry, posixpath.basename(path))
 
 
 def _matches(tree: Tree, pattern: str) -> Iterator[Selected]:
@@ -59,13 +101,16 @@ def _matches(tree: Tree, pattern: str) -> Iterator[Selected]:
             real = tree.resolve(path)
             entry = tree.lstat(real) if real is not None else None
         if entry is not None:
-            yield Selected(entry, posixpath.basename(path))
+            yield Selected(tree, entry, posixpath.basename(path))
 
 
 def _expand(tree: Tree, base: str, parts: list[str]) -> Iterator[str]:
     real = tree.resolve(base)
     entry = tree.lstat(real) if real is not None else None
     if real is None or entry is None or entry.kind != "dir":
+        return
+    if parts[0] == "**":
+        yield from _expand_any_depth(tree, base, real, parts[1:])
         return
     pattern = translate(parts[0])
     for item in tree.iterdir(real):
@@ -76,6 +121,22 @@ def _expand(tree: Tree, base: str, parts: list[str]) -> Iterator[str]:
                 yield path
             else:
                 yield from _expand(tree, path, parts[1:])
+
+
+def _expand_any_depth(tree: Tree, base: str, real: str, rest: list[str]) -> Iterator[str]:
+    """``**``: here, and in every directory below. At the end it means everything."""
+    pending = [(base, real)]
+    while pending:
+        base, real = pending.pop()
+        if rest:
+            yield from _expand(tree, base, rest)
+        for item in tree.iterdir(real):
+            name = posixpath.basename(item.path)
+            path = f"{base}/{name}" if base else name
+            if not rest:
+                yield path
+            elif item.kind == "dir":
+                pending.append((path, item.path))
 
 
 def translate(pattern: str) -> re.Pattern[str]:

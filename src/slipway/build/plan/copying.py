@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-import re
-
 from slipway.build.dockerfile import Copy, DockerfileError, Workdir, expand, opening
 from slipway.build.plan.lowering import Lowering, clean, configured
 from slipway.build.plan.modes import normal_mode
 from slipway.build.plan.operations import CopyOp, WorkdirOp
 from slipway.build.plan.sources import source_of
-
-_URL = re.compile(r"(?:https?|git|ssh)://|git@[^/]+:", re.IGNORECASE)
+from slipway.build.remote.names import HttpSource, RemoteSource, parse_remote
+from slipway.errors import Invalid
 
 
 def copy(at: Lowering, item: Copy) -> CopyOp:
-    sources, heredocs = _sources(at, item)
+    words, heredocs = _sources(at, item)
+    named = [(word, _remote(at, item, word)) for word in words]
+    sources, remotes = (
+        tuple(word for word, remote in named if remote is None),
+        [remote for _, remote in named if remote],
+    )
+    if item.checksum and (len(words) != 1 or not remotes):
+        raise at.fail("--checksum is for one address", "--checksum", "ADD each address by itself")
     dest = at.expand(item.dest)
     absolute = clean(dest, at.state.workdir)
     if absolute != "/" and (dest in ("", ".") or dest.endswith(("/", "/."))):
         absolute += "/"
     owner, mode = _owner(at, item), _mode(at, item)
-    operation = CopyOp(
+    return CopyOp(
         source_of(at, item.from_), sources, absolute, owner, mode, item.is_add and item.unpack is not False, heredocs,
-        _described(item, [*sources, *(f"<<{name}" for name, _ in heredocs), dest], owner, mode), item.location,
-        item.link, item.parents, tuple(at.expand(pattern) for pattern in item.exclude),
+        _described(item, [*words, *(f"<<{name}" for name, _ in heredocs), dest], owner, mode), item.location,
+        item.link, item.parents, tuple(at.expand(pattern) for pattern in item.exclude), tuple(remotes),
+        bool(item.unpack),
     )  # fmt: skip
-    _refuse(at, item)
-    return operation
 
 
-def _refuse(at: Lowering, item: Copy) -> None:
-    """What the operation can say but the solver cannot do yet. A --link is copied like anything else."""
-    flags = (
-        ("--parents", item.parents), ("--exclude", bool(item.exclude)), ("--checksum", bool(item.checksum)),
-        ("--keep-git-dir", item.keep_git_dir),
-    )  # fmt: skip
-    for flag, given in flags:
-        if given:
-            raise at.unsupported(flag)
+def _remote(at: Lowering, item: Copy, word: str) -> RemoteSource | None:
+    """What ADD fetches; COPY knows paths only."""
+    if not item.is_add:
+        return None
+    try:
+        found = parse_remote(word, checksum=at.expand(item.checksum), keep_git_dir=item.keep_git_dir)
+    except Invalid as error:
+        raise at.fail(error.message, word, error.hint) from error
+    if isinstance(found, HttpSource) and not found.name and item.dest.endswith("/"):
+        raise at.fail(f"{word[:100]} has no file name", word, "name the file: a destination without '/'")
+    return found
 
 
 def _sources(at: Lowering, item: Copy) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
@@ -67,9 +73,6 @@ def _path(at: Lowering, item: Copy, word: str) -> str:
                 f'paths with spaces need the JSON form: {"ADD" if item.is_add else "COPY"} ["a b", "c/"]'
             )
         raise
-    if item.is_add and _URL.match(path):
-        hint = "RUN a download, or COPY it from the context"
-        raise at.unsupported(f"{path[:80]} as a source of ADD", hint, word)
     if not path:
         raise at.fail(f"the source {word!r} is empty", word, "is its variable set?")
     return path

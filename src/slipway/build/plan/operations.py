@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from slipway.build.dockerfile import BindMount, CacheMount, Location, Mount
 from slipway.build.keys import frame
+from slipway.build.remote.names import RemoteSource
 from slipway.oci import ImageConfig, Reference
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
@@ -110,7 +111,7 @@ class RunOp:
 
 @dataclass(frozen=True, slots=True)
 class CopyOp:
-    """Files from a tree. ``dest`` is absolute; its trailing slash is significant.
+    """Files from a tree, and from elsewhere. ``dest`` is absolute; its trailing slash is significant.
 
     ``chmod`` is four or five octal digits, or clauses like ``u=rwX`` joined with ``,``. Its definition is what the
     entries themselves cannot tell: they carry paths, owners, modes and contents into the key.
@@ -128,6 +129,8 @@ class CopyOp:
     link: bool = False
     parents: bool = False
     exclude: tuple[str, ...] = ()
+    remotes: tuple[RemoteSource, ...] = ()
+    unpack_remote: bool = False
 
     def definition(self) -> bytes:
         return frame(self.chmod, str(self.unpack))

@@ -7,13 +7,15 @@ import posixpath
 import re
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from slipway.build.copy import Ownership, Placed, Selected, place, resolve_owner, select
+from slipway.build.copy import Ownership, Placed, Selected, place, resolve_owner, select, select_with_parents
+from slipway.build.ignore import IgnoreFile
 from slipway.build.plan import CopyOp
+from slipway.build.remote import Fetched, HttpSource, RemoteSource
 from slipway.build.solve.archives import unpacked
-from slipway.build.tree import Tree
+from slipway.build.tree import NO_FILES, Tree
 from slipway.errors import Invalid
 from slipway.layers import Entry
 from slipway.snapshots import RootView
@@ -34,24 +36,39 @@ def directory_entries(root: RootView, path: str, user: str) -> list[Entry]:
     return placed.entries()
 
 
-def copy_entries(operation: CopyOp, source: Tree, root: RootView) -> list[Entry]:
-    """Where everything lands that ``operation`` copies from ``source`` onto ``root``."""
+def selected(operation: CopyOp, tree: Tree) -> list[Selected]:
+    """What the operation's paths mean in ``tree``. Raises ``NotFound``."""
+    if not operation.sources:
+        return []
+    choose = select_with_parents if operation.parents else select
+    return [replace(item, unpack=operation.unpack) for item in choose(tree, operation.sources)]
+
+
+def fetched(operation: CopyOp, found: Fetched, source: RemoteSource) -> Selected:
+    """What was fetched as a source: a file by the name in its address, or the content of a directory."""
+    entry = found.tree.lstat(found.path)
+    assert entry is not None
+    name = source.name if isinstance(source, HttpSource) else ""
+    return Selected(found.tree, entry, name, unpack=operation.unpack_remote)
+
+
+def copy_entries(operation: CopyOp, sources: Sequence[Selected], root: RootView) -> list[Entry]:
+    """Where everything lands that ``operation`` copies onto ``root``."""
     owner = resolve_owner(operation.chown, root) if operation.chown else None
     change = _change(owner, operation.chmod)
     placed = Placed(root, owner, time.time())
-    selected = select(source, operation.sources) if operation.sources else ()
-    plain: list[Selected] = []
-    for item in selected:
-        archive = unpacked(source, item.entry) if operation.unpack and item.entry.kind == "file" else None
+    excluded = IgnoreFile.parse("\n".join(operation.exclude), "--exclude")
+    plain = [_document(name, content) for name, content in operation.heredocs]
+    for item in sources:
+        archive = unpacked(item.tree, item.entry) if item.unpack and item.entry.kind == "file" else None
         if archive is None:
             plain.append(item)
             continue
         target = placed.real(posixpath.normpath(operation.dest).strip("/"))
         for entry in archive:
             placed.add(change(replace(entry, path=posixpath.join(target, entry.path))))
-    documents = [_document(name, content) for name, content in operation.heredocs]
-    if plain or documents:
-        place(placed, source, [*plain, *documents], operation.dest, change)
+    if plain:
+        place(placed, plain, operation.dest, change, excluded)
     return placed.entries()
 
 
@@ -64,7 +81,8 @@ def _document(name: str, content: str) -> Selected:
         os.lseek(fd, 0, os.SEEK_SET)
         return fd
 
-    return Selected(Entry(name, "file", 0o644, mtime=time.time(), size=len(data), open=opened), name)
+    entry = Entry(name, "file", 0o644, mtime=time.time(), size=len(data), open=opened)
+    return Selected(NO_FILES, entry, name)
 
 
 def _change(owner: Ownership | None, chmod: str) -> Callable[[Entry], Entry]:

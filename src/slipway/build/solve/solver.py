@@ -14,6 +14,7 @@ from slipway.build.copy import HashCache
 from slipway.build.dockerfile import parse
 from slipway.build.ignore import IgnoreFile
 from slipway.build.plan import BuildPlan, plan
+from slipway.build.remote import Remotes
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.solve.inflight import InFlight
 from slipway.build.solve.layers import LayerMaker, MadeLayer
@@ -36,6 +37,7 @@ class Solver:
     snapshots: SnapshotStore
     cache: BuildCache
     cache_mounts: CacheMounts
+    remotes: Remotes
     hashes: HashCache = field(default_factory=HashCache)
     in_flight: InFlight[MadeLayer] = field(default_factory=InFlight)
 

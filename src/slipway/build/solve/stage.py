@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -27,7 +28,7 @@ from slipway.build.plan import (
     lower,
 )
 from slipway.build.request import Solved, SolveRequest
-from slipway.build.solve.copying import copy_entries, directory_entries
+from slipway.build.solve.copying import copy_entries, directory_entries, fetched, selected
 from slipway.build.solve.layers import LayerMaker
 from slipway.build.solve.mounting import Mounting
 from slipway.build.solve.report import Reporter, Step
@@ -162,14 +163,21 @@ class StageRunner:
         return await self._maker.layer(key, step, operation.created_by, make)
 
     async def _copy(self, operation: CopyOp, layers: tuple[LayerRef, ...], step: Step) -> Made:
-        source = await self._source(operation)
-        root = await self._view(layers)
-        hashes = self._maker.solver.hashes
-        entries = await asyncio.to_thread(copy_entries, operation, source, root)
-        key = await asyncio.to_thread(content_key, "copy", operation.definition(), entries, hashes)
-        return await self._maker.layer(key, step, operation.created_by, lambda: self._maker.write(entries))
+        async with AsyncExitStack() as stack:
+            tree = await self._tree(operation)
+            sources = await asyncio.to_thread(selected, operation, tree)
+            for source in operation.remotes:
+                found = await stack.enter_async_context(self._maker.solver.remotes.fetched(source))
+                sources.append(await asyncio.to_thread(fetched, operation, found, source))
+            root = await self._view(layers)
+            hashes = self._maker.solver.hashes
+            entries = await asyncio.to_thread(copy_entries, operation, sources, root)
+            key = await asyncio.to_thread(content_key, "copy", operation.definition(), entries, hashes)
+            return await self._maker.layer(
+                key, step, operation.created_by, lambda: self._maker.write(entries)
+            )
 
-    async def _source(self, operation: CopyOp) -> Tree:
+    async def _tree(self, operation: CopyOp) -> Tree:
         layers = await self._layers_of(operation.source)
         return self._context if layers is None else await self._view(layers)
 

@@ -1,0 +1,81 @@
+"""What was fetched, kept below one directory by where it came from."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway.build.context import Context
+from slipway.build.remote.git import fetch_git
+from slipway.build.remote.http import fetch_http
+from slipway.build.remote.names import GitSource, HttpSource, RemoteSource
+from slipway.errors import Invalid, NotFound
+
+_GIT = ".git"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A tree, and the path in it that was asked for. ``revision`` is a commit or a checksum."""
+
+    tree: Context
+    path: str
+    revision: str
+
+
+class Remotes:
+    """Fetches, one at a time for one address. ``directory/<sha256 of the address>/`` keeps what was fetched."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @asynccontextmanager
+    async def fetched(self, source: RemoteSource) -> AsyncIterator[Fetched]:
+        """The tree, open for as long as the block runs. Raises what is wrong with the address or the host."""
+        name = hashlib.sha256(source.url.encode()).hexdigest()
+        directory = self._directory / name
+        directory.mkdir(exist_ok=True, mode=0o700)
+        async with self._locks[name]:
+            os.utime(directory)
+            if isinstance(source, HttpSource):
+                found = await self._file(source, directory)
+            else:
+                found = await self._tree(source, directory)
+            with found.tree:
+                yield found
+
+    async def _file(self, source: HttpSource, directory: Path) -> Fetched:
+        await fetch_http(source, directory)
+        tree = Context(directory, lambda path, _: path != "file")
+        return Fetched(tree, "file", source.checksum)
+
+    async def _tree(self, source: GitSource, directory: Path) -> Fetched:
+        path, commit = await fetch_git(source, directory)
+        tree = Context(path, _nothing if source.keep_git_dir else _git_directory)
+        try:
+            real = await asyncio.to_thread(tree.resolve, source.subdir)
+            entry = await asyncio.to_thread(tree.lstat, real) if real is not None else None
+            if real is None or entry is None:
+                raise NotFound(f"{source.url} has no {source.subdir!r} in {source.ref or 'HEAD'}")
+            if entry.kind != "dir":
+                raise Invalid(f"{source.subdir!r} is no directory of {source.url}")
+        except BaseException:
+            tree.close()
+            raise
+        return Fetched(tree, real, commit)
+
+
+def _git_directory(path: str, is_directory: bool) -> bool:
+    return path == _GIT or path.startswith(f"{_GIT}/")
+
+
+def _nothing(path: str, is_directory: bool) -> bool:
+    return False
