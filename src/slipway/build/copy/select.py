@@ -49,7 +49,7 @@ def select(tree: Tree, sources: Sequence[str]) -> tuple[Selected, ...]:
 
 
 def select_with_parents(tree: Tree, sources: Sequence[str]) -> tuple[Selected, ...]:
-    """The sources of ``COPY --parents``: of their paths what is behind ``/./`` (or all) is kept; ``**`` is any depth."""
+    """The sources of ``COPY --parents``: of a path what is behind ``/./`` (or all) is kept; ``**`` is any depth."""
     found: list[Selected] = []
     for source in sources:
         before, pivot, behind = source.partition("/./")
