@@ -15,21 +15,19 @@ Both are polled from the moment the command starts until the new line answers.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
+from peers import Docker, scratch, start_registry
+
 from slipway.testing.platform import Running, free_port, write_app
-from slipway.testing.sandboxes import debian_tar
 
 ROUNDS = 5
 GOAL = 0.5
@@ -37,61 +35,14 @@ HOST = "web.small.demo.localhost"
 RESULTS = Path(__file__).parent / "results"
 
 
-class Docker:
-    """A dockerd and a docker-registry of the benchmark's own."""
-
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
-        self.directory = directory
-        self.socket = directory / "docker.sock"
-        self.registry, self.port = free_port(), free_port()
-        self._stack = stack
-
-    def start(self) -> None:
-        daemon = [
-            "dockerd", "--data-root", str(self.directory / "data"), "--exec-root", str(self.directory / "exec"),
-            "-H", f"unix://{self.socket}", "-p", str(self.directory / "pid"), "--containerd-namespace", "bench",
-            "--bip", "10.92.0.1/24", "--storage-driver", "overlay2",
-        ]  # fmt: skip
-        self._spawn(daemon, "dockerd.log")
-        config = self.directory / "registry.yml"
-        config.write_text(
-            f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {self.directory}/registry}}}}\n"
-            f"http: {{addr: '127.0.0.1:{self.registry}'}}\n"
-        )
-        self._spawn(["docker-registry", "serve", str(config)], "registry.log")
-        for _ in range(300):
-            if self.run("info", check=False).returncode == 0:
-                break
-            time.sleep(0.1)
-        with debian_tar().open("rb") as stream:
-            words = [*self._docker, "import", "-", "debian:bookworm"]
-            subprocess.run(words, stdin=stream, check=True, capture_output=True)
-
-    def _spawn(self, argv: list[str], log: str) -> None:
-        with (self.directory / log).open("wb") as handle:
-            process = subprocess.Popen(argv, stdout=handle, stderr=handle, start_new_session=True)
-        self._stack.callback(process.wait, 30)
-        self._stack.callback(process.terminate)
-
-    @property
-    def _docker(self) -> list[str]:
-        return ["/usr/bin/docker", "-H", f"unix://{self.socket}"]
-
-    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-        env = os.environ | {"DOCKER_BUILDKIT": "1"}
-        done = subprocess.run([*self._docker, *words], capture_output=True, env=env, check=False)
-        if check and done.returncode:
-            raise SystemExit(f"docker {' '.join(words)} failed:\n{done.stderr.decode()}")
-        return done
-
-    def deliver(self, source: Path, version: str) -> None:
-        image = f"127.0.0.1:{self.registry}/small-web:{version}"
-        self.run("build", "-q", "-t", image, str(source))
-        self.run("push", "-q", image)
-        self.run("pull", "-q", image)
-        self.run("stop", "small-web", check=False)
-        self.run("rm", "small-web", check=False)
-        self.run("run", "-d", "--name", "small-web", "-p", f"127.0.0.1:{self.port}:8000", image)
+def deliver_by_docker(docker: Docker, registry: int, port: int, source: Path, version: str) -> None:
+    image = f"127.0.0.1:{registry}/small-web:{version}"
+    docker.build(source, image)
+    docker.push(image)
+    docker.run("pull", "-q", image)
+    docker.run("stop", "small-web", check=False)
+    docker.run("rm", "small-web", check=False)
+    docker.run("run", "-d", "--name", "small-web", "-p", f"127.0.0.1:{port}:8000", image)
 
 
 def answer(port: int, host: str) -> str:
@@ -132,24 +83,27 @@ def measure() -> tuple[list[float], list[float]]:
     theirs: list[float] = []
     ours: list[float] = []
     with ExitStack() as stack:
-        directory = Path(tempfile.mkdtemp(prefix="bench-", dir="/var/tmp"))
-        stack.callback(shutil.rmtree, directory, True)
+        directory = stack.enter_context(scratch())
         source = write_app(directory / "app", "first")
-        docker = Docker(directory / "docker", stack)
         (directory / "docker").mkdir()
-        docker.start()
+        docker, registry, port = (
+            Docker(directory / "docker", stack),
+            start_registry(directory, stack),
+            free_port(),
+        )
         slipway = Running.make(directory / "slipway")
         slipway.seed_base()
         stack.callback(slipway.down)
         slipway.up()
-        docker.deliver(source, "first")
+        deliver_by_docker(docker, registry, port, source, "first")
         slipway.command("deliver", str(source))
-        until(docker.port, "localhost", "first")
+        until(port, "localhost", "first")
         until(slipway.apps_port, HOST, "first")
         for number in range(ROUNDS):
             version = f"a{number}"
             write_app(source, version)
-            theirs.append(timed(lambda: docker.deliver(source, version), docker.port, "localhost", version))  # noqa: B023
+            work = partial(deliver_by_docker, docker, registry, port, source, version)
+            theirs.append(timed(work, port, "localhost", version))
             ours.append(
                 timed(lambda: slipway.command("deliver", str(source)), slipway.apps_port, HOST, version)
             )
