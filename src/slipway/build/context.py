@@ -43,6 +43,11 @@ class Context:
             ) from error
         self._excludes = excludes
 
+    @property
+    def fd(self) -> int:
+        """The open directory."""
+        return self._root
+
     def close(self) -> None:
         os.close(self._root)
 

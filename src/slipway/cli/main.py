@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -10,7 +11,6 @@ from typing import NoReturn
 import click
 
 from slipway import __version__
-from slipway.cli.commands import accounts, apps, build, deliver, images, server
 from slipway.cli.session import Session
 from slipway.errors import SlipwayError
 
@@ -23,8 +23,31 @@ Start here:
 """
 
 
+_MODULES = {
+    "up": "server", "down": "server", "status": "server", "doctor": "server", "serve": "server",
+    "deliver": "deliver", "build": "build", "builds": "build", "image": "images", "app": "apps",
+    "login": "accounts", "user": "accounts", "project": "accounts", "robot": "accounts",
+}  # fmt: skip
+
+
+class _Commands(click.Group):
+    """Imports a command's module when the command is asked for: one of them should not wait for all."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted(_MODULES)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in _MODULES:
+            return None
+        module = importlib.import_module(f"slipway.cli.commands.{_MODULES[name]}")
+        found: list[click.Command] = module.COMMANDS
+        return next(command for command in found if command.name == name)
+
+
 @click.group(
-    epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=_Commands,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="slipway")
 @click.option("--server", default="", help="unix:///path or http://host:port; also SLIPWAY_SERVER.")
@@ -38,11 +61,6 @@ Start here:
 def cli(context: click.Context, server: str, output: str) -> None:
     """Slipway takes software from source to a running, operated service on machines you own."""
     context.obj = Session(server, output)
-
-
-for module in (server, deliver, build, images, apps, accounts):
-    for command in module.COMMANDS:
-        cli.add_command(command)
 
 
 def main() -> NoReturn:

@@ -9,26 +9,26 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from slipway import wire
 from slipway.client import Client
 from slipway.errors import Invalid
+from slipway.wire import bodies
 
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 
 
-def source_of(client: Client, directory: Path) -> wire.Source:
+def source_of(client: Client, directory: Path) -> bodies.Source:
     """Root on the server's machine names the directory; everybody else sends it."""
     if not directory.is_dir():
         raise Invalid(f"{directory} is not a directory", hint="name the directory that holds the sources")
     revision = _revision(directory)
     if client.is_local and os.geteuid() == 0:
-        return wire.Source(path=str(directory.resolve()), revision=revision)
+        return bodies.Source(path=str(directory.resolve()), revision=revision)
     with tempfile.TemporaryFile() as spool:
         with tarfile.open(fileobj=spool, mode="w") as archive:
             archive.add(directory, arcname=".")
         spool.seek(0)
-        return wire.Source(upload=client.upload(spool), revision=revision)
+        return bodies.Source(upload=client.upload(spool), revision=revision)
 
 
 def variables_of(directory: Path, files: tuple[str, ...]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 from slipway import wire
 from slipway.client.credentials import Credentials
 from slipway.client.transport import Transport
+from slipway.wire import bodies
 
 API = "/api/v1"
 Events = Iterator[dict[str, Any]]
@@ -110,8 +111,8 @@ class Client:
         found: str = self.transport.call("POST", f"{API}/uploads", tar)["id"]
         return found
 
-    def build(self, project: str, request: wire.BuildRequest) -> Events:
-        return self.transport.stream("POST", f"{API}/projects/{quote(project)}/builds", request.model_dump())
+    def build(self, project: str, request: bodies.BuildRequest) -> Events:
+        return self.transport.stream("POST", f"{API}/projects/{quote(project)}/builds", request)
 
     def builds(self, project: str = "") -> list[wire.Build]:
         return [wire.Build.model_validate(item) for item in self._list(_query("/builds", project=project))]
@@ -127,8 +128,8 @@ class Client:
 
     # Apps
 
-    def deliver(self, project: str, request: wire.Deliver) -> Events:
-        return self.transport.stream("POST", f"{API}/projects/{quote(project)}/deliver", request.model_dump())
+    def deliver(self, project: str, request: bodies.Deliver) -> Events:
+        return self.transport.stream("POST", f"{API}/projects/{quote(project)}/deliver", request)
 
     def apps(self, project: str = "") -> list[wire.App]:
         return [wire.App.model_validate(item) for item in self._list(_query("/apps", project=project))]

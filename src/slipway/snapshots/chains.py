@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from slipway.base import linux
-from slipway.base.files import fsync_directory, read_json, write_json
+from slipway.base.files import read_json, write_json
 from slipway.base.ids import new_id
 from slipway.base.trees import remove_tree
 from slipway.errors import Invalid, NotFound
@@ -109,7 +109,6 @@ class Chains:
             if not self.has(chain):
                 raise
             remove_tree(made)  # somebody else committed the same content first
-        fsync_directory(self._layers)
 
     def remove(self, chain: Digest, unused_since: float = float("inf")) -> bool:
         """Remove one layer, unless it was used since; whether it is gone by this. Nothing may stand on it."""

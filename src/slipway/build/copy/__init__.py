@@ -8,14 +8,17 @@ no snapshot in between.
 from slipway.build.copy.contents import HashCache, content_key
 from slipway.build.copy.ownership import Ownership, resolve_owner
 from slipway.build.copy.place import Placed, place
+from slipway.build.copy.remembered import Remembered, fingerprint
 from slipway.build.copy.select import Selected, select, select_with_parents
 
 __all__ = [
     "HashCache",
     "Ownership",
     "Placed",
+    "Remembered",
     "Selected",
     "content_key",
+    "fingerprint",
     "place",
     "resolve_owner",
     "select",

@@ -135,6 +135,14 @@ class CopyOp:
     def definition(self) -> bytes:
         return frame(self.chmod, str(self.unpack))
 
+    def whole(self) -> bytes:
+        """All of it that says what lands where, for those who have not looked at the entries."""
+        flags = f"{self.unpack} {self.parents} {self.link}"
+        return frame(
+            frame(*self.sources), self.dest, self.chown, self.chmod, flags, _pairs(self.heredocs),
+            frame(*self.exclude),
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class WorkdirOp:

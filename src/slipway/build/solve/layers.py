@@ -46,6 +46,15 @@ class LayerMaker:
             step.layer(found.made.layer.blob, round(time.monotonic() - began, 3))
         return found.made
 
+    async def found(self, key: str, step: Step) -> Made | None:
+        """The layer under ``key`` if it is there; nothing is made."""
+        if self._no_cache or (made := await self.solver.cache.get(key)) is None:
+            return None
+        if made.layer is not None:
+            await asyncio.to_thread(self._lease.add, made.layer.blob.digest)
+        step.cached = True
+        return made
+
     async def made(
         self, key: str, description: str, make: Callable[[], Awaitable[Layer | None]]
     ) -> MadeLayer:

@@ -10,7 +10,7 @@ from slipway.build.base_images import BaseImages
 from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.context import Context
-from slipway.build.copy import HashCache
+from slipway.build.copy import HashCache, Remembered
 from slipway.build.dockerfile import parse
 from slipway.build.ignore import IgnoreFile
 from slipway.build.plan import BuildPlan, plan
@@ -19,6 +19,7 @@ from slipway.build.request import Solved, SolveRequest
 from slipway.build.solve.inflight import InFlight
 from slipway.build.solve.layers import LayerMaker, MadeLayer
 from slipway.build.solve.report import Reporter
+from slipway.build.solve.source import Source
 from slipway.build.solve.stage import StageRunner
 from slipway.build.solve.workers import Workers
 from slipway.content import LocalStore
@@ -39,6 +40,7 @@ class Solver:
     cache_mounts: CacheMounts
     remotes: Remotes
     hashes: HashCache = field(default_factory=HashCache)
+    copies: Remembered = field(default_factory=Remembered)
     in_flight: InFlight[MadeLayer] = field(default_factory=InFlight)
 
     async def solve(
@@ -49,31 +51,36 @@ class Solver:
         The caller holds a lease on what it gets until it references it; ``solve`` takes one for the time it runs.
         """
         with await asyncio.to_thread(Context, request.context) as context:
-            build_plan = await asyncio.to_thread(_read_plan, request, context)
+            build_plan, ignored = await asyncio.to_thread(_read_plan, request, context)
             for warning in build_plan.warnings:
                 reporter.warning(warning)
             with self.blobs.lease(f"build {request.build_id}", _LEASE) as lease:
                 maker = LayerMaker(self, lease, request.no_cache)
-                runner = StageRunner(request, build_plan, context, images, workers, maker, reporter)
+                runner = StageRunner(
+                    request, build_plan, Source(context, ignored), images, workers, maker, reporter
+                )
                 return await runner.run()
 
 
-def _read_plan(request: SolveRequest, context: Context) -> BuildPlan:
+def _read_plan(request: SolveRequest, context: Context) -> tuple[BuildPlan, str]:
+    """The plan, and the text of the ignore file."""
     text = request.inline.encode() if request.inline is not None else _read(context, request.dockerfile)
-    context.with_excludes(_ignore(context, request.dockerfile))
-    return plan(
+    ignored = _ignored(context, request.dockerfile)
+    context.with_excludes(IgnoreFile.parse(ignored))
+    made = plan(
         parse(text, request.dockerfile),
         target=request.target,
         build_args=request.args,
         platform=request.platform,
     )
+    return made, ignored
 
 
-def _ignore(context: Context, dockerfile: str) -> IgnoreFile:
+def _ignored(context: Context, dockerfile: str) -> str:
     for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
         if context.resolve(name) is not None:
-            return IgnoreFile.parse(_read(context, name).decode(errors="replace"))
-    return IgnoreFile.parse("")
+            return _read(context, name).decode(errors="replace")
+    return ""
 
 
 def _read(context: Context, name: str) -> bytes:

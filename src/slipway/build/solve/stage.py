@@ -10,9 +10,9 @@ from datetime import datetime
 from slipway.base.clock import iso
 from slipway.build.base_images import BaseImages
 from slipway.build.cache import Made
-from slipway.build.context import Context
 from slipway.build.copy import content_key
 from slipway.build.dockerfile import DockerfileError, Instruction, parse
+from slipway.build.keys import frame
 from slipway.build.plan import (
     BuildPlan,
     ConfigOp,
@@ -21,23 +21,24 @@ from slipway.build.plan import (
     FromStage,
     Operation,
     RunOp,
-    Source,
     StagePlan,
     StageState,
     WorkdirOp,
     lower,
 )
+from slipway.build.plan import Source as From
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.solve.copying import copy_entries, directory_entries, fetched, selected
 from slipway.build.solve.layers import LayerMaker
 from slipway.build.solve.mounting import Mounting
 from slipway.build.solve.report import Reporter, Step
 from slipway.build.solve.running import Runner
+from slipway.build.solve.source import Source
 from slipway.build.solve.workers import Workers
 from slipway.build.tree import Tree
 from slipway.errors import SlipwayError
 from slipway.layers import Layer
-from slipway.oci import HistoryEntry, ImageConfig, Platform
+from slipway.oci import Digest, HistoryEntry, ImageConfig, Platform, chain_id
 from slipway.snapshots import LayerRef, RootView
 
 NO_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -55,18 +56,23 @@ class StageRunner:
     """Carries out the needed stages of one build."""
 
     def __init__(
-        self, request: SolveRequest, plan: BuildPlan, context: Context, images: BaseImages, workers: Workers,
+        self, request: SolveRequest, plan: BuildPlan, source: Source, images: BaseImages, workers: Workers,
         maker: LayerMaker, reporter: Reporter,
     ) -> None:  # fmt: skip
         self._request = request
         self._plan = plan
-        self._context = context
+        self._source = source
         self._images = images
         self._maker = maker
         self._reporter = reporter
         self._snapshots = maker.solver.snapshots
         mounting = Mounting(
-            maker, context, self._layers_of, maker.solver.cache_mounts, request.project, request.secrets
+            maker,
+            source.context,
+            self._layers_of,
+            maker.solver.cache_mounts,
+            request.project,
+            request.secrets,
         )
         self._runner = Runner(maker, workers, self._snapshots, mounting)
         self._tasks: dict[int, asyncio.Task[StageResult]] = {}
@@ -79,6 +85,8 @@ class StageRunner:
                     self._tasks[index] = group.create_task(self._stage(stage))
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
+        finally:
+            await self._source.settle()
         result = self._tasks[self._plan.target].result()
         labels = dict(result.state.config.config.get("Labels") or {}) | dict(self._request.labels)
         config = result.state.config.with_config(Labels=labels or None)
@@ -163,6 +171,10 @@ class StageRunner:
         return await self._maker.layer(key, step, operation.created_by, make)
 
     async def _copy(self, operation: CopyOp, layers: tuple[LayerRef, ...], step: Step) -> Made:
+        facts = await self._facts(operation, layers)
+        known = self._maker.solver.copies.get(facts) if facts is not None else None
+        if known is not None and (made := await self._maker.found(known, step)) is not None:
+            return made
         async with AsyncExitStack() as stack:
             tree = await self._tree(operation)
             sources = await asyncio.to_thread(selected, operation, tree)
@@ -173,21 +185,35 @@ class StageRunner:
             hashes = self._maker.solver.hashes
             entries = await asyncio.to_thread(copy_entries, operation, sources, root)
             key = await asyncio.to_thread(content_key, "copy", operation.definition(), entries, hashes)
+            if facts is not None:
+                self._maker.solver.copies.put(facts, key)
             return await self._maker.layer(
                 key, step, operation.created_by, lambda: self._maker.write(entries)
             )
 
+    async def _facts(self, operation: CopyOp, layers: tuple[LayerRef, ...]) -> bytes | None:
+        """All that the copy's key depends on, without a look at any file; ``None`` if that cannot be said."""
+        if operation.remotes:
+            return None
+        source = await self._layers_of(operation.source)
+        what = str(_chain(source)).encode() if source is not None else await self._source.facts()
+        return frame(what, operation.whole(), str(_chain(layers))) if what is not None else None
+
     async def _tree(self, operation: CopyOp) -> Tree:
         layers = await self._layers_of(operation.source)
-        return self._context if layers is None else await self._view(layers)
+        return self._source.context if layers is None else await self._view(layers)
 
-    async def _layers_of(self, source: Source) -> tuple[LayerRef, ...] | None:
+    async def _layers_of(self, source: From) -> tuple[LayerRef, ...] | None:
         """The layers of a stage, once it is finished, or of an image; ``None`` for the context."""
         if isinstance(source, FromContext):
             return None
         if isinstance(source, FromStage):
             return (await self._tasks[source.index]).layers
         return (await self._images.resolve(source.reference, self._request.platform)).layers
+
+
+def _chain(layers: tuple[LayerRef, ...]) -> Digest | None:
+    return chain_id([layer.diff_id for layer in layers])
 
 
 def _recorded(state: StageState, created_by: str, made: Made | None) -> StageState:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from slipway import wire
 from slipway.cli.events.plain import describe
 from slipway.cli.secrets import read_secrets
 from slipway.cli.session import Session, with_session
 from slipway.cli.source import source_of
+from slipway.wire import bodies
 
 
 def _pairs(values: tuple[str, ...]) -> dict[str, str]:
@@ -48,7 +48,7 @@ def build(
 ) -> None:
     """Build the Dockerfile in DIRECTORY into the project's part of the registry."""
     wanted = [tag.partition(":") for tag in tags or (directory.resolve().name.lower(),)]
-    request = wire.BuildRequest(
+    request = bodies.BuildRequest(
         source=source_of(session.client, directory),
         name=wanted[0][0],
         tags=[tag or "latest" for _, _, tag in wanted],

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from slipway import wire
 from slipway.cli.session import Session, with_session
 from slipway.cli.source import source_of, variables_of
+from slipway.wire import bodies
 
 
 @click.command()
@@ -33,7 +33,7 @@ def deliver(
     Reads compose.yaml, builds every service that has a `build:`, puts the images into the registry, records a
     release, starts it next to the old one and switches over when it is healthy. Nothing changed: nothing is done.
     """
-    request = wire.Deliver(
+    request = bodies.Deliver(
         source=source_of(session.client, directory),
         files=list(files),
         app=app,

@@ -1,0 +1,32 @@
+"""The requests of the hottest commands as plain mappings, the same as the models of their names: see there."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class Source(TypedDict, total=False):
+    path: str
+    upload: str
+    revision: str
+
+
+class Deliver(TypedDict):
+    source: Source
+    files: list[str]
+    app: str
+    variables: dict[str, str]
+    profiles: list[str]
+    no_cache: bool
+
+
+class BuildRequest(TypedDict):
+    source: Source
+    name: str
+    tags: list[str]
+    dockerfile: str
+    target: str | None
+    args: dict[str, str]
+    labels: dict[str, str]
+    no_cache: bool
+    secrets: dict[str, str]
