@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -27,6 +28,55 @@ def nothing(path: str, is_directory: bool) -> bool:
     return False
 
 
+class ContextFile:
+    """Opens one file of a context, if it is still the one that was listed.
+
+    ``facts`` tell its content from any other: device, inode, size, times of the last change in nanoseconds.
+    """
+
+    __slots__ = ("_context", "_path", "facts")
+
+    def __init__(self, context: Context, path: str, status: os.stat_result) -> None:
+        self._context = context
+        self._path = path
+        self.facts = file_facts(status)
+
+    def __call__(self) -> int:
+        fd = self._context.open_file(self._path)
+        if file_facts(os.fstat(fd)) != self.facts:
+            os.close(fd)
+            raise Invalid(f"{self._path!r} changed while it was read", hint="run the same again")
+        return fd
+
+
+def file_facts(status: os.stat_result) -> tuple[int, int, int, int, int]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+class _Parents:
+    """The directory that each thread opened a file in last: its next file is likely in there, too."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._open: dict[int, tuple[str, int]] = {}
+
+    def open(self, path: str) -> int:
+        """A descriptor that is good until this thread's next call."""
+        thread = threading.get_ident()
+        known, fd = self._open.get(thread, ("", -1))
+        if known != path:
+            if fd >= 0:
+                del self._open[thread]
+                os.close(fd)
+            fd = self._context.open_directory(path)
+            self._open[thread] = (path, fd)
+        return fd
+
+    def close(self) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1][1])
+
+
 class Context:
     """One open context. ``excludes(path, is_directory)`` says what is not there.
 
@@ -42,6 +92,7 @@ class Context:
                 hint="name a directory that exists on the server's machine",
             ) from error
         self._excludes = excludes
+        self._parents = _Parents(self)
 
     @property
     def fd(self) -> int:
@@ -49,6 +100,7 @@ class Context:
         return self._root
 
     def close(self) -> None:
+        self._parents.close()
         os.close(self._root)
 
     def __enter__(self) -> Context:
@@ -102,7 +154,9 @@ class Context:
             with os.scandir(fd) as found:
                 for item in found:
                     name = prefix + item.name
-                    if not self._hidden(name, item.is_dir(follow_symlinks=False)):
+                    if self._excludes is nothing or not self._hidden(
+                        name, item.is_dir(follow_symlinks=False)
+                    ):
                         entries.append(self._entry(name, item.stat(follow_symlinks=False), fd, item.name))
             return entries
         finally:
@@ -114,6 +168,15 @@ class Context:
             os.close(fd)
             raise Invalid(f"{path!r} in the context is not a regular file")
         return os.fdopen(fd, "rb")
+
+    def open_directory(self, path: str) -> int:
+        """A descriptor of the directory, no symlink followed; the caller closes it."""
+        return self._open(path, _OPEN_DIRECTORY)
+
+    def open_file(self, path: str) -> int:
+        """A descriptor of what is at ``path``, no symlink followed; the caller closes it."""
+        parent, _, name = path.rpartition("/")
+        return os.open(name, _OPEN_FILE, dir_fd=self._parents.open(parent) if parent else self._root)
 
     def _open(self, path: str, flags: int) -> int:
         return linux.openat2(
@@ -132,9 +195,15 @@ class Context:
             return Entry(path, "symlink", 0o777, 0, 0, mtime, target=self._readlink(path, parent, name))
         if stat.S_ISREG(mode):
             return Entry(
-                path, "file", stat.S_IMODE(mode), 0, 0, mtime, size=status.st_size,
-                open=lambda: self._open(path, _OPEN_FILE),
-            )  # fmt: skip
+                path,
+                "file",
+                stat.S_IMODE(mode),
+                0,
+                0,
+                mtime,
+                status.st_size,
+                open=ContextFile(self, path, status),
+            )
         if stat.S_ISFIFO(mode):
             return Entry(path, "fifo", stat.S_IMODE(mode), 0, 0, mtime)
         raise Invalid(

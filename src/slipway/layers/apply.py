@@ -13,6 +13,7 @@ from slipway.layers.compression import BROKEN, decompressed
 from slipway.layers.entry import OPAQUE, WHITEOUT, Entry
 from slipway.layers.importing import relative
 from slipway.layers.place import Placer
+from slipway.layers.sibling import Sibling
 from slipway.layers.tar import TarReader
 from slipway.oci import Digest
 
@@ -51,12 +52,14 @@ def apply_layer(
     compression: str,
     parents: Callable[[str], Entry | None] | None = None,
     limits: ApplyLimits | None = None,
+    sibling: int | None = None,
 ) -> Applied:
     """Unpack a layer blob below ``dirfd``, an empty directory that becomes one layer of an overlay.
 
     ``.wh.X`` becomes a 0:0 character device, an opaque marker the attribute ``trusted.overlay.opaque``. ``parents``
     tells what the layers below have at a path: a directory that the archive only implies gets the metadata from there,
-    a parent that is a symlink there is followed inside the tree, a hard link to a file there becomes a copy. Raises
+    a parent that is a symlink there is followed inside the tree, a hard link to a file there becomes a copy. Small
+    files that the tree below the descriptor ``sibling`` has just so are linked to those: it must never change. Raises
     ``Invalid`` for damaged or hostile archives and beyond a limit; the directory is then to be thrown away. The stream
     is drained, so the returned diff id covers all of it.
     """
@@ -73,10 +76,11 @@ def apply_layer(
                 f"the layer unpacks to more than {bounds.ratio} times its size, the limit", hint=_HINT
             )
 
+    kin = Sibling(sibling) if sibling is not None else None
     try:
         with (
             Ahead(decompressed(cast(BinaryIO, packed), compression), check) as ahead,
-            Placer(dirfd, parents) as placer,
+            Placer(dirfd, parents, kin) as placer,
         ):
             for count, entry in enumerate(TarReader(ahead), 1):
                 if count > bounds.entries:
@@ -90,6 +94,9 @@ def apply_layer(
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise Invalid(f"the layer is damaged: {error}") from error
+    finally:
+        if kin is not None:
+            kin.close()
 
 
 def _checked(entry: Entry, bounds: ApplyLimits) -> str:

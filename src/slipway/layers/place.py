@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from slipway.content.writer import full_disk_named, write_all
 from slipway.errors import Invalid, Unsupported
 from slipway.layers.directories import Directories, Lower, is_whiteout, lstat
 from slipway.layers.entry import Entry
+from slipway.layers.sibling import LARGEST, Sibling
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SPECIAL = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
@@ -22,9 +23,10 @@ _TOLERATED = (errno.ENOTSUP, errno.EPERM, errno.EINVAL)
 class Placer:
     """Writes below one directory descriptor. Directories get their times at the end, when they are full."""
 
-    def __init__(self, root: int, lower: Lower | None) -> None:
+    def __init__(self, root: int, lower: Lower | None, sibling: Sibling | None = None) -> None:
         self._known_below = lower is not None
         self._directories = Directories(root, lower or (lambda path: None), self._metadata)
+        self._sibling = sibling
         self._privileged = os.geteuid() == 0
 
     def __enter__(self) -> Placer:
@@ -98,7 +100,7 @@ class Placer:
     def _create(self, entry: Entry, directory: int, name: str, path: str, target: str) -> None:
         match entry.kind:
             case "file":
-                self._file(entry, directory, name)
+                self._file(entry, directory, name, path)
             case "dir":
                 os.mkdir(name, 0o700, dir_fd=directory)
                 self._directory(entry, path)
@@ -116,10 +118,17 @@ class Placer:
         self._metadata(self._directories.find(path), entry)
         self._directories.times[path] = entry.mtime
 
-    def _file(self, entry: Entry, directory: int, name: str) -> None:
+    def _file(self, entry: Entry, directory: int, name: str, path: str = "") -> None:
+        chunks: Iterable[bytes] = _chunks(entry)
+        if self._sibling is not None and path and 0 < entry.size <= LARGEST:
+            if lstat(directory, name) is not None:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+            chunks = list(chunks)
+            if self._sibling.link(entry, path, chunks, directory, name):
+                return
         fd = os.open(name, _NEW_FILE, 0o600, dir_fd=directory)
         try:
-            for chunk in _chunks(entry):
+            for chunk in chunks:
                 write_all(fd, chunk)
             self._metadata(fd, entry)
             os.utime(fd, (entry.mtime, entry.mtime))

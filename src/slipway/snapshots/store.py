@@ -23,6 +23,7 @@ from slipway.snapshots.view import RootView
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _GRACE = timedelta(days=7)
+_SIBLINGS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class SnapshotStore:
         self._chains = Chains(root)
         self._roots = Roots(root / "containers")
         self._active = root / "active"
+        self._newest: dict[Digest | None, Digest] = {}
         self._active.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def recover(self) -> None:
@@ -115,14 +117,33 @@ class SnapshotStore:
                 return  # somebody else made it while we waited
             with self._chains.making() as made:
                 with self.view(parent) as below, self._blobs.open(layer.blob.digest) as stream:
-                    with _opened(made / "fs") as fd:
-                        applied = apply_layer(stream, fd, compression=kind, parents=below.lstat)
+                    with _opened(made / "fs") as fd, self._sibling(parent) as sibling:
+                        applied = apply_layer(
+                            stream, fd, compression=kind, parents=below.lstat, sibling=sibling
+                        )
                 if applied.diff_id != layer.diff_id:
                     raise Invalid(
                         f"the layer {layer.blob.digest} unpacks to {applied.diff_id}, not {layer.diff_id}",
                         hint="the image's configuration does not belong to its layers: build or push it again",
                     )
                 self._chains.publish(made, chain, parent, layer.diff_id, applied.uncompressed)
+        self._newest[parent] = chain
+        if len(self._newest) > _SIBLINGS:
+            self._newest.pop(next(iter(self._newest)), None)
+
+    @contextlib.contextmanager
+    def _sibling(self, parent: Digest | None) -> Iterator[int | None]:
+        """The tree that was last unpacked over the same parent: likely an earlier version of the next."""
+        chain = self._newest.get(parent)
+        try:
+            fd = os.open(self._chains.files(chain), _DIRECTORY) if chain is not None else None
+        except FileNotFoundError:
+            fd = None
+        try:
+            yield fd
+        finally:
+            if fd is not None:
+                os.close(fd)
 
     # Builds
 

@@ -168,7 +168,7 @@ def _die(*_arguments: object, **_options: object) -> NoReturn:
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("store", "apply_layer"), ("chains", "write_json"), ("chains", "_boot"), ("chains", "fsync_directory")],
+    [("store", "apply_layer"), ("chains", "write_json"), ("chains", "_boot")],
 )
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_kill_while_unpacking_leaves_nothing_half_done(

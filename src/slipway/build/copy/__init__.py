@@ -7,7 +7,7 @@ no snapshot in between.
 
 from slipway.build.copy.contents import HashCache, content_key
 from slipway.build.copy.ownership import Ownership, resolve_owner
-from slipway.build.copy.place import Placed, place
+from slipway.build.copy.place import Placed, nothing, place
 from slipway.build.copy.remembered import Remembered, fingerprint
 from slipway.build.copy.select import Selected, select, select_with_parents
 
@@ -19,6 +19,7 @@ __all__ = [
     "Selected",
     "content_key",
     "fingerprint",
+    "nothing",
     "place",
     "resolve_owner",
     "select",

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+from slipway.build.context import ContextFile, file_facts
 from slipway.build.keys import frame, key_of
 from slipway.layers import Entry
 
@@ -27,12 +28,14 @@ class HashCache:
         self._known: dict[tuple[int, int, int, int, int], bytes] = {}
 
     def digest(self, entry: Entry) -> bytes:
-        """The hash of a file entry's content, streamed."""
+        """The hash of a file entry's content, streamed; a file of a context is not even opened if it is known."""
         assert entry.open is not None
+        if isinstance(entry.open, ContextFile) and (known := self._known.get(entry.open.facts)) is not None:
+            return known
         fd = entry.open()
         try:
             status = os.fstat(fd)
-            key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            key = file_facts(status)
             found = self._known.get(key)
             if found is None:
                 found = _hash(fd)

@@ -25,13 +25,17 @@ class Placed:
         self._owner = owner or Ownership(0, 0)
         self._epoch = epoch
         self._entries: dict[str, Entry] = {}
+        self._new: set[str] = set()
 
     def entries(self) -> list[Entry]:
         return [self._entries[path] for path in sorted(self._entries)]
 
     def existing(self, path: str) -> Entry | None:
         """What is at ``path`` in the result so far."""
-        return self._entries.get(path) or self._root.lstat(path)
+        found = self._entries.get(path)
+        if found is not None or path.rpartition("/")[0] in self._new:
+            return found
+        return self._root.lstat(path)
 
     def real(self, path: str) -> str:
         """``path`` with the symlinks of its existing part resolved; what does not exist yet stays as it is."""
@@ -55,6 +59,7 @@ class Placed:
         while parent and parent not in self._entries:
             found = self._root.lstat(parent)
             if found is None:
+                self._new.add(parent)
                 found = Entry(parent, "dir", 0o755, self._owner.uid, self._owner.gid, self._epoch)
             elif found.kind != "dir":
                 raise Invalid(f"/{parent} is not a directory", hint="the destination goes through it")
@@ -63,7 +68,8 @@ class Placed:
 
     def add(self, entry: Entry) -> None:
         """Put ``entry`` at its path. An existing directory keeps its metadata; kinds may not clash."""
-        if posixpath.basename(entry.path).startswith(WHITEOUT):
+        name = entry.path.rpartition("/")[2]
+        if name.startswith(WHITEOUT):
             raise Invalid(
                 f"the file /{entry.path} would hide files of lower layers",
                 hint=f"rename it: {WHITEOUT} means deletion",
@@ -77,8 +83,11 @@ class Placed:
         elif found is not None and found.kind == "dir":
             raise Invalid(f"cannot copy a file over the directory /{entry.path}")
         else:
+            if entry.kind == "dir":
+                self._new.add(entry.path)  # nothing is below it but what is put there
             self._entries[entry.path] = entry
-        self.parents(entry.path)
+        if entry.path.rpartition("/")[0] not in self._entries:
+            self.parents(entry.path)
 
 
 def nothing(path: str, is_directory: bool) -> bool:
@@ -134,9 +143,10 @@ def _directory(placed: Placed, selected: Selected, target: str, change: Change, 
     while pending:
         source, into = pending.pop()
         for item in tree.iterdir(source):
-            if excluded(item.path[cut:], item.kind == "dir"):
+            if excluded is not nothing and excluded(item.path[cut:], item.kind == "dir"):
                 continue
-            path = posixpath.join(into, posixpath.basename(item.path))
-            placed.add(change(replace(item, path=path)))
+            name = item.path.rpartition("/")[2]
+            path = f"{into}/{name}" if into else name
+            placed.add(change(item.moved(path)))
             if item.kind == "dir":
                 pending.append((item.path, path))

@@ -10,7 +10,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from slipway.build.copy import Ownership, Placed, Selected, place, resolve_owner, select, select_with_parents
+from slipway.build.copy import (
+    Ownership,
+    Placed,
+    Selected,
+    nothing,
+    place,
+    resolve_owner,
+    select,
+    select_with_parents,
+)
 from slipway.build.ignore import IgnoreFile
 from slipway.build.plan import CopyOp
 from slipway.build.remote import Fetched, HttpSource, RemoteSource
@@ -57,7 +66,7 @@ def copy_entries(operation: CopyOp, sources: Sequence[Selected], root: RootView)
     owner = resolve_owner(operation.chown, root) if operation.chown else None
     change = _change(owner, operation.chmod)
     placed = Placed(root, owner, time.time())
-    excluded = IgnoreFile.parse("\n".join(operation.exclude), "--exclude")
+    excluded = IgnoreFile.parse("\n".join(operation.exclude), "--exclude") if operation.exclude else nothing
     plain = [_document(name, content) for name, content in operation.heredocs]
     for item in sources:
         archive = unpacked(item.tree, item.entry) if item.unpack and item.entry.kind == "file" else None
@@ -87,12 +96,13 @@ def _document(name: str, content: str) -> Selected:
 
 def _change(owner: Ownership | None, chmod: str) -> Callable[[Entry], Entry]:
     mode_of = _mode(chmod)
+    if owner is None and not chmod:
+        return lambda entry: entry
 
     def change(entry: Entry) -> Entry:
         mode = mode_of(entry) if entry.kind != "symlink" else entry.mode
-        if owner is None:
-            return replace(entry, mode=mode)
-        return replace(entry, mode=mode, uid=owner.uid, gid=owner.gid)
+        who = owner or entry
+        return entry.owned(mode, who.uid, who.gid)
 
     return change
 

@@ -66,7 +66,8 @@ def _read_plan(request: SolveRequest, context: Context) -> tuple[BuildPlan, str]
     """The plan, and the text of the ignore file."""
     text = request.inline.encode() if request.inline is not None else _read(context, request.dockerfile)
     ignored = _ignored(context, request.dockerfile)
-    context.with_excludes(IgnoreFile.parse(ignored))
+    if ignored:
+        context.with_excludes(IgnoreFile.parse(ignored))
     made = plan(
         parse(text, request.dockerfile),
         target=request.target,
