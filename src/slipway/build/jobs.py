@@ -17,6 +17,7 @@ from slipway.base.clock import now
 from slipway.base.ids import new_id
 from slipway.base.progress import Event, Progress
 from slipway.build.base_images import BaseImages
+from slipway.build.lint import Finding
 from slipway.build.request import Built, SolveRequest
 from slipway.build.sandbox import Limits, Sandbox, Sandboxes
 from slipway.build.solve import Reporter, Solver
@@ -144,6 +145,10 @@ class BuildJobs:
                 )
         reference = f"{request.repository}:{request.tags[0]}" if request.tags else request.repository
         return Built(build_id, reference, digest, solved.cached)
+
+    def check(self, request: SolveRequest) -> list[Finding]:
+        """The build checks alone. Raises ``Invalid`` for mistakes. Blocks."""
+        return self._solver.check(request)
 
     async def cancel(self, build_id: str) -> None:
         """Raises ``NotFound``, or ``Conflict`` when it has ended."""

@@ -15,7 +15,7 @@ Events, by the value of ``event``:
 ``build.done``      ``build``, ``service``, ``state``, ``reference``, ``digest``, ``cached``, ``seconds``
 ``service.state``   ``service``, ``state``, ``instance``, ``seconds``
 ``log``             ``service``, ``instance``, ``stream``, ``text``, ``time``
-``warning``         ``text``
+``warning``         ``text``; of a build check also ``rule``, ``file``, ``line``, ``url``
 ``done``            ``result``
 ``error``           ``kind``, ``message``, ``hint``, ``context``
 ==================  ===================================================================================

@@ -29,4 +29,5 @@ class BuildRequest(TypedDict):
     args: dict[str, str]
     labels: dict[str, str]
     no_cache: bool
+    check: bool
     secrets: dict[str, str]

@@ -20,6 +20,7 @@ class BuildRequest(Request):
     args: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
     no_cache: bool = False
+    check: bool = Field(default=False, description="only run the build checks; nothing is built")
     secrets: dict[str, str] = Field(
         default_factory=dict, repr=False, description="base64, by id; kept in memory for this build only"
     )

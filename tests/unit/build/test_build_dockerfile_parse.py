@@ -49,8 +49,8 @@ def test_lines_are_joined(text: str, words: tuple[str, ...]) -> None:
     assert one(text).words == words
 
 
-def test_an_empty_line_in_a_continuation_is_warned_of() -> None:
-    assert "empty line" in parse("FROM a\nRUN a \\\n\n b").warnings[0]
+def test_an_empty_line_in_a_continuation_is_noted() -> None:
+    assert [place.line for place in parse("FROM a\nRUN a \\\n\n b").gaps] == [2]
 
 
 def test_the_escape_directive_changes_what_continues() -> None:
@@ -296,10 +296,9 @@ def test_the_caret_stays_near_in_a_long_line() -> None:
 
 
 def test_what_is_odd_is_warned_of() -> None:
-    found = parse("FROM a AS x\nMAINTAINER m\nENV a b\nCMD ['a']\nFROM b AS X").warnings
-    assert [item.split(": ")[0] for item in found] == [f"Dockerfile:{line}" for line in (2, 3, 4, 5)]
-    assert "double quotes" in found[2]
-    assert "second stage named 'x'" in found[3]
+    (found,) = parse("FROM a AS x\nCMD ['a']\nFROM b AS X").warnings
+    assert found.startswith("Dockerfile:2: ")
+    assert "double quotes" in found
 
 
 # The corpus

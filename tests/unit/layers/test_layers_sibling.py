@@ -56,7 +56,9 @@ def test_the_same_file_is_one_inode(store: LocalStore, before: Path, tmp_path: P
     assert (after / "d" / "file").samefile(before / "d" / "file")
 
 
-@pytest.mark.parametrize("entry", list(changed()), ids=["mode", "time", "content", "size", "name", "attribute"])
+@pytest.mark.parametrize(
+    "entry", list(changed()), ids=["mode", "time", "content", "size", "name", "attribute"]
+)
 def test_a_file_that_differs_is_another(
     store: LocalStore, before: Path, tmp_path: Path, entry: Entry
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 
 from fastapi import APIRouter, Request
@@ -10,11 +11,13 @@ from starlette.responses import Response
 from slipway import wire
 from slipway.access import Permission
 from slipway.api.platform.callers import Caller, Parts
+from slipway.api.platform.services import Services
 from slipway.api.platform.sources import opened, receive
 from slipway.api.platform.streams import lines, stream
 from slipway.base.progress import Progress
 from slipway.build.jobs import JobRequest
 from slipway.build.request import SolveRequest
+from slipway.build.solve import describe
 from slipway.errors import Invalid
 from slipway.oci import Reference
 from slipway.state.tables import Build
@@ -41,6 +44,8 @@ async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildR
                 "", directory, request.dockerfile, None, request.target, request.args, request.labels,
                 no_cache=request.no_cache, secrets=secrets,
             )  # fmt: skip
+            if request.check:
+                return await _check(parts, solve, progress)
             job = JobRequest(project, "", request.name, caller.name, repository, request.tags, solve)
             built = await parts.jobs.run(job, parts.images_of(caller), progress)
         return {"build": built.build_id, "reference": built.reference, "digest": str(built.digest)}
@@ -75,6 +80,14 @@ async def cancel(parts: Parts, caller: Caller, build_id: str) -> None:
     await parts.access.require(caller, project, Permission.BUILD)
     await parts.jobs.cancel(build_id)
     await parts.access.audit(caller, "build.cancel", build_id, project=project)
+
+
+async def _check(parts: Services, solve: SolveRequest, progress: Progress) -> dict[str, object]:
+    """The build checks' findings, as warnings and as the result."""
+    found = [describe(finding) for finding in await asyncio.to_thread(parts.jobs.check, solve)]
+    for item in found:
+        progress({"event": "warning", **item})
+    return {"findings": found}
 
 
 def _secrets(given: dict[str, str]) -> dict[str, bytes]:

@@ -92,7 +92,6 @@ class Arguments:
         head = self.rest.split(None, 1)
         if len(head) != 2:
             raise self.fail(f"{self.word} needs a value for {head[0][:60]}", head[0], "write NAME=VALUE")
-        self.warn(f"{self.word} {head[0][:60]} has the old form without '='")
         return head[0], head[1]
 
     def name(self, name: str, word: str) -> str:

@@ -14,10 +14,14 @@ _KNOWN = ("syntax", "escape", "check")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """``# check=skip=RULE,RULE;error=true``: which lint rules to leave out (``all``: every one)."""
+    """``# check=skip=RULE,RULE;error=true``: which build checks to leave out (``all``: every one).
+
+    ``experimental`` names those that are off otherwise.
+    """
 
     skip: tuple[str, ...] = ()
     error: bool = False
+    experimental: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +56,12 @@ def read_directives(lines: Sequence[str], file: str) -> Directives:
 
 
 def _check(text: str, here: Location) -> Check:
-    skip: tuple[str, ...] = ()
+    lists: dict[str, tuple[str, ...]] = {}
     error = False
     for part in text.split(";"):
         key, _, value = (item.strip() for item in part.partition("="))
-        if key == "skip":
-            skip = tuple(item.strip() for item in value.split(",") if item.strip())
+        if key in ("skip", "experimental"):
+            lists[key] = tuple(item.strip() for item in value.split(",") if item.strip())
         elif key == "error" and value.lower() in ("true", "false"):
             error = value.lower() == "true"
         else:
@@ -65,4 +69,4 @@ def _check(text: str, here: Location) -> Check:
                 f"not a check option: {part.strip()[:60]!r}", here, word=part.strip(),
                 hint="e.g. # check=skip=JSONArgsRecommended;error=true",
             )  # fmt: skip
-    return Check(skip, error)
+    return Check(lists.get("skip", ()), error, lists.get("experimental", ()))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from slipway.build.dockerfile import instructions as ins
 from slipway.build.dockerfile.directives import Directives
@@ -23,13 +24,19 @@ class StageSyntax:
 
 @dataclass(frozen=True, slots=True)
 class Dockerfile:
-    """A parsed file. ``warnings`` are texts with their place in front."""
+    """A parsed file. ``warnings`` are texts with their place in front.
+
+    For the build checks: ``gaps`` are instructions with an empty line inside, ``comments`` those right above an ARG
+    before the first FROM or a FROM, by their line.
+    """
 
     file: str
     directives: Directives
     global_args: tuple[ins.Arg, ...]
     stages: tuple[StageSyntax, ...]
     warnings: tuple[str, ...] = ()
+    gaps: tuple[Location, ...] = ()
+    comments: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def escape(self) -> str:
@@ -45,12 +52,13 @@ def parse(text: bytes | str, file: str = "Dockerfile") -> Dockerfile:
     before: list[ins.Arg] = []
     stages: list[tuple[ins.From, list[ins.Instruction]]] = []
     warnings: list[str] = []
+    gaps: list[Location] = []
     for number, line in enumerate(lines, 1):
         if number > MAX_INSTRUCTIONS:
             raise DockerfileError(f"the file has more than {MAX_INSTRUCTIONS} instructions", line.location)
         instruction = read_instruction(line, warnings)
         if line.gap:
-            warnings.append(f"{file}:{line.location.line}: an empty line inside a continued instruction")
+            gaps.append(line.location)
         if isinstance(instruction, ins.From):
             stages.append((instruction, []))
         elif stages:
@@ -68,7 +76,8 @@ def parse(text: bytes | str, file: str = "Dockerfile") -> Dockerfile:
     found = tuple(
         StageSyntax(index, source.name, source, tuple(rest)) for index, (source, rest) in enumerate(stages)
     )
-    return Dockerfile(file, directives, tuple(before), found, (*warnings, *_same_names(found, file)))
+    comments = _comments(text, [*before, *(stage.source for stage in found)])
+    return Dockerfile(file, directives, tuple(before), found, tuple(warnings), tuple(gaps), comments)
 
 
 def _too_early(line: LogicalLine) -> DockerfileError:
@@ -81,12 +90,8 @@ def _too_early(line: LogicalLine) -> DockerfileError:
     )
 
 
-def _same_names(stages: tuple[StageSyntax, ...], file: str) -> list[str]:
-    warnings = []
-    names: set[str] = set()
-    for stage in stages:
-        if stage.name and stage.name in names:
-            place = f"{file}:{stage.source.location.line}"
-            warnings.append(f"{place}: a second stage named {stage.name!r}; later uses mean this one")
-        names.add(stage.name)
-    return warnings
+def _comments(text: bytes | str, below: Sequence[ins.Instruction]) -> dict[int, str]:
+    """The comments right above these instructions."""
+    lines = (text.decode("utf-8", "replace") if isinstance(text, bytes) else text).split("\n")
+    numbers = [item.location.line - 1 for item in below]
+    return {n: line for n in numbers if n > 0 and (line := lines[n - 1].strip()).startswith("#")}

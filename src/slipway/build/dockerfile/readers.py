@@ -54,8 +54,6 @@ def _from(text: Arguments) -> ins.From:
         raise text.fail(
             f"not a stage name: {words[2][:60]}", words[2], "letters, digits, '.', '_', '-'; a letter first"
         )
-    if name in ("scratch", "context"):
-        text.warn(f"the stage name {name!r} is a reserved word")
     return ins.From(*text.base, words[0], name, platform)
 
 
@@ -162,7 +160,6 @@ def _volume(text: Arguments) -> ins.Volume:
 
 
 def _maintainer(text: Arguments) -> ins.Maintainer:
-    text.warn("MAINTAINER is deprecated; use LABEL org.opencontainers.image.authors=…")
     return ins.Maintainer(*text.base, text.rest)
 
 

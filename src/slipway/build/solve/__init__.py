@@ -8,7 +8,7 @@ Invariants: every layer a build touches is under its lease before it is relied o
 layers and cache records of the steps it finished, and nothing else.
 """
 
-from slipway.build.solve.report import Reporter
+from slipway.build.solve.report import Reporter, describe
 from slipway.build.solve.solver import Solver
 
-__all__ = ["Reporter", "Solver"]
+__all__ = ["Reporter", "Solver", "describe"]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from slipway.base.progress import Progress
+from slipway.build.lint import Finding
 from slipway.oci import Descriptor
 
 TAIL_LINES = 20
@@ -65,6 +66,10 @@ class Reporter:
     def emit(self, event: str, **fields: object) -> None:
         self._progress({"event": event, "build": self._build_id, "service": self._service, **fields})
 
+    def finding(self, finding: Finding) -> None:
+        """Something the build checks found, as a warning."""
+        self.emit("warning", **describe(finding))
+
     def warning(self, text: str) -> None:
         self.emit("warning", text=text)
 
@@ -80,3 +85,11 @@ class Reporter:
             step.flush()
         seconds = round(time.monotonic() - began, 3)
         self.emit("build.step.done", step=label, name=name, cached=step.cached, seconds=seconds)
+
+
+def describe(finding: Finding) -> dict[str, object]:
+    """A finding as the fields of an event."""
+    return {
+        "text": str(finding), "rule": finding.rule, "file": finding.location.file, "line": finding.location.line,
+        "url": finding.link,
+    }  # fmt: skip

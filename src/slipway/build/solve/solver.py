@@ -11,8 +11,9 @@ from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.context import Context
 from slipway.build.copy import HashCache, Remembered
-from slipway.build.dockerfile import parse
+from slipway.build.dockerfile import Dockerfile, parse
 from slipway.build.ignore import IgnoreFile
+from slipway.build.lint import Finding, Subject, lint, refuse
 from slipway.build.plan import BuildPlan, plan
 from slipway.build.remote import Remotes
 from slipway.build.request import Solved, SolveRequest
@@ -51,9 +52,11 @@ class Solver:
         The caller holds a lease on what it gets until it references it; ``solve`` takes one for the time it runs.
         """
         with await asyncio.to_thread(Context, request.context) as context:
-            build_plan, ignored = await asyncio.to_thread(_read_plan, request, context)
+            build_plan, ignored, findings = await asyncio.to_thread(_read_plan, request, context)
             for warning in build_plan.warnings:
                 reporter.warning(warning)
+            for finding in findings:
+                reporter.finding(finding)
             with self.blobs.lease(f"build {request.build_id}", _LEASE) as lease:
                 maker = LayerMaker(self, lease, request.no_cache)
                 runner = StageRunner(
@@ -61,20 +64,34 @@ class Solver:
                 )
                 return await runner.run()
 
+    def check(self, request: SolveRequest) -> list[Finding]:
+        """The build checks alone: nothing is built. Raises ``Invalid`` for mistakes. Blocks."""
+        with Context(request.context) as context:
+            dockerfile, ignored = _read_file(request, context)
+            return lint(_subject(request, dockerfile, ignored))
 
-def _read_plan(request: SolveRequest, context: Context) -> tuple[BuildPlan, str]:
-    """The plan, and the text of the ignore file."""
-    text = request.inline.encode() if request.inline is not None else _read(context, request.dockerfile)
-    ignored = _ignored(context, request.dockerfile)
+
+def _read_plan(request: SolveRequest, context: Context) -> tuple[BuildPlan, str, list[Finding]]:
+    """The plan, the text of the ignore file, and what the build checks find, unless that forbids the build."""
+    dockerfile, ignored = _read_file(request, context)
     if ignored:
         context.with_excludes(IgnoreFile.parse(ignored))
-    made = plan(
-        parse(text, request.dockerfile),
-        target=request.target,
-        build_args=request.args,
-        platform=request.platform,
-    )
-    return made, ignored
+    made = plan(dockerfile, target=request.target, build_args=request.args, platform=request.platform)
+    findings = lint(_subject(request, dockerfile, ignored))
+    if dockerfile.directives.check.error:
+        refuse(findings)
+    return made, ignored, findings
+
+
+def _subject(request: SolveRequest, dockerfile: Dockerfile, ignored: str) -> Subject:
+    excludes = IgnoreFile.parse(ignored) if ignored else None
+    return Subject(dockerfile, request.args, request.platform, excludes)
+
+
+def _read_file(request: SolveRequest, context: Context) -> tuple[Dockerfile, str]:
+    """The parsed Dockerfile, and the text of the ignore file that goes with it."""
+    text = request.inline.encode() if request.inline is not None else _read(context, request.dockerfile)
+    return parse(text, request.dockerfile), _ignored(context, request.dockerfile)
 
 
 def _ignored(context: Context, dockerfile: str) -> str:

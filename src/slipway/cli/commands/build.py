@@ -33,6 +33,7 @@ def _pairs(values: tuple[str, ...]) -> dict[str, str]:
     help="For RUN --mount=type=secret.",
 )
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
+@click.option("--check", is_flag=True, help="Only run the build checks; exit code 1 if they find something.")
 @with_session
 def build(
     session: Session,
@@ -45,6 +46,7 @@ def build(
     labels: tuple[str, ...],
     secrets: tuple[str, ...],
     no_cache: bool,
+    check: bool,
 ) -> None:
     """Build the Dockerfile in DIRECTORY into the project's part of the registry."""
     wanted = [tag.partition(":") for tag in tags or (directory.resolve().name.lower(),)]
@@ -57,9 +59,15 @@ def build(
         args=_pairs(args),
         labels=_pairs(labels),
         no_cache=no_cache,
+        check=check,
         secrets=read_secrets(secrets),
     )
     result = session.follow(session.client.build(project, request))
+    if check:
+        found = result["findings"]
+        if not session.json:
+            click.echo(f"{len(found)} findings" if found else "the build checks find nothing")
+        raise SystemExit(1 if found else 0)
     if not session.json:
         click.echo(f"{result['reference']}\n{result['digest']}")
 
