@@ -81,8 +81,8 @@ class Platform:
         self.registry = Registry(self.database, machine.blobs)
         cache = BuildCache(self.database, machine.blobs)
         self.cache_mounts = CacheMounts(data / "cache-mounts")
-        remotes = Remotes(data / "remotes")
-        solver = Solver(machine.blobs, machine.snapshots, cache, self.cache_mounts, remotes)
+        self.remotes = Remotes(data / "remotes")
+        solver = Solver(machine.blobs, machine.snapshots, cache, self.cache_mounts, self.remotes)
         sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks))
         self.jobs = BuildJobs(
             self.database, solver, sandboxes, self.registry, data / "builds", _limits(settings),
@@ -128,6 +128,7 @@ class Platform:
         return Services(
             self.access, self.registry, self.jobs, self.deliverer,
             lambda owner: OwnersImages(self.registry, self.access, owner), self._make_base, self._status, uploads,
+            self.remotes,
         )  # fmt: skip
 
     async def _make_base(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slipway.oci import Digest, ImageConfig, Platform
+from slipway.oci import Digest, ImageConfig, Platform, Reference
 from slipway.snapshots import LayerRef
 
 
@@ -15,7 +15,8 @@ class SolveRequest:
     """One Dockerfile to be carried out. ``dockerfile`` is a path below ``context`` unless ``inline`` is given.
 
     ``project`` is whose kept directories (``--mount=type=cache``) its steps see. ``secrets`` are by id; they are in
-    memory only, and in no record, key or log.
+    memory only, and in no record, key or log. ``contexts`` are further directories and images by name. ``from_git``:
+    the context is a checkout, whose ``.git`` is no part of it.
     """
 
     build_id: str
@@ -29,6 +30,8 @@ class SolveRequest:
     no_cache: bool = False
     project: str = ""
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    contexts: Mapping[str, Path | Reference] = field(default_factory=dict)
+    from_git: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -14,7 +16,51 @@ from slipway.errors import Invalid
 from slipway.wire import bodies
 
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+_REPOSITORY = re.compile(r"(?:https?|git|ssh)://|git@[^/\s]+:|github\.com/")
+_IMAGE = "docker-image://"
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+_TAR_HEAD = 512
+_MAX_DOCKERFILE = 16 * 1024 * 1024
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
+
+
+def is_repository(word: str) -> bool:
+    """Whether a word names a git repository, which the server fetches itself."""
+    return bool(_REPOSITORY.match(word)) and not Path(word).exists()
+
+
+def standard_input(client: Client) -> tuple[bodies.Source, str | None]:
+    """``-`` instead of a directory: a tar of any compression, or a Dockerfile alone, which comes back as text."""
+    with tempfile.TemporaryFile() as spool:
+        shutil.copyfileobj(sys.stdin.buffer, spool, 1 << 20)
+        spool.seek(0)
+        head = spool.read(_TAR_HEAD)
+        spool.seek(0)
+        if head.startswith(_PACKED) or head[257:262] == b"ustar":
+            return bodies.Source(upload=client.upload(spool)), None
+        text = spool.read(_MAX_DOCKERFILE).decode(errors="surrogateescape")
+    with tempfile.TemporaryFile() as empty:
+        tarfile.open(fileobj=empty, mode="w").close()
+        empty.seek(0)
+        return bodies.Source(upload=client.upload(empty)), text
+
+
+def read_contexts(client: Client, values: tuple[str, ...]) -> dict[str, bodies.NamedContext]:
+    """``--build-context NAME=DIRECTORY|docker-image://IMAGE|REPOSITORY``."""
+    found: dict[str, bodies.NamedContext] = {}
+    for value in values:
+        name, equals, what = value.partition("=")
+        if not name or not equals or not what:
+            raise Invalid(
+                f"not a context: {value!r}", hint="write NAME=DIRECTORY or NAME=docker-image://IMAGE"
+            )
+        if what.startswith(_IMAGE):
+            found[name] = bodies.NamedContext(image=what.removeprefix(_IMAGE))
+        elif is_repository(what):
+            found[name] = bodies.NamedContext(source=bodies.Source(git=what))
+        else:
+            found[name] = bodies.NamedContext(source=source_of(client, Path(what)))
+    return found
 
 
 def source_of(client: Client, directory: Path) -> bodies.Source:

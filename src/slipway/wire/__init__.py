@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         Service,
         Source,
     )
-    from slipway.wire.builds import Build, BuildRequest
+    from slipway.wire.builds import Build, BuildRequest, NamedContext
     from slipway.wire.images import BaseImage, Image, ImageDetail
     from slipway.wire.status import Status
 
@@ -73,6 +73,7 @@ _MODULES = {
     "Login": "accounts",
     "Me": "accounts",
     "Member": "accounts",
+    "NamedContext": "builds",
     "NewProject": "accounts",
     "NewRobot": "accounts",
     "NewUser": "accounts",
@@ -104,6 +105,7 @@ __all__ = [
     "Login",
     "Me",
     "Member",
+    "NamedContext",
     "NewProject",
     "NewRobot",
     "NewUser",

@@ -11,10 +11,11 @@ from slipway.wire.base import Answer, Request
 
 
 class Source(Request):
-    """Where source code is: a directory on the server's own machine, or an uploaded tar by its id."""
+    """Where source code is: a directory on the server's own machine, an uploaded tar by its id, or a repository."""
 
     path: str = ""
     upload: str = ""
+    git: str = Field(default="", description="an address with #ref:subdirectory")
     revision: str = ""
 
 

@@ -8,6 +8,7 @@ from typing import TypedDict
 class Source(TypedDict, total=False):
     path: str
     upload: str
+    git: str
     revision: str
 
 
@@ -20,11 +21,18 @@ class Deliver(TypedDict):
     no_cache: bool
 
 
+class NamedContext(TypedDict, total=False):
+    source: Source
+    image: str
+
+
 class BuildRequest(TypedDict):
     source: Source
     name: str
     tags: list[str]
     dockerfile: str
+    inline: str | None
+    contexts: dict[str, NamedContext]
     target: str | None
     args: dict[str, str]
     labels: dict[str, str]

@@ -11,11 +11,24 @@ from slipway.wire.apps import Source
 from slipway.wire.base import Answer, Request
 
 
+class NamedContext(Request):
+    """A further context: an image if that is given, else a source."""
+
+    source: Source = Source()
+    image: str = ""
+
+
 class BuildRequest(Request):
     source: Source
     name: str = Field(description="repository below the project, e.g. web")
     tags: list[str] = Field(default_factory=lambda: ["latest"])
     dockerfile: str = "Dockerfile"
+    inline: str | None = Field(
+        default=None, description="the Dockerfile's text, instead of one in the source"
+    )
+    contexts: dict[str, NamedContext] = Field(
+        default_factory=dict, description="for --from=NAME and FROM NAME"
+    )
     target: str | None = None
     args: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from contextlib import AsyncExitStack
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -39,10 +40,17 @@ async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildR
     await parts.access.audit(caller, "build", repository, project=project)
 
     async def work(progress: Progress) -> dict[str, object]:
-        async with opened(parts, caller, request.source) as directory:
+        async with AsyncExitStack() as stack:
+            directory = await stack.enter_async_context(opened(parts, caller, request.source))
+            contexts = {
+                name: Reference.parse(context.image)
+                if context.image
+                else await stack.enter_async_context(opened(parts, caller, context.source))
+                for name, context in request.contexts.items()
+            }
             solve = SolveRequest(
-                "", directory, request.dockerfile, None, request.target, request.args, request.labels,
-                no_cache=request.no_cache, secrets=secrets,
+                "", directory, request.dockerfile, request.inline, request.target, request.args, request.labels,
+                no_cache=request.no_cache, secrets=secrets, contexts=contexts, from_git=bool(request.source.git),
             )  # fmt: skip
             if request.check:
                 return await _check(parts, solve, progress)

@@ -11,6 +11,7 @@ from slipway.access import Access, Identity
 from slipway.base.progress import Progress
 from slipway.build.base_images import BaseImages
 from slipway.build.jobs import BuildJobs
+from slipway.build.remote import Remotes
 from slipway.delivery import Deliverer
 from slipway.registry import Registry
 
@@ -27,3 +28,4 @@ class Services:
     make_base: Callable[[str, str, list[str], str, bool, Progress], Awaitable[dict[str, Any]]]
     status: Callable[[], Awaitable[dict[str, Any]]]
     uploads: Path
+    remotes: Remotes

@@ -14,8 +14,10 @@ from slipway import wire
 from slipway.access import Identity
 from slipway.api.platform.services import Services
 from slipway.base.ids import new_id
+from slipway.build.remote import GitSource, parse_remote
 from slipway.errors import Denied, Invalid, NotFound
 from slipway.layers import ApplyLimits, apply_layer
+from slipway.layers.compression import BROKEN, detected
 
 MAX_UPLOAD = 4 * 1024**3
 
@@ -33,6 +35,10 @@ async def opened(parts: Services, caller: Identity, source: wire.Source) -> Asyn
             raise NotFound(f"{source.path} is not a directory on this machine")
         yield path
         return
+    if source.git:
+        async with _repository(parts, source.git) as directory:
+            yield directory
+        return
     if not source.upload.isalnum():
         raise Invalid("the request names neither a directory nor an upload")
     archive = parts.uploads / f"{caller.name.replace('$', '_')}-{source.upload}"
@@ -47,13 +53,30 @@ async def opened(parts: Services, caller: Identity, source: wire.Source) -> Asyn
         archive.unlink(missing_ok=True)
 
 
+@asynccontextmanager
+async def _repository(parts: Services, address: str) -> AsyncIterator[Path]:
+    """A checkout, by a name that cannot lead elsewhere any more."""
+    source = parse_remote(address)
+    if not isinstance(source, GitSource):
+        raise Invalid(f"{address[:200]!r} is no address of a git repository")
+    async with parts.remotes.fetched(source) as found:
+        fd = await asyncio.to_thread(found.tree.open_directory, found.path)
+        try:
+            yield Path(f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
+
+
 def _unpack(archive: Path, directory: Path) -> None:
     """An archive from anybody: unpacked as carefully as a layer."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with archive.open("rb") as stream:
             limits = ApplyLimits(entries=1_000_000, uncompressed=MAX_UPLOAD)
-            apply_layer(stream, fd, compression="none", limits=limits)
+            try:
+                apply_layer(detected(stream), fd, compression="none", limits=limits)
+            except BROKEN as error:
+                raise Invalid(f"the upload is damaged: {error}") from error
     finally:
         os.close(fd)
 

@@ -68,6 +68,13 @@ class FromContext:
 
 
 @dataclass(frozen=True, slots=True)
+class FromNamed:
+    """A further context, given by name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class FromStage:
     index: int
 
@@ -77,7 +84,7 @@ class FromImage:
     reference: Reference
 
 
-Source = FromContext | FromStage | FromImage
+Source = FromContext | FromNamed | FromStage | FromImage
 
 
 @dataclass(frozen=True, slots=True)

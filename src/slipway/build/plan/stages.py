@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from slipway.build.dockerfile import (
@@ -21,6 +21,9 @@ from slipway.build.plan.inherit import ForgetTriggers, Step
 from slipway.build.plan.scope import check_build_args, failing, global_values, predefined_args, unused_args
 from slipway.errors import Invalid, NotFound
 from slipway.oci import Platform, Reference
+
+Contexts = Mapping[str, Reference | None]
+"""Contexts by name, in lower case: an image, or ``None`` for a directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +64,16 @@ class BuildPlan:
     build_args: Mapping[str, str]
     escape: str
     warnings: tuple[str, ...] = ()
+    contexts: Contexts = field(default_factory=dict)
 
 
 def plan(
-    dockerfile: Dockerfile, *, target: str | None, build_args: Mapping[str, str], platform: Platform
-) -> BuildPlan:
+    dockerfile: Dockerfile, *, target: str | None, build_args: Mapping[str, str], platform: Platform,
+    contexts: Contexts | None = None,
+) -> BuildPlan:  # fmt: skip
     """Resolve names and keep what ``target`` (a name or number, by default the last stage) needs.
+
+    ``contexts`` come before stages and images of the same name.
 
     Raises ``DockerfileError`` for a needed stage that is built on something malformed, ``NotFound`` for an unknown
     target and ``Invalid`` for a build argument that is none.
@@ -74,7 +81,8 @@ def plan(
     check_build_args(build_args)
     builtin = predefined_args(platform, target)
     values = global_values(dockerfile, build_args, builtin)
-    found = _Stages(dockerfile, values, platform)
+    given = contexts or {}
+    found = _Stages(dockerfile, values, platform, given)
     wanted = _target(target, found.names)
     needed = found.needed(wanted)
     unused = unused_args(dockerfile, build_args, builtin)
@@ -82,14 +90,17 @@ def plan(
     if unused:
         warnings = (*warnings, f"build arguments that no ARG declares: {', '.join(unused)}")
     return BuildPlan(
-        needed, found.names, wanted, values, builtin, dict(build_args), dockerfile.escape, warnings
+        needed, found.names, wanted, values, builtin, dict(build_args), dockerfile.escape, warnings, given
     )
 
 
 class _Stages:
     """The stages of one file, resolved as they are asked for: what nobody needs may be wrong."""
 
-    def __init__(self, dockerfile: Dockerfile, values: Mapping[str, str], platform: Platform) -> None:
+    def __init__(
+        self, dockerfile: Dockerfile, values: Mapping[str, str], platform: Platform, contexts: Contexts
+    ) -> None:
+        self._contexts = contexts
         self._file = dockerfile
         self._values = values
         self._platform = platform
@@ -111,7 +122,7 @@ class _Stages:
         steps = (*(self._triggers(base) if isinstance(base, int) else ()), *stage.instructions)
         depends = {base} if isinstance(base, int) else set()
         for step in steps:
-            depends |= _read_stages(step, self.names, stage.index)
+            depends |= _read_stages(step, self.names, stage.index, self._contexts)
         platform = self._platform_of(source)
         if source.platform:
             source = replace(source, platform=str(platform))
@@ -125,6 +136,14 @@ class _Stages:
                 f"the image {source.base!r} is empty", source.location, word=source.base,
                 hint="give its ARG, which must stand before the first FROM, a default or a --build-arg",
             )  # fmt: skip
+        if text.lower() in self._contexts:
+            image = self._contexts[text.lower()]
+            if image is None:
+                raise DockerfileError(
+                    f"the context {text!r} is a directory, and FROM needs an image", source.location,
+                    word=source.base, hint=f"--build-context {text}=docker-image://IMAGE",
+                )  # fmt: skip
+            return image
         named = _latest(text, self.names[:index])
         if named is not None:
             return named
@@ -178,13 +197,13 @@ def _latest(name: str, names: Sequence[str]) -> int | None:
     return found[-1] if found else None
 
 
-def _read_stages(step: Step, names: Sequence[str], index: int) -> set[int]:
+def _read_stages(step: Step, names: Sequence[str], index: int, contexts: Contexts) -> set[int]:
     words: list[str] = []
     if isinstance(step, Copy) and step.from_:
         words = [step.from_]
     elif isinstance(step, Run):
         words = [mount.source_stage for mount in step.mounts if mount.source_stage]
-    found = (stage_of(word, names, index, step) for word in words)
+    found = (stage_of(word, names, index, step) for word in words if word.lower() not in contexts)
     return {stage for stage in found if stage is not None}
 
 

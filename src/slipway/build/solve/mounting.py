@@ -23,7 +23,7 @@ from slipway.oci import MediaType, chain_id
 from slipway.snapshots import LayerRef, SnapshotStore
 
 LayersOf = Callable[[Source], Awaitable[tuple[LayerRef, ...] | None]]
-"""The layers of a stage or an image; ``None`` for the context, which has none."""
+"""The layers of a stage or an image; ``None`` for a context, which has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,11 @@ class Mounting:
     """Prepares the mounts of one build's steps. ``scope`` is the project: its caches and secret results are its own."""
 
     def __init__(
-        self, maker: LayerMaker, context: Tree, layers_of: LayersOf, caches: CacheMounts, scope: str,
-        secrets: Mapping[str, bytes],
+        self, maker: LayerMaker, context_of: Callable[[Source], Tree], layers_of: LayersOf, caches: CacheMounts,
+        scope: str, secrets: Mapping[str, bytes],
     ) -> None:  # fmt: skip
         self._maker = maker
-        self._context = context
+        self._context_of = context_of
         self._layers_of = layers_of
         self._caches = caches
         self._scope = scope
@@ -70,12 +70,12 @@ class Mounting:
         layers = await self._layers_of(source)
         if layers is not None and path.strip("/") in ("", "."):
             return str(chain_id([layer.diff_id for layer in layers]))
-        entries = await self._entries(layers, path)
+        entries = await self._entries(source, layers, path)
         return await asyncio.to_thread(content_key, "mount", b"", entries, self._maker.solver.hashes)
 
-    async def _entries(self, layers: tuple[LayerRef, ...] | None, path: str) -> list[Entry]:
+    async def _entries(self, source: Source, layers: tuple[LayerRef, ...] | None, path: str) -> list[Entry]:
         if layers is None:
-            return await asyncio.to_thread(entries_at, self._context, path)
+            return await asyncio.to_thread(entries_at, self._context_of(source), path)
         chain = await asyncio.to_thread(self._snapshots.ensure, layers)
         view = await asyncio.to_thread(
             self._snapshots.view, chain
@@ -124,10 +124,12 @@ class Mounting:
         if layers is None:
             # The context is shown as COPY would see it: without what is ignored, owned by root, and as it was when the
             # key was made.
-            entries = await self._entries(None, path)
+            entries = await self._entries(source, None, path)
             layers = tuple([made] if (made := await self._layer(entries)) else [])
             path = (
-                "/" if await asyncio.to_thread(_is_directory, self._context, path) else f"/{entries[0].path}"
+                "/"
+                if await asyncio.to_thread(_is_directory, self._context_of(source), path)
+                else f"/{entries[0].path}"
             )
         chain = await asyncio.to_thread(self._snapshots.ensure, layers)
         return Layers(self._snapshots.lowers(chain), path, mount.target, mount.read_write)
@@ -144,7 +146,7 @@ class Mounting:
 
     def _filling(self, mount: CacheMount, source: Source) -> Callable[[Path], Awaitable[None]]:
         async def fill(directory: Path) -> None:
-            entries = await self._entries(await self._layers_of(source), mount.source)
+            entries = await self._entries(source, await self._layers_of(source), mount.source)
             layer = await self._layer(entries)
             if layer is not None:
                 await asyncio.to_thread(self._unpack, layer, directory)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 from slipway.build.base_images import BaseImages
 from slipway.build.cache import BuildCache
@@ -25,6 +27,7 @@ from slipway.build.solve.stage import StageRunner
 from slipway.build.solve.workers import Workers
 from slipway.content import LocalStore
 from slipway.errors import NotFound
+from slipway.oci import Reference
 from slipway.snapshots import SnapshotStore
 
 _LEASE = timedelta(hours=12)
@@ -51,18 +54,22 @@ class Solver:
 
         The caller holds a lease on what it gets until it references it; ``solve`` takes one for the time it runs.
         """
-        with await asyncio.to_thread(Context, request.context) as context:
+        with ExitStack() as stack:
+            context = stack.enter_context(await asyncio.to_thread(Context, request.context))
+            contexts = {
+                name.lower(): _named(stack.enter_context(Context(path)))
+                for name, path in request.contexts.items()
+                if isinstance(path, Path)
+            }
             build_plan, ignored, findings = await asyncio.to_thread(_read_plan, request, context)
+            contexts[""] = Source(context, ignored)
             for warning in build_plan.warnings:
                 reporter.warning(warning)
             for finding in findings:
                 reporter.finding(finding)
-            with self.blobs.lease(f"build {request.build_id}", _LEASE) as lease:
-                maker = LayerMaker(self, lease, request.no_cache)
-                runner = StageRunner(
-                    request, build_plan, Source(context, ignored), images, workers, maker, reporter
-                )
-                return await runner.run()
+            lease = stack.enter_context(self.blobs.lease(f"build {request.build_id}", _LEASE))
+            maker = LayerMaker(self, lease, request.no_cache)
+            return await StageRunner(request, build_plan, contexts, images, workers, maker, reporter).run()
 
     def check(self, request: SolveRequest) -> list[Finding]:
         """The build checks alone: nothing is built. Raises ``Invalid`` for mistakes. Blocks."""
@@ -76,7 +83,17 @@ def _read_plan(request: SolveRequest, context: Context) -> tuple[BuildPlan, str,
     dockerfile, ignored = _read_file(request, context)
     if ignored:
         context.with_excludes(IgnoreFile.parse(ignored))
-    made = plan(dockerfile, target=request.target, build_args=request.args, platform=request.platform)
+    contexts = {
+        name.lower(): value if isinstance(value, Reference) else None
+        for name, value in request.contexts.items()
+    }
+    made = plan(
+        dockerfile,
+        target=request.target,
+        build_args=request.args,
+        platform=request.platform,
+        contexts=contexts,
+    )
     findings = lint(_subject(request, dockerfile, ignored))
     if dockerfile.directives.check.error:
         refuse(findings)
@@ -91,11 +108,20 @@ def _subject(request: SolveRequest, dockerfile: Dockerfile, ignored: str) -> Sub
 def _read_file(request: SolveRequest, context: Context) -> tuple[Dockerfile, str]:
     """The parsed Dockerfile, and the text of the ignore file that goes with it."""
     text = request.inline.encode() if request.inline is not None else _read(context, request.dockerfile)
-    return parse(text, request.dockerfile), _ignored(context, request.dockerfile)
+    ignored = _ignored(context, request.dockerfile)
+    return parse(text, request.dockerfile), f"{ignored}\n/.git\n" if request.from_git else ignored
+
+
+def _named(context: Context) -> Source:
+    """A further context, with an ignore file of its own."""
+    ignored = _ignored(context, "")
+    if ignored:
+        context.with_excludes(IgnoreFile.parse(ignored))
+    return Source(context, ignored)
 
 
 def _ignored(context: Context, dockerfile: str) -> str:
-    for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
+    for name in dict.fromkeys((f"{dockerfile}.dockerignore", ".dockerignore")):
         if context.resolve(name) is not None:
             return _read(context, name).decode(errors="replace")
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,6 +11,7 @@ from datetime import datetime
 from slipway.base.clock import iso
 from slipway.build.base_images import BaseImages
 from slipway.build.cache import Made
+from slipway.build.context import Context
 from slipway.build.copy import content_key
 from slipway.build.dockerfile import DockerfileError, Instruction, parse
 from slipway.build.keys import frame
@@ -18,6 +20,7 @@ from slipway.build.plan import (
     ConfigOp,
     CopyOp,
     FromContext,
+    FromNamed,
     FromStage,
     Operation,
     RunOp,
@@ -56,19 +59,19 @@ class StageRunner:
     """Carries out the needed stages of one build."""
 
     def __init__(
-        self, request: SolveRequest, plan: BuildPlan, source: Source, images: BaseImages, workers: Workers,
-        maker: LayerMaker, reporter: Reporter,
+        self, request: SolveRequest, plan: BuildPlan, contexts: Mapping[str, Source], images: BaseImages,
+        workers: Workers, maker: LayerMaker, reporter: Reporter,
     ) -> None:  # fmt: skip
         self._request = request
         self._plan = plan
-        self._source = source
+        self._contexts = contexts
         self._images = images
         self._maker = maker
         self._reporter = reporter
         self._snapshots = maker.solver.snapshots
         mounting = Mounting(
             maker,
-            source.context,
+            self._context_of,
             self._layers_of,
             maker.solver.cache_mounts,
             request.project,
@@ -86,7 +89,8 @@ class StageRunner:
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
         finally:
-            await self._source.settle()
+            for context in self._contexts.values():
+                await context.settle()
         result = self._tasks[self._plan.target].result()
         labels = dict(result.state.config.config.get("Labels") or {}) | dict(self._request.labels)
         config = result.state.config.with_config(Labels=labels or None)
@@ -196,16 +200,23 @@ class StageRunner:
         if operation.remotes:
             return None
         source = await self._layers_of(operation.source)
-        what = str(_chain(source)).encode() if source is not None else await self._source.facts()
+        given = self._given(operation.source)
+        what = str(_chain(source)).encode() if source is not None else await given.facts()
         return frame(what, operation.whole(), str(_chain(layers))) if what is not None else None
 
     async def _tree(self, operation: CopyOp) -> Tree:
         layers = await self._layers_of(operation.source)
-        return self._source.context if layers is None else await self._view(layers)
+        return self._context_of(operation.source) if layers is None else await self._view(layers)
+
+    def _context_of(self, source: From) -> Context:
+        return self._given(source).context
+
+    def _given(self, source: From) -> Source:
+        return self._contexts[source.name if isinstance(source, FromNamed) else ""]
 
     async def _layers_of(self, source: From) -> tuple[LayerRef, ...] | None:
         """The layers of a stage, once it is finished, or of an image; ``None`` for the context."""
-        if isinstance(source, FromContext):
+        if isinstance(source, FromContext | FromNamed):
             return None
         if isinstance(source, FromStage):
             return (await self._tasks[source.index]).layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -9,7 +10,9 @@ import click
 from slipway.cli.events.plain import describe
 from slipway.cli.secrets import read_secrets
 from slipway.cli.session import Session, with_session
-from slipway.cli.source import source_of
+from slipway.cli.source import is_repository, read_contexts, source_of, standard_input
+from slipway.client import Client
+from slipway.errors import Invalid
 from slipway.wire import bodies
 
 
@@ -18,12 +21,18 @@ def _pairs(values: tuple[str, ...]) -> dict[str, str]:
 
 
 @click.command()
-@click.argument("directory", default=".", type=click.Path(path_type=Path))
+@click.argument("context", default=".")
 @click.option("--project", default="demo", show_default=True, envvar="SLIPWAY_PROJECT")
 @click.option("-t", "--tag", "tags", multiple=True, help="NAME[:TAG] below the project; repeatable.")
-@click.option("-f", "--file", "dockerfile", default="Dockerfile", show_default=True)
+@click.option(
+    "-f", "--file", "dockerfile", default="Dockerfile", show_default=True, help="- is standard input."
+)
 @click.option("--target", default=None, help="Build this stage only.")
 @click.option("--build-arg", "args", multiple=True, metavar="NAME=VALUE")
+@click.option(
+    "--build-context", "contexts", multiple=True, metavar="NAME=DIR|docker-image://IMAGE|REPOSITORY",
+    help="A further context, for --from=NAME and FROM NAME.",
+)  # fmt: skip
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE")
 @click.option(
     "--secret",
@@ -37,24 +46,32 @@ def _pairs(values: tuple[str, ...]) -> dict[str, str]:
 @with_session
 def build(
     session: Session,
-    directory: Path,
+    context: str,
     project: str,
     tags: tuple[str, ...],
     dockerfile: str,
     target: str | None,
     args: tuple[str, ...],
+    contexts: tuple[str, ...],
     labels: tuple[str, ...],
     secrets: tuple[str, ...],
     no_cache: bool,
     check: bool,
 ) -> None:
-    """Build the Dockerfile in DIRECTORY into the project's part of the registry."""
-    wanted = [tag.partition(":") for tag in tags or (directory.resolve().name.lower(),)]
+    """Build CONTEXT into the project's part of the registry.
+
+    CONTEXT is a directory with a Dockerfile, the address of a git repository (with #REF:SUBDIRECTORY), or - for a tar
+    or a Dockerfile on standard input.
+    """
+    source, inline = _source(session.client, context, dockerfile)
+    wanted = [tag.partition(":") for tag in tags or (_name(context),)]
     request = bodies.BuildRequest(
-        source=source_of(session.client, directory),
+        source=source,
         name=wanted[0][0],
         tags=[tag or "latest" for _, _, tag in wanted],
         dockerfile=dockerfile,
+        inline=inline,
+        contexts=read_contexts(session.client, contexts),
         target=target,
         args=_pairs(args),
         labels=_pairs(labels),
@@ -70,6 +87,27 @@ def build(
         raise SystemExit(1 if found else 0)
     if not session.json:
         click.echo(f"{result['reference']}\n{result['digest']}")
+
+
+def _source(client: Client, context: str, dockerfile: str) -> tuple[bodies.Source, str | None]:
+    """Where the source is, and the Dockerfile's text if it does not lie in there."""
+    if context == "-":
+        if dockerfile == "-":
+            raise Invalid("standard input cannot be both the context and the Dockerfile")
+        return standard_input(client)
+    inline = sys.stdin.buffer.read().decode(errors="surrogateescape") if dockerfile == "-" else None
+    if is_repository(context):
+        return bodies.Source(git=context), inline
+    return source_of(client, Path(context)), inline
+
+
+def _name(context: str) -> str:
+    """What an image is called that nobody named: as the directory, or as the repository."""
+    if context == "-":
+        raise Invalid("name the image", hint="-t NAME[:TAG]")
+    address = context.partition("#")[0].rstrip("/").removesuffix(".git")
+    name = address if is_repository(context) else str(Path(context).resolve())
+    return name.rpartition("/")[2].rpartition(":")[2].lower()
 
 
 @click.group()
