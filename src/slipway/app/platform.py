@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from slipway import __version__
 from slipway.access import Access
 from slipway.api.platform import Services
+from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
 from slipway.app.settings import Settings
 from slipway.base.clock import now
@@ -32,7 +32,6 @@ from slipway.engines.embedded import EmbeddedEngine
 from slipway.errors import Conflict, NotFound
 from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
-from slipway.oci import Digest
 from slipway.registry import Registry
 from slipway.runtime import Containers, HostFacts
 from slipway.snapshots import SnapshotStore
@@ -40,7 +39,6 @@ from slipway.state import Database
 
 log = logging.getLogger(__name__)
 DEFAULT_PROJECT = "demo"
-_MAINTENANCE_SECONDS = 3600
 _BASE_LEASE = timedelta(hours=1)
 
 
@@ -94,6 +92,13 @@ class Platform:
         )  # fmt: skip
         builder = RegistryBuilder(self.jobs, self.registry, self.access)
         self.deliverer = Deliverer(Apps(self.database), builder, engine)
+        self._uploads = data / "uploads"
+        self._uploads.mkdir(exist_ok=True, mode=0o700)
+        bounds = Bounds(timedelta(days=settings["build.cache_days"]), settings["build.cache_size"])
+        self.housekeeping = Housekeeping(
+            machine.blobs, machine.snapshots, self.registry, cache, self.cache_mounts, self.remotes, self._uploads,
+            bounds,
+        )  # fmt: skip
         self._started = now()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -110,7 +115,11 @@ class Platform:
                 await self.access.create_project(name, public=public)
             except Conflict:
                 continue
-        work = (self.machine.containers.run_forever(), self.deliverer.run_forever(), self._maintain())
+        work = (
+            self.machine.containers.run_forever(),
+            self.deliverer.run_forever(),
+            self.housekeeping.run_forever(),
+        )
         self._tasks = [asyncio.create_task(_supervised(item)) for item in work]
 
     async def close(self) -> None:
@@ -120,16 +129,19 @@ class Platform:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.machine.containers.close()
+        await asyncio.to_thread(self.machine.snapshots.settle)
         await self.database.dispose()
 
     def services(self) -> Services:
-        uploads = self.settings.data / "uploads"
-        uploads.mkdir(exist_ok=True, mode=0o700)
         return Services(
             self.access, self.registry, self.jobs, self.deliverer,
-            lambda owner: OwnersImages(self.registry, self.access, owner), self._make_base, self._status, uploads,
-            self.remotes,
+            lambda owner: OwnersImages(self.registry, self.access, owner), self._make_base, self._status, self._uploads,
+            self.remotes, self._prune,
         )  # fmt: skip
+
+    async def _prune(self, days: float, size: int, dry_run: bool) -> dict[str, Any]:
+        done = await self.housekeeping.prune(Bounds(timedelta(days=days), size), dry_run=dry_run)
+        return {"counts": done.counts, "bytes": done.bytes, "dry_run": dry_run}
 
     async def _make_base(
         self, name: str, mirror: str, include: list[str], variant: str, force: bool, progress: Progress
@@ -170,20 +182,6 @@ class Platform:
             "builds_running": self.jobs.running,
             "warnings": [f"{item.name}: {item.detail}" for item in facts.checks if item.status != "ok"],
         }
-
-    async def _maintain(self) -> None:
-        """Once an hour: abandoned uploads, and blobs that nothing needs."""
-        loop = asyncio.get_running_loop()
-
-        def roots() -> Iterable[Digest]:
-            return asyncio.run_coroutine_threadsafe(self.registry.roots(), loop).result()
-
-        while True:
-            await asyncio.sleep(_MAINTENANCE_SECONDS)
-            await self.registry.expire_uploads()
-            found = await asyncio.to_thread(self.machine.blobs.collect, roots)
-            if found.removed:
-                log.info("collected %d blobs, %d bytes", found.removed, found.bytes)
 
 
 async def take_down(settings: Settings) -> None:

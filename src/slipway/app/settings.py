@@ -84,6 +84,8 @@ SETTINGS = (
     Setting("build.memory", _size, "4g", "Memory of one build."),
     Setting("build.pids", _count, "4096", "Processes of one build."),
     Setting("build.seconds", _count, "3600", "Time of one build."),
+    Setting("build.cache_size", _size, "20g", "What the build cache keeps at most."),
+    Setting("build.cache_days", _positive, "30", "After how many days without use it is forgotten."),
     Setting("network.pool", str, "10.89.0.0/16", "Address range from which app networks are taken."),
     Setting("log.level", _choice("debug", "info", "warning", "error"), "info", "How much the server writes."),
 )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select
 
 from slipway.base.clock import now
 from slipway.content import LocalStore
@@ -14,6 +18,7 @@ from slipway.state import Database
 from slipway.state.tables import BuildCache as Row
 
 _TOUCH = timedelta(hours=1)
+_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,33 @@ class BuildCache:
         blob = Descriptor(row.layer_media_type, digest, row.size)
         return Made(LayerRef(Digest.parse(row.diff_id), blob), row.uncompressed, row.created)
 
+    async def beyond(self, age: timedelta, size: int) -> dict[str, int]:
+        """Records unused for longer than ``age``, and the least recently used until the rest is at most ``size`` bytes.
+
+        By key, each with the bytes of a layer that no record that stays has.
+        """
+        query = select(Row.key, Row.layer_digest, Row.size, Row.used).order_by(Row.used.desc())
+        async with self._database.session() as session:
+            rows = (await session.execute(query)).all()
+        oldest = now() - age
+        kept: set[str] = set()
+        gone: dict[str, int] = {}
+        total = 0
+        for key, digest, length, used in rows:
+            new = length if digest not in kept else 0
+            if used < oldest or total + new > size:
+                gone[key] = new
+            else:
+                total += new
+                kept.add(digest)
+        return gone
+
+    async def forget(self, keys: Iterable[str]) -> None:
+        """Remove records; what they pointed at goes when blobs are collected."""
+        async with self._database.session() as session:
+            for batch in _batched(keys, _BATCH):
+                await session.execute(delete(Row).where(Row.key.in_(batch)))
+
     async def put(self, key: str, made: Made, description: str) -> None:
         row = Row(
             key=key,
@@ -62,3 +94,10 @@ class BuildCache:
         )
         async with self._database.session() as session:
             await session.merge(row)
+
+
+def _batched(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    """``items`` in lists of at most ``size``."""
+    left = iter(items)
+    while batch := list(itertools.islice(left, size)):
+        yield batch

@@ -123,6 +123,10 @@ class Client:
     def build_log(self, build: str, follow: bool) -> Events:
         return self.transport.stream("GET", _query(f"/builds/{quote(build)}/log", follow=follow))
 
+    def prune_builds(self, days: float, size: int, dry_run: bool) -> wire.Pruned:
+        body = {"days": days, "size": size, "dry_run": dry_run}
+        return wire.Pruned.model_validate(self.transport.call("POST", f"{API}/builds/prune", body))
+
     def cancel_build(self, build: str) -> None:
         self.transport.call("POST", f"{API}/builds/{quote(build)}/cancel")
 

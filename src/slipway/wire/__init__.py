@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         Service,
         Source,
     )
-    from slipway.wire.builds import Build, BuildRequest, NamedContext
+    from slipway.wire.builds import Build, BuildRequest, NamedContext, Prune, Pruned
     from slipway.wire.images import BaseImage, Image, ImageDetail
     from slipway.wire.status import Status
 
@@ -79,6 +79,8 @@ _MODULES = {
     "NewUser": "accounts",
     "Password": "accounts",
     "Project": "accounts",
+    "Prune": "builds",
+    "Pruned": "builds",
     "Release": "apps",
     "Robot": "accounts",
     "RobotSecret": "accounts",
@@ -111,6 +113,8 @@ __all__ = [
     "NewUser",
     "Password",
     "Project",
+    "Prune",
+    "Pruned",
     "Release",
     "Robot",
     "RobotSecret",

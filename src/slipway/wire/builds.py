@@ -39,6 +39,22 @@ class BuildRequest(Request):
     )
 
 
+class Prune(Request):
+    """What may stay of the build cache: what was used within ``days``, and at most ``size`` bytes of it."""
+
+    days: float = Field(ge=0)
+    size: int = Field(ge=0)
+    dry_run: bool = False
+
+
+class Pruned(Answer):
+    """What went (or would), by kind."""
+
+    counts: dict[str, int]
+    bytes: int
+    dry_run: bool
+
+
 class Build(Answer):
     id: str
     project: str

@@ -69,6 +69,15 @@ async def builds(parts: Parts, caller: Caller, project: str = "") -> list[wire.B
     return [_record(row, name) for row, name in await parts.jobs.list(names)]
 
 
+@router.post("/builds/prune")
+async def prune(parts: Parts, caller: Caller, request: wire.Prune) -> wire.Pruned:
+    await parts.access.require_admin(caller, "prune the build cache")
+    done = await parts.prune(request.days, request.size, request.dry_run)
+    if not request.dry_run:
+        await parts.access.audit(caller, "builds.prune", str(done["counts"]))
+    return wire.Pruned.model_validate(done)
+
+
 @router.get("/builds/{build_id}")
 async def show(parts: Parts, caller: Caller, build_id: str) -> wire.Build:
     project = await parts.jobs.project_of(build_id)

@@ -29,3 +29,4 @@ class Services:
     status: Callable[[], Awaitable[dict[str, Any]]]
     uploads: Path
     remotes: Remotes
+    prune: Callable[[float, int, bool], Awaitable[dict[str, Any]]]

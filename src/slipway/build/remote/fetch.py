@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
+from slipway.base.trees import remove_tree
 from slipway.build.context import Context
 from slipway.build.remote.git import fetch_git
 from slipway.build.remote.http import fetch_http
@@ -42,8 +45,8 @@ class Remotes:
         """The tree, open for as long as the block runs. Raises what is wrong with the address or the host."""
         name = hashlib.sha256(source.url.encode()).hexdigest()
         directory = self._directory / name
-        directory.mkdir(exist_ok=True, mode=0o700)
         async with self._locks[name]:
+            directory.mkdir(exist_ok=True, mode=0o700)
             os.utime(directory)
             if isinstance(source, HttpSource):
                 found = await self._file(source, directory)
@@ -51,6 +54,16 @@ class Remotes:
                 found = await self._tree(source, directory)
             with found.tree:
                 yield found
+
+    async def prune(self, age: timedelta) -> int:
+        """Remove what nobody asked for within ``age``; how many addresses that were."""
+        removed = 0
+        for directory in await asyncio.to_thread(lambda: list(self._directory.iterdir())):
+            async with self._locks[directory.name]:
+                if time.time() - directory.stat().st_mtime > age.total_seconds():
+                    await asyncio.to_thread(remove_tree, directory)
+                    removed += 1
+        return removed
 
     async def _file(self, source: HttpSource, directory: Path) -> Fetched:
         await fetch_http(source, directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from slipway.cli.source import is_repository, read_contexts, source_of, standard
 from slipway.client import Client
 from slipway.errors import Invalid
 from slipway.wire import bodies
+
+_FOREVER, _UNLIMITED = 36500.0, 1 << 60
 
 
 def _pairs(values: tuple[str, ...]) -> dict[str, str]:
@@ -154,6 +157,34 @@ def builds_cancel(session: Session, build_id: str) -> None:
     """End a running build; its worker is gone within a second."""
     session.client.cancel_build(build_id)
     session.said(f"cancelled {build_id}", id=build_id, state="cancelled")
+
+
+@builds.command("prune")
+@click.option(
+    "--older-than", "days", type=click.FloatRange(0), metavar="DAYS", help="Forget what nobody used since."
+)
+@click.option("--keep-storage", "keep", metavar="SIZE", help="Of the rest keep this much, e.g. 10g.")
+@click.option("--all", "everything", is_flag=True, help="Keep nothing that no image needs.")
+@click.option("--dry-run", is_flag=True, help="Say what would go.")
+@with_session
+def builds_prune(
+    session: Session, days: float | None, keep: str | None, everything: bool, dry_run: bool
+) -> None:
+    """Shrink the build cache. What images, containers or running builds need stays."""
+    if not everything and days is None and keep is None:
+        raise Invalid("say what to prune", hint="--older-than DAYS, --keep-storage SIZE or --all")
+    size = 0 if everything else _bytes(keep) if keep else _UNLIMITED
+    done = session.client.prune_builds(0 if everything else _FOREVER if days is None else days, size, dry_run)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in done.counts.items() if count) or "nothing"
+    verb = "would remove" if dry_run else "removed"
+    session.value(done, f"{verb} {kinds} ({done.bytes / (1 << 20):.1f} MiB)")
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", text.strip().lower())
+    if match is None:
+        raise Invalid(f"not a size: {text!r}", hint="a number with k, m, g or t, e.g. 10g")
+    return int(float(match[1]) * (1 << 10 * " kmgt".index(match[2] or " ")))
 
 
 COMMANDS = [build, builds]
