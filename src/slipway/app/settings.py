@@ -79,7 +79,9 @@ SETTINGS = (
     Setting("listen", _address, "127.0.0.1:7070", "Platform API, registry and console."),
     Setting("apps.listen", _address, "127.0.0.1:8080", "Where delivered apps answer, by host name."),
     Setting("apps.domain", str, "localhost", "Apps are SERVICE.APP.PROJECT.DOMAIN."),
-    Setting("build.parallel", _count, "4", "Builds that run at the same time."),
+    Setting(
+        "build.parallel", _count, str(max(4, 4 * (os.cpu_count() or 1))), "Builds that run at the same time."
+    ),
     Setting("build.cpus", _positive, str(os.cpu_count() or 1), "CPUs of one build."),
     Setting("build.memory", _size, "4g", "Memory of one build."),
     Setting("build.pids", _count, "4096", "Processes of one build."),
