@@ -39,7 +39,15 @@ def scratch() -> Iterator[Path]:
     try:
         yield directory
     finally:
+        for target in _mounted_below(directory):  # buildah leaves its own behind when it is interrupted
+            call(["umount", "-l", target], check=False)
         shutil.rmtree(directory, True)
+
+
+def _mounted_below(directory: Path) -> list[str]:
+    """The mount points in ``directory``, the innermost first."""
+    targets = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return [target for target in reversed(targets) if target.startswith(f"{directory}/")]
 
 
 def start_registry(directory: Path, stack: ExitStack) -> int:
