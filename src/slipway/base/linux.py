@@ -43,6 +43,8 @@ RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 
+SYNC_FILE_RANGE_WRITE = 2
+
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_GET_SECUREBITS, PR_SET_SECUREBITS = 1, 24, 27, 28
 PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 47
 SECBIT_NO_SETUID_FIXUP = 4
@@ -178,6 +180,12 @@ def renameat2(
 def syncfs(fd: int) -> None:
     """Write out everything the file system of ``fd`` still has in memory."""
     _check(_LIBC.syncfs(fd), "syncfs")
+
+
+def start_writeback(fd: int, offset: int, size: int) -> None:
+    """Let the disk begin with these bytes of a file; nothing is waited for, and only ``fsync`` makes them durable."""
+    arguments = ctypes.c_int64(offset), ctypes.c_int64(size), ctypes.c_uint(SYNC_FILE_RANGE_WRITE)
+    _check(_LIBC.sync_file_range(fd, *arguments), "sync_file_range")
 
 
 def idmapped_bind(source: str | Path, target: str | Path, userns_fd: int, read_only: bool = False) -> None:

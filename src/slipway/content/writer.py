@@ -9,9 +9,11 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from slipway.base import linux
 from slipway.errors import Exhausted, Invalid
 from slipway.oci import Digest
 
+_WRITEBACK = 8 * 1024 * 1024
 Buffer = bytes | bytearray | memoryview
 
 
@@ -27,6 +29,7 @@ class BlobWriter:
         self._algorithm = algorithm
         self._hasher = hashlib.new(algorithm)
         self._size = 0
+        self._begun = 0
 
     def __enter__(self) -> BlobWriter:
         return self
@@ -47,7 +50,15 @@ class BlobWriter:
         self._hasher.update(buffer)
         write_all(self._fd, buffer)
         self._size += len(buffer)
+        if self._size - self._begun >= _WRITEBACK:
+            self._write_back()
         return len(buffer)
+
+    def _write_back(self) -> None:
+        """The disk writes while the next bytes are made, so that ``commit`` waits for the last few only."""
+        with contextlib.suppress(OSError):  # a hint: what the disk refuses, fsync says
+            linux.start_writeback(self._fd, self._begun, self._size - self._begun)
+        self._begun = self._size
 
     def commit(self, expected: Digest | None = None, size: int | None = None) -> tuple[Digest, int]:
         """Verify, make durable and publish. Raises ``Invalid`` on a mismatch; nothing is stored then."""

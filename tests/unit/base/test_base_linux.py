@@ -81,6 +81,8 @@ def test_errors_carry_the_kernels_number_and_the_path() -> None:
     assert caught.value.filename == "/nowhere/at/all"
     with pytest.raises(OSError, match="syncfs"):
         linux.syncfs(-1)
+    with pytest.raises(OSError, match="sync_file_range"):
+        linux.start_writeback(-1, 0, 1)
 
 
 def test_overlay_options_name_the_limit() -> None:

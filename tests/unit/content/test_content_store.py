@@ -58,6 +58,25 @@ def test_large_blobs_are_not_read_whole(store: LocalStore) -> None:
         store.read(digest, limit=99)
 
 
+def test_the_disk_begins_before_a_blob_is_complete(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[int, int]] = []
+
+    def refuse(fd: int, offset: int, size: int) -> None:
+        begun.append((offset, size))
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr("slipway.content.writer.linux.start_writeback", refuse)
+    piece, count = b"x" * (3 << 20), 9
+    with store.writer() as writer:
+        for _ in range(count):
+            writer.write(piece)
+        digest, size = writer.commit(Digest.of(piece * count))
+    assert begun == [(0, 9 << 20), (9 << 20, 9 << 20), (18 << 20, 9 << 20)]
+    assert (size, store.path(digest).stat().st_size) == (27 << 20, 27 << 20)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.binary(max_size=50), st.booleans()), max_size=6))
 def test_uploads_survive_being_reopened(
