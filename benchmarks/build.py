@@ -24,9 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from peers import BASE, Buildah, Docker, scratch, start_registry
-
 from slipway.build.sandbox import Limits, Sandboxes
+from slipway.testing.peers import BASE, Buildah, Docker, scratch, start_registry
 from slipway.testing.platform import Running
 
 RESULTS = Path(__file__).parent / "results" / "build.json"

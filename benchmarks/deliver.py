@@ -25,8 +25,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from peers import Docker, scratch, start_registry
-
+from slipway.testing.peers import Docker, scratch, start_registry
 from slipway.testing.platform import Running, free_port, write_app
 
 ROUNDS = 5

@@ -66,6 +66,10 @@ class Placed:
             self._entries[parent] = replace(found, path=parent)
             parent = posixpath.dirname(parent)
 
+    def directory(self, path: str) -> None:
+        """Make a directory that the copy itself needs: it takes nothing after the directory that is copied."""
+        self.add(Entry(path, "dir", 0o755, self._owner.uid, self._owner.gid, self._epoch))
+
     def add(self, entry: Entry) -> None:
         """Put ``entry`` at its path. An existing directory keeps its metadata; kinds may not clash."""
         name = entry.path.rpartition("/")[2]
@@ -114,6 +118,8 @@ def place(
         if source.parents is not None:
             _below(placed, source, target, change, excluded)
         elif source.entry.kind == "dir":
+            if target and placed.existing(target) is None:
+                placed.directory(target)
             _directory(placed, source, target, change, excluded)
         elif not excluded(source.name, False):
             path = posixpath.join(target, source.name) if into else target
@@ -128,6 +134,7 @@ def _below(placed: Placed, source: Selected, target: str, change: Change, exclud
         placed.add(change(replace(parent, path=posixpath.join(target, parent.path))))
     path = posixpath.join(target, source.name)
     if source.entry.kind == "dir":
+        placed.add(change(source.entry.moved(path)))
         _directory(placed, source, path, change, excluded)
     else:
         placed.add(change(replace(source.entry, path=path)))
@@ -136,8 +143,6 @@ def _below(placed: Placed, source: Selected, target: str, change: Change, exclud
 def _directory(placed: Placed, selected: Selected, target: str, change: Change, excluded: Excluded) -> None:
     """The contents of a directory, merged into ``target``."""
     entry, tree = selected.entry, selected.tree
-    if target:
-        placed.add(change(replace(entry, path=target)))
     cut = len(entry.path) + 1 if entry.path else 0
     pending = [(entry.path, target)]
     while pending:

@@ -62,7 +62,10 @@ def fetched(operation: CopyOp, found: Fetched, source: RemoteSource) -> Selected
 
 
 def copy_entries(operation: CopyOp, sources: Sequence[Selected], root: RootView) -> list[Entry]:
-    """Where everything lands that ``operation`` copies onto ``root``."""
+    """Where everything lands that ``operation`` copies onto ``root``.
+
+    What comes out of an archive keeps the owners and modes it has in there, as BuildKit has it.
+    """
     owner = resolve_owner(operation.chown, root) if operation.chown else None
     change = _change(owner, operation.chmod)
     placed = Placed(root, owner, time.time())
@@ -75,7 +78,7 @@ def copy_entries(operation: CopyOp, sources: Sequence[Selected], root: RootView)
             continue
         target = placed.real(posixpath.normpath(operation.dest).strip("/"))
         for entry in archive:
-            placed.add(change(replace(entry, path=posixpath.join(target, entry.path))))
+            placed.add(entry.moved(posixpath.join(target, entry.path)))
     if plain:
         place(placed, plain, operation.dest, change, excluded)
     return placed.entries()
