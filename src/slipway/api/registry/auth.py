@@ -71,6 +71,11 @@ class Authentication:
                 caller.identity, action, repository, project=repository.partition("/")[0], allowed=False
             )
             raise Denied(f"{caller.name} may not {action} {repository!r}")
+        if caller.identity is None and caller.name != ANONYMOUS.name:
+            raise Unauthenticated(
+                f"{caller.name} may not {action} {repository!r}, or the token was not asked for that",
+                hint="a project's admin can change that: slipway project add PROJECT NAME --role guest",
+            )
         raise Unauthenticated(
             f"{action} of {repository!r} needs a login", hint="docker login, then try again"
         )
