@@ -31,7 +31,7 @@ class Descriptor:
         media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
         if not isinstance(media_type, str) or not isinstance(digest, str):
             raise Invalid("a descriptor needs mediaType and digest")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
             raise Invalid(f"a descriptor needs a size of 0 or more, not {size!r}"[:200])
         annotations = value.get("annotations") or {}
         urls = value.get("urls") or []

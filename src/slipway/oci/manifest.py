@@ -109,8 +109,9 @@ def parse_manifest(data: bytes, content_type: str = "") -> Manifest | Index:
         raise Invalid(f"the manifest has {len(data)} bytes; the limit is {MAX_MANIFEST}")
     try:
         value = json.loads(data)
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no text: nothing could store it
     except (ValueError, RecursionError) as error:
-        raise Invalid(f"the manifest is not JSON: {error}") from error
+        raise Invalid(f"the manifest is not JSON: {error}"[:300].encode(errors="replace").decode()) from error
     if not isinstance(value, dict) or value.get("schemaVersion") != 2:
         raise Invalid("the manifest is not an object with schemaVersion 2")
     stated = value.get("mediaType")
