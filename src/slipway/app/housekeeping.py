@@ -14,6 +14,7 @@ from pathlib import Path
 from slipway.base.trees import remove_tree
 from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
+from slipway.build.explain import Traces
 from slipway.build.remote import Remotes
 from slipway.content import LocalStore
 from slipway.oci import Digest
@@ -48,7 +49,7 @@ class Housekeeping:
 
     def __init__(
         self, blobs: LocalStore, snapshots: SnapshotStore, registry: Registry, cache: BuildCache,
-        mounts: CacheMounts, remotes: Remotes, uploads: Path, bounds: Bounds,
+        mounts: CacheMounts, remotes: Remotes, traces: Traces, uploads: Path, bounds: Bounds,
     ) -> None:  # fmt: skip
         self._blobs = blobs
         self._snapshots = snapshots
@@ -56,6 +57,7 @@ class Housekeeping:
         self._cache = cache
         self._mounts = mounts
         self._remotes = remotes
+        self._traces = traces
         self._uploads = uploads
         self._bounds = bounds
 
@@ -84,6 +86,8 @@ class Housekeeping:
         for item in old:
             await self._mounts.remove(item.scope, item.id)
         done.counts["fetched sources"] = await self._remotes.prune(bounds.age)
+        oldest = time.time() - bounds.age.total_seconds()
+        done.counts["traces"] = await asyncio.to_thread(self._traces.prune, oldest)
         grace = max(bounds.age, _LEAST_GRACE)
         done.counts["unpacked layers"] = await asyncio.to_thread(self._snapshots.collect, grace)
         loop = asyncio.get_running_loop()

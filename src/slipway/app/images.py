@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -24,11 +25,15 @@ _PULL_LEASE = timedelta(hours=6)
 
 @dataclass(frozen=True, slots=True)
 class OwnersImages:
-    """The images that ``owner`` may pull: ``PROJECT/NAME``, or a plain name in the project ``library``."""
+    """The images that ``owner`` may pull: ``PROJECT/NAME``, or a plain name in the project ``library``.
+
+    What was once fetched from another registry stays as it was then, unless ``refresh`` says to ask there again.
+    """
 
     registry: Registry
     access: Access
     owner: Identity
+    refresh: bool = False
 
     async def resolve(self, reference: Reference, platform: Platform) -> BaseImage:
         found = await self.find(reference, platform)
@@ -58,6 +63,10 @@ class OwnersImages:
         """An image of another registry, fetched anonymously and kept below the public project ``library``."""
         host = re.sub(r"[^a-z0-9]+", "-", reference.registry.lower()).strip("-")
         repository = f"{LIBRARY}/{host}/{reference.repository}"
+        if not self.refresh:
+            with suppress(NotFound):
+                kept = Reference(repository, "", reference.tag, reference.digest)
+                return await self.registry.resolve(kept, platform)
         blobs = self.registry.blobs
         async with RemoteRegistry(reference.registry) as remote:
             with blobs.lease(f"pull {reference}", _PULL_LEASE) as lease:

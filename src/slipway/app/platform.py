@@ -22,6 +22,7 @@ from slipway.base.progress import Progress
 from slipway.build.bootstrap import debian, parse_name
 from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
+from slipway.build.explain import Traces
 from slipway.build.jobs import BuildJobs
 from slipway.build.remote import Remotes
 from slipway.build.sandbox import Limits, Sandboxes
@@ -80,7 +81,10 @@ class Platform:
         cache = BuildCache(self.database, machine.blobs)
         self.cache_mounts = CacheMounts(data / "cache-mounts")
         self.remotes = Remotes(data / "remotes")
-        solver = Solver(machine.blobs, machine.snapshots, cache, self.cache_mounts, self.remotes)
+        self.traces = Traces(data / "traces")
+        solver = Solver(
+            machine.blobs, machine.snapshots, cache, self.cache_mounts, self.remotes, self.traces
+        )  # fmt: skip
         sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks))
         self.jobs = BuildJobs(
             self.database, solver, sandboxes, self.registry, data / "builds", _limits(settings),
@@ -96,8 +100,8 @@ class Platform:
         self._uploads.mkdir(exist_ok=True, mode=0o700)
         bounds = Bounds(timedelta(days=settings["build.cache_days"]), settings["build.cache_size"])
         self.housekeeping = Housekeeping(
-            machine.blobs, machine.snapshots, self.registry, cache, self.cache_mounts, self.remotes, self._uploads,
-            bounds,
+            machine.blobs, machine.snapshots, self.registry, cache, self.cache_mounts, self.remotes, self.traces,
+            self._uploads, bounds,
         )  # fmt: skip
         self._started = now()
         self._tasks: list[asyncio.Task[None]] = []
@@ -135,8 +139,8 @@ class Platform:
     def services(self) -> Services:
         return Services(
             self.access, self.registry, self.jobs, self.deliverer,
-            lambda owner: OwnersImages(self.registry, self.access, owner), self._make_base, self._status, self._uploads,
-            self.remotes, self._prune,
+            lambda owner, refresh: OwnersImages(self.registry, self.access, owner, refresh), self._make_base,
+            self._status, self._uploads, self.remotes, self._prune,
         )  # fmt: skip
 
     async def _prune(self, days: float, size: int, dry_run: bool) -> dict[str, Any]:

@@ -124,7 +124,8 @@ class BuildJobs:
 
     async def _solve(self, build_id: str, request: JobRequest, bases: BaseImages, log: Progress) -> Built:
         reporter = Reporter(build_id, request.service, log)
-        wanted = replace(request.solve, build_id=build_id, project=request.project)
+        line = f"{request.repository} {request.solve.target or ''} {request.solve.platform}"
+        wanted = replace(request.solve, build_id=build_id, project=request.project, line=line)
         async with AsyncExitStack() as stack:
 
             async def start() -> Sandbox:

@@ -16,7 +16,9 @@ class SolveRequest:
 
     ``project`` is whose kept directories (``--mount=type=cache``) its steps see. ``secrets`` are by id; they are in
     memory only, and in no record, key or log. ``contexts`` are further directories and images by name. ``from_git``:
-    the context is a checkout, whose ``.git`` is no part of it.
+    the context is a checkout, whose ``.git`` is no part of it. ``uncached`` are stages, by name or number, whose steps
+    all run again. ``epoch`` (SOURCE_DATE_EPOCH, in seconds) is the image's time and the latest of any file in it.
+    ``line`` says what this is a newer version of, for those who ask why a step had to run.
     """
 
     build_id: str
@@ -32,6 +34,9 @@ class SolveRequest:
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     contexts: Mapping[str, Path | Reference] = field(default_factory=dict)
     from_git: bool = False
+    uncached: frozenset[str] = frozenset()
+    epoch: int | None = None
+    line: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from slipway.base.progress import Event
 from slipway.build.base_images import BaseImage
 from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
+from slipway.build.explain import Traces
 from slipway.build.remote import Remotes
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.sandbox import Sandbox, Sandboxes
@@ -69,7 +70,9 @@ class BuildBench:
         self.sandboxes = Sandboxes(directory / "builds", None)
         cache = BuildCache(self.database, self.blobs)
         remotes = Remotes(directory / "remotes")
-        self.solver = Solver(self.blobs, self.snapshots, cache, self.caches, remotes)
+        self.solver = Solver(
+            self.blobs, self.snapshots, cache, self.caches, remotes, Traces(directory / "traces")
+        )
         self.images: dict[str, BaseImage] = {}
 
     async def resolve(self, reference: Reference, platform: Platform) -> BaseImage:

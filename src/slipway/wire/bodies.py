@@ -37,5 +37,7 @@ class BuildRequest(TypedDict):
     args: dict[str, str]
     labels: dict[str, str]
     no_cache: bool
+    no_cache_filter: list[str]
+    pull: bool
     check: bool
     secrets: dict[str, str]

@@ -33,6 +33,8 @@ class BuildRequest(Request):
     args: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
     no_cache: bool = False
+    no_cache_filter: list[str] = Field(default_factory=list, description="stages whose steps all run again")
+    pull: bool = Field(default=False, description="ask other registries whether base images have changed")
     check: bool = Field(default=False, description="only run the build checks; nothing is built")
     secrets: dict[str, str] = Field(
         default_factory=dict, repr=False, description="base64, by id; kept in memory for this build only"

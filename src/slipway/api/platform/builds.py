@@ -24,6 +24,7 @@ from slipway.oci import Reference
 from slipway.state.tables import Build
 
 MAX_SECRET = 500 * 1024
+_LATEST = 253402300799  # the end of the year 9999
 router = APIRouter(tags=["builds"])
 
 
@@ -51,11 +52,12 @@ async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildR
             solve = SolveRequest(
                 "", directory, request.dockerfile, request.inline, request.target, request.args, request.labels,
                 no_cache=request.no_cache, secrets=secrets, contexts=contexts, from_git=bool(request.source.git),
+                uncached=frozenset(name.lower() for name in request.no_cache_filter), epoch=_epoch(request.args),
             )  # fmt: skip
             if request.check:
                 return await _check(parts, solve, progress)
             job = JobRequest(project, "", request.name, caller.name, repository, request.tags, solve)
-            built = await parts.jobs.run(job, parts.images_of(caller), progress)
+            built = await parts.jobs.run(job, parts.images_of(caller, request.pull), progress)
         return {"build": built.build_id, "reference": built.reference, "digest": str(built.digest)}
 
     return stream(work)
@@ -105,6 +107,19 @@ async def _check(parts: Services, solve: SolveRequest, progress: Progress) -> di
     for item in found:
         progress({"event": "warning", **item})
     return {"findings": found}
+
+
+def _epoch(args: dict[str, str]) -> int | None:
+    """SOURCE_DATE_EPOCH, as reproducible-builds.org has it: whole seconds."""
+    text = args.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or int(text[:12]) > _LATEST:
+        raise Invalid(
+            f"SOURCE_DATE_EPOCH={text[:40]} is no time",
+            hint="whole seconds since 1970, e.g. git log -1 --format=%ct",
+        )
+    return int(text)
 
 
 def _secrets(given: dict[str, str]) -> dict[str, bytes]:

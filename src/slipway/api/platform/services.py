@@ -24,7 +24,7 @@ class Services:
     registry: Registry
     jobs: BuildJobs
     deliverer: Deliverer
-    images_of: Callable[[Identity], BaseImages]
+    images_of: Callable[[Identity, bool], BaseImages]
     make_base: Callable[[str, str, list[str], str, bool, Progress], Awaitable[dict[str, Any]]]
     status: Callable[[], Awaitable[dict[str, Any]]]
     uploads: Path

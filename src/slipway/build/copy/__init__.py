@@ -5,7 +5,7 @@ there, ``content_key`` says what the result depends on. The layer is then writte
 no snapshot in between.
 """
 
-from slipway.build.copy.contents import HashCache, content_key
+from slipway.build.copy.contents import HashCache, content_key, content_parts
 from slipway.build.copy.ownership import Ownership, resolve_owner
 from slipway.build.copy.place import Placed, nothing, place
 from slipway.build.copy.remembered import Remembered, fingerprint
@@ -18,6 +18,7 @@ __all__ = [
     "Remembered",
     "Selected",
     "content_key",
+    "content_parts",
     "fingerprint",
     "nothing",
     "place",

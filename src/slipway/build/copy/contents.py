@@ -63,12 +63,16 @@ def content_key(kind: str, definition: bytes, entries: Iterable[Entry], hashes: 
 
     Times are left out, as BuildKit does: a fresh checkout must not miss.
     """
+    return key_of(kind, (definition, *content_parts(entries, hashes)))
+
+
+def content_parts(entries: Iterable[Entry], hashes: HashCache) -> list[bytes]:
+    """Of each entry, in order, everything that is in the key."""
     found = list(entries)
     large = [entry for entry in found if entry.kind == "file" and entry.size > _SMALL]
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         ready = dict(zip((entry.path for entry in large), pool.map(hashes.digest, large), strict=True))
-    parts = (frame(*_parts(entry, ready.get(entry.path), hashes)) for entry in found)
-    return key_of(kind, (definition, *parts))
+    return [frame(*_parts(entry, ready.get(entry.path), hashes)) for entry in found]
 
 
 def _parts(entry: Entry, known: bytes | None, hashes: HashCache) -> Iterable[bytes | str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from slipway.base.clock import now
 from slipway.build.cache import Made
+from slipway.build.keys import key_of
 from slipway.build.solve.report import Step
 from slipway.content import Lease
 from slipway.layers import Entry, Layer, write_layer
@@ -30,17 +31,18 @@ class MadeLayer:
 class LayerMaker:
     """Finds or makes the layers of one build, all under its lease."""
 
-    def __init__(self, solver: Solver, lease: Lease, no_cache: bool) -> None:
+    def __init__(self, solver: Solver, lease: Lease, no_cache: bool, epoch: int | None = None) -> None:
         self.solver = solver
         self._lease = lease
         self._no_cache = no_cache
+        self.epoch = epoch
 
     async def layer(
         self, key: str, step: Step, description: str, make: Callable[[], Awaitable[Layer | None]]
     ) -> Made:
         """The layer under ``key``, reported as the step's; ``make`` is called only if there is none."""
         began = time.monotonic()
-        found = await self.made(key, description, make)
+        found = await self.made(key, description, make, fresh=step.fresh)
         step.cached = found.cached
         if found.made.layer is not None and not step.cached:
             step.layer(found.made.layer.blob, round(time.monotonic() - began, 3))
@@ -48,7 +50,7 @@ class LayerMaker:
 
     async def found(self, key: str, step: Step) -> Made | None:
         """The layer under ``key`` if it is there; nothing is made."""
-        if self._no_cache or (made := await self.solver.cache.get(key)) is None:
+        if self._no_cache or step.fresh or (made := await self.solver.cache.get(self._timed(key))) is None:
             return None
         if made.layer is not None:
             await asyncio.to_thread(self._lease.add, made.layer.blob.digest)
@@ -56,20 +58,29 @@ class LayerMaker:
         return made
 
     async def made(
-        self, key: str, description: str, make: Callable[[], Awaitable[Layer | None]]
+        self, key: str, description: str, make: Callable[[], Awaitable[Layer | None]], *, fresh: bool = False
     ) -> MadeLayer:
-        """The layer under ``key``, kept for this build; ``make`` is called only if nobody has it or makes it."""
+        """The layer under ``key``, kept for this build; ``make`` is called only if nobody has it or makes it.
+
+        ``fresh``: what somebody had before does not count.
+        """
+        key = self._timed(key)
+        look = not (self._no_cache or fresh)
         found, joined = await self.solver.in_flight.once(
-            key, lambda: self._find_or_make(key, description, make)
+            key, lambda: self._find_or_make(key, description, make, look)
         )
         if found.made.layer is not None:
             await asyncio.to_thread(self._lease.add, found.made.layer.blob.digest)
         return MadeLayer(found.made, found.cached or joined)
 
+    def _timed(self, key: str) -> str:
+        """The latest time of a file in a layer is part of it."""
+        return key if self.epoch is None else key_of("epoch", (key, str(self.epoch)))
+
     async def _find_or_make(
-        self, key: str, description: str, make: Callable[[], Awaitable[Layer | None]]
+        self, key: str, description: str, make: Callable[[], Awaitable[Layer | None]], look: bool
     ) -> MadeLayer:
-        if not self._no_cache and (found := await self.solver.cache.get(key)) is not None:
+        if look and (found := await self.solver.cache.get(key)) is not None:
             return MadeLayer(found, True)
         layer = await make()
         if layer is None:
@@ -82,4 +93,4 @@ class LayerMaker:
 
     async def write(self, entries: list[Entry]) -> Layer:
         """A layer straight from where its files are."""
-        return await asyncio.to_thread(write_layer, self.solver.blobs, entries)
+        return await asyncio.to_thread(write_layer, self.solver.blobs, entries, epoch=self.epoch)

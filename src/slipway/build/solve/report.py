@@ -5,10 +5,11 @@ from __future__ import annotations
 import codecs
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from slipway.base.progress import Progress
+from slipway.build.explain import Inputs
 from slipway.build.lint import Finding
 from slipway.oci import Descriptor
 
@@ -17,13 +18,21 @@ MAX_LINE = 64 * 1024
 
 
 class Step:
-    """One running step: takes output, knows its last lines."""
+    """One running step: takes output, knows its last lines.
+
+    ``cached``: its result was there; else ``why`` says why it was not. ``fresh``: it is not to be looked for.
+    ``inputs`` says what the ``key`` is made of, which may take a while.
+    """
 
     def __init__(self, reporter: Reporter, label: str, name: str) -> None:
         self._reporter = reporter
         self.label = label
         self.name = name
         self.cached = False
+        self.fresh = False
+        self.key = ""
+        self.inputs: Callable[[], Inputs] = lambda: Inputs("", name)
+        self.why: list[str] = []
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._decoders: dict[str, codecs.IncrementalDecoder] = {}
         self._partial: dict[str, str] = {}
@@ -84,7 +93,7 @@ class Reporter:
         finally:
             step.flush()
         seconds = round(time.monotonic() - began, 3)
-        self.emit("build.step.done", step=label, name=name, cached=step.cached, seconds=seconds)
+        self.emit("build.step.done", step=label, name=name, cached=step.cached, seconds=seconds, why=step.why)
 
 
 def describe(finding: Finding) -> dict[str, object]:

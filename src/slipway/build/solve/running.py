@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Sequence
 
 from slipway.build.cache import Made
+from slipway.build.explain import Inputs
 from slipway.build.keys import key_of
 from slipway.build.plan import RunOp
 from slipway.build.sandbox import RunStep
@@ -32,7 +35,10 @@ class Runner:
 
     async def run(self, operation: RunOp, layers: tuple[LayerRef, ...], step: Step) -> Made:
         chain = chain_id([layer.diff_id for layer in layers])
-        key = key_of("run", (str(chain), operation.definition(), *await self._mounting.key_parts(operation)))
+        shown = await self._mounting.key_parts(operation)
+        key = key_of("run", (str(chain), operation.definition(), *shown))
+        step.key = key
+        step.inputs = lambda: Inputs(key, operation.created_by, _facts(operation, chain, shown))
         return await self._maker.layer(
             key, step, operation.created_by, lambda: self._execute(operation, layers, step)
         )
@@ -47,7 +53,9 @@ class Runner:
                 step.flush()
                 if status:
                     raise _failed(operation, status, step)
-                committed = await asyncio.to_thread(self._snapshots.commit, request.active)
+                committed = await asyncio.to_thread(
+                    self._snapshots.commit, request.active, epoch=self._maker.epoch
+                )
                 return committed.layer
             except BaseException:
                 await asyncio.shield(asyncio.to_thread(self._snapshots.discard, request.active))
@@ -63,6 +71,16 @@ class Runner:
             operation.cwd, account.uid, account.gid, account.groups, operation.network == "default",
             mounts=given.mounts,
         )  # fmt: skip
+
+
+def _facts(operation: RunOp, chain: Digest | None, shown: Sequence[str]) -> dict[str, str]:
+    """What the key is made of, by names that a person understands."""
+    facts = {"command": json.dumps(operation.argv), "the image below": str(chain)}
+    facts |= {f"the variable {name}": value for name, value in operation.env}
+    facts |= {"WORKDIR": operation.cwd, "USER": operation.user, "--network": operation.network}
+    facts |= {"--security": operation.security, "heredocs": json.dumps(operation.files)}
+    facts |= {f"the mount {mount.target}": repr(mount) for mount in operation.mounts}
+    return facts | {f"what is mounted ({number})": text for number, text in enumerate(shown, 1)}
 
 
 def _failed(operation: RunOp, status: int, step: Step) -> Failed:

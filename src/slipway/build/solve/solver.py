@@ -14,6 +14,7 @@ from slipway.build.cache_mounts import CacheMounts
 from slipway.build.context import Context
 from slipway.build.copy import HashCache, Remembered
 from slipway.build.dockerfile import Dockerfile, parse
+from slipway.build.explain import Trace, Traces
 from slipway.build.ignore import IgnoreFile
 from slipway.build.lint import Finding, Subject, lint, refuse
 from slipway.build.plan import BuildPlan, plan
@@ -43,6 +44,7 @@ class Solver:
     cache: BuildCache
     cache_mounts: CacheMounts
     remotes: Remotes
+    traces: Traces
     hashes: HashCache = field(default_factory=HashCache)
     copies: Remembered = field(default_factory=Remembered)
     in_flight: InFlight[MadeLayer] = field(default_factory=InFlight)
@@ -68,8 +70,14 @@ class Solver:
             for finding in findings:
                 reporter.finding(finding)
             lease = stack.enter_context(self.blobs.lease(f"build {request.build_id}", _LEASE))
-            maker = LayerMaker(self, lease, request.no_cache)
-            return await StageRunner(request, build_plan, contexts, images, workers, maker, reporter).run()
+            maker = LayerMaker(self, lease, request.no_cache, request.epoch)
+            trace = await asyncio.to_thread(self.traces.load, request.line) if request.line else Trace({})
+            stages = StageRunner(request, build_plan, contexts, images, workers, maker, reporter, trace)
+            try:
+                return await stages.run()
+            finally:
+                if request.line:
+                    await asyncio.to_thread(self.traces.save, request.line, trace)
 
     def check(self, request: SolveRequest) -> list[Finding]:
         """The build checks alone: nothing is built. Raises ``Invalid`` for mistakes. Blocks."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from slipway.base.clock import iso
 from slipway.build.base_images import BaseImages
 from slipway.build.cache import Made
 from slipway.build.context import Context
-from slipway.build.copy import content_key
+from slipway.build.copy import content_key, content_parts
 from slipway.build.dockerfile import DockerfileError, Instruction, parse
-from slipway.build.keys import frame
+from slipway.build.explain import MAX_FILES, Inputs, Trace, fingerprints
+from slipway.build.keys import frame, key_of
 from slipway.build.plan import (
     BuildPlan,
     ConfigOp,
@@ -40,7 +41,7 @@ from slipway.build.solve.source import Source
 from slipway.build.solve.workers import Workers
 from slipway.build.tree import Tree
 from slipway.errors import SlipwayError
-from slipway.layers import Layer
+from slipway.layers import Entry, Layer
 from slipway.oci import Digest, HistoryEntry, ImageConfig, Platform, chain_id
 from slipway.snapshots import LayerRef, RootView
 
@@ -55,13 +56,27 @@ class StageResult:
     layers: tuple[LayerRef, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a step stands: its stage's name or number, its own number, and how it is shown.
+
+    ``fresh``: the cache is not to be used for it.
+    """
+
+    stage: str
+    number: int
+    label: str
+    fresh: bool
+
+
 class StageRunner:
     """Carries out the needed stages of one build."""
 
     def __init__(
         self, request: SolveRequest, plan: BuildPlan, contexts: Mapping[str, Source], images: BaseImages,
-        workers: Workers, maker: LayerMaker, reporter: Reporter,
+        workers: Workers, maker: LayerMaker, reporter: Reporter, trace: Trace,
     ) -> None:  # fmt: skip
+        self._trace = trace
         self._request = request
         self._plan = plan
         self._contexts = contexts
@@ -94,6 +109,8 @@ class StageRunner:
         result = self._tasks[self._plan.target].result()
         labels = dict(result.state.config.config.get("Labels") or {}) | dict(self._request.labels)
         config = result.state.config.with_config(Labels=labels or None)
+        if self._request.epoch is not None:
+            config = replace(config, created=_time(self._request.epoch))
         diff_ids = tuple(layer.diff_id for layer in result.layers)
         return Solved(replace(config, diff_ids=diff_ids), result.layers, self._ran == 0)
 
@@ -101,11 +118,13 @@ class StageRunner:
         state, layers, triggers = await self._base(stage)
         total = len(stage.instructions) + len(triggers)
         name = stage.name or (f"stage-{stage.index}" if len(self._plan.stages) > 1 else "")
+        fresh = self._request.no_cache or bool(self._request.uncached & {stage.name, str(stage.index)})
         for number, instruction in enumerate((*triggers, *stage.instructions), 1):
             operation = await asyncio.to_thread(lower, instruction, state, self._plan, stage.index)
-            label = f"{name} {number}/{total}".strip()
+            shown = f"{name} {number}/{total}".strip()
+            place = _Place(stage.name or str(stage.index), number, shown, fresh)
             try:
-                state, made = await self._operation(operation, state, layers, label)
+                state, made = await self._operation(operation, state, layers, place)
             except DockerfileError:
                 raise
             except SlipwayError as error:
@@ -142,13 +161,15 @@ class StageRunner:
         return StageState(config), image.layers, found
 
     async def _operation(
-        self, operation: Operation, state: StageState, layers: tuple[LayerRef, ...], label: str
+        self, operation: Operation, state: StageState, layers: tuple[LayerRef, ...], place: _Place
     ) -> tuple[StageState, Made | None]:
+        epoch = self._request.epoch
         if isinstance(operation, ConfigOp):
             if not operation.recorded:
                 return operation.state, None
-            return _recorded(operation.state, operation.created_by, None), None
-        with self._reporter.step(label, operation.created_by) as step:
+            return _recorded(operation.state, operation.created_by, None, epoch), None
+        with self._reporter.step(place.label, operation.created_by) as step:
+            step.fresh = place.fresh
             if isinstance(operation, RunOp):
                 made = await self._runner.run(operation, layers, step)
             elif isinstance(operation, WorkdirOp):
@@ -156,9 +177,20 @@ class StageRunner:
                 made = await self._workdir(operation, layers, step)
             else:
                 made = await self._copy(operation, layers, step)
+            await self._traced(place, step)
         if not step.cached:
             self._ran += 1
-        return _recorded(state, operation.created_by, made), made
+        return _recorded(state, operation.created_by, made, epoch), made
+
+    async def _traced(self, place: _Place, step: Step) -> None:
+        """Remember what the step depended on, and say what of that was new."""
+        known = self._trace.known(place.stage, step.key) if step.cached else None
+        inputs = known if known is not None else await asyncio.to_thread(step.inputs)
+        if step.cached:
+            self._trace.cached(place.stage, place.number, inputs)
+            return
+        found = self._trace.missed(place.stage, place.number, inputs)
+        step.why = ["the cache was not to be used"] if step.fresh else found
 
     async def _view(self, layers: tuple[LayerRef, ...]) -> RootView:
         chain = await asyncio.to_thread(self._snapshots.ensure, layers)
@@ -168,6 +200,11 @@ class StageRunner:
         root = await self._view(layers)
         entries = await asyncio.to_thread(directory_entries, root, operation.path, operation.user)
         key = content_key("workdir", b"", entries, self._maker.solver.hashes)
+        step.key = key
+        facts = {
+            "what has to be made": " ".join(f"{entry.path} {entry.uid}:{entry.gid}" for entry in entries)
+        }
+        step.inputs = lambda: Inputs(key, operation.created_by, facts)
 
         async def make() -> Layer | None:
             return await self._maker.write(entries) if entries else None
@@ -178,6 +215,7 @@ class StageRunner:
         facts = await self._facts(operation, layers)
         known = self._maker.solver.copies.get(facts) if facts is not None else None
         if known is not None and (made := await self._maker.found(known, step)) is not None:
+            step.key, step.inputs = known, lambda: Inputs(known, operation.created_by)
             return made
         async with AsyncExitStack() as stack:
             tree = await self._tree(operation)
@@ -188,7 +226,9 @@ class StageRunner:
             root = await self._view(layers)
             hashes = self._maker.solver.hashes
             entries = await asyncio.to_thread(copy_entries, operation, sources, root)
-            key = await asyncio.to_thread(content_key, "copy", operation.definition(), entries, hashes)
+            parts = await asyncio.to_thread(content_parts, entries, hashes)
+            key = key_of("copy", (operation.definition(), *parts))
+            step.key, step.inputs = key, lambda: _copied(operation, key, entries, parts)
             if facts is not None:
                 self._maker.solver.copies.put(facts, key)
             return await self._maker.layer(
@@ -223,16 +263,29 @@ class StageRunner:
         return (await self._images.resolve(source.reference, self._request.platform)).layers
 
 
+def _time(epoch: int) -> str:
+    return iso(datetime.fromtimestamp(epoch, UTC))
+
+
 def _chain(layers: tuple[LayerRef, ...]) -> Digest | None:
     return chain_id([layer.diff_id for layer in layers])
 
 
-def _recorded(state: StageState, created_by: str, made: Made | None) -> StageState:
+def _copied(operation: CopyOp, key: str, entries: Sequence[Entry], parts: Sequence[bytes]) -> Inputs:
+    facts = {"--chmod": operation.chmod, "unpacking": str(operation.unpack)}
+    if len(entries) > MAX_FILES:
+        return Inputs(key, operation.created_by, facts | {"the files": key})
+    return Inputs(key, operation.created_by, facts, fingerprints((entry.path for entry in entries), parts))
+
+
+def _recorded(state: StageState, created_by: str, made: Made | None, epoch: int | None = None) -> StageState:
     """The state with one more line of history; times are the layers', so that a cached build changes nothing."""
     when: datetime | None = made.created if made else None
     created = iso(when) if when else state.config.created
     if state.config.created and created < state.config.created:
         created = state.config.created
+    if epoch is not None:
+        created = _time(epoch)
     entry = HistoryEntry(created_by, created, empty_layer=made is None or made.layer is None)
     config = replace(state.config, history=(*state.config.history, entry), created=created)
     return replace(state, config=config)

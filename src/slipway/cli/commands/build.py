@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
 
 import click
 
-from slipway.cli.events.plain import describe
+from slipway.cli.events.plain import describe, explained
 from slipway.cli.secrets import read_secrets
 from slipway.cli.session import Session, with_session
 from slipway.cli.source import is_repository, read_contexts, source_of, standard_input
@@ -45,6 +46,13 @@ def _pairs(values: tuple[str, ...]) -> dict[str, str]:
     help="For RUN --mount=type=secret.",
 )
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
+@click.option(
+    "--no-cache-filter", "filters", multiple=True, metavar="STAGE", help="Run this stage's steps again; repeatable."
+)  # fmt: skip
+@click.option("--pull", is_flag=True, help="Ask other registries whether the base images have changed.")
+@click.option(
+    "--explain", is_flag=True, help="Say of every step that had to run what was different this time."
+)
 @click.option("--check", is_flag=True, help="Only run the build checks; exit code 1 if they find something.")
 @with_session
 def build(
@@ -59,6 +67,9 @@ def build(
     labels: tuple[str, ...],
     secrets: tuple[str, ...],
     no_cache: bool,
+    filters: tuple[str, ...],
+    pull: bool,
+    explain: bool,
     check: bool,
 ) -> None:
     """Build CONTEXT into the project's part of the registry.
@@ -76,13 +87,16 @@ def build(
         inline=inline,
         contexts=read_contexts(session.client, contexts),
         target=target,
-        args=_pairs(args),
+        args=_time() | _pairs(args),
         labels=_pairs(labels),
         no_cache=no_cache,
+        no_cache_filter=[name for item in filters for name in item.split(",")],
+        pull=pull,
         check=check,
         secrets=read_secrets(secrets),
     )
-    result = session.follow(session.client.build(project, request))
+    events = session.client.build(project, request)
+    result = session.follow(explained(events) if explain else events)
     if check:
         found = result["findings"]
         if not session.json:
@@ -90,6 +104,12 @@ def build(
         raise SystemExit(1 if found else 0)
     if not session.json:
         click.echo(f"{result['reference']}\n{result['digest']}")
+
+
+def _time() -> dict[str, str]:
+    """The time an image is to have, as every reproducible build is told it."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return {"SOURCE_DATE_EPOCH": epoch} if epoch else {}
 
 
 def _source(client: Client, context: str, dockerfile: str) -> tuple[bodies.Source, str | None]:

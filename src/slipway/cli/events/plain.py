@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -37,6 +37,14 @@ def describe(event: Mapping[str, Any]) -> str | None:
     return handler(event) if handler else None
 
 
+def explained(events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The events, and behind each step that had to run a further one for every reason."""
+    for event in events:
+        yield event
+        for reason in event.get("why") or ():
+            yield {"event": "explain", "service": event["service"], "step": event["step"], "text": reason}
+
+
 def _phase(event: Mapping[str, Any]) -> str | None:
     return f"== {event['name']} ({seconds(event)})" if event["state"] == "done" else f"== {event['name']} …"
 
@@ -62,6 +70,7 @@ _LINES: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
     "build.step.start": lambda event: f"[{event['service']} {event['step']}] {event['name']}",
     "build.step.done": _step_done,
     "build.log": lambda event: f"[{event['service']} {event['step']}] | {event['text']}",
+    "explain": lambda event: f"[{event['service']} {event['step']}]   because {event['text']}",
     "layer": lambda event: f"[{event['service']}] layer {event['digest'][7:19]} {size(event['size'])}",
     "build.done": _build_done,
     "service.state": _service,
