@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -58,7 +58,7 @@ async def test_one_epoch_makes_one_digest_at_any_time(tmp_path: Path) -> None:
         assert entry is not None
         assert entry.mtime == 1_700_000_000
         await bench.close()
-        time.sleep(1.1)  # another second: every time in the layers would differ
+        await asyncio.sleep(1.1)  # another second: every time in the layers would differ
         os.utime(context / "sub" / "file")
     assert found[0].config.to_bytes() == found[1].config.to_bytes()
     assert [layer.blob.digest for layer in found[0].layers] == [

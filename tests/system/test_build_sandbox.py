@@ -297,7 +297,7 @@ async def test_a_step_over_a_prepared_snapshot_becomes_a_layer(bench: Bench, tmp
     active = store.prepare(None)
     step = RunStep(
         bench.lowers, active, ["sh", "-c", "echo one > /one; rm /etc/hostname; sync"], [("PATH", PATH)],
-        "/", 0, 0, (), False,
+        "/", 0, 0, (), "none",
     )  # fmt: skip
     assert await bench.open_sandbox.run(step, lambda stream, data: None) == 0
     committed = store.commit(active)

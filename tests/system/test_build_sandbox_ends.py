@@ -164,7 +164,7 @@ async def test_a_failing_consumer_of_output_ends_the_step(bench: Bench) -> None:
     def full(stream: str, data: bytes) -> None:
         raise RuntimeError("the log is full")
 
-    step = RunStep(bench.lowers, bench.active(), ["yes"], [("PATH", "/usr/bin")], "/", 0, 0, (), False)
+    step = RunStep(bench.lowers, bench.active(), ["yes"], [("PATH", "/usr/bin")], "/", 0, 0, (), "none")
     with pytest.raises(RuntimeError, match="the log is full"):
         await bench.open_sandbox.run(step, full)
     assert not _running(b"yes\x00", bench.open_sandbox.uid_base)
@@ -200,9 +200,9 @@ async def test_the_network_is_attached_when_first_needed(bench: Bench) -> None:
     assert await bench.check("ls /sys/class/net; cat /etc/resolv.conf") == "lo"
     assert network.calls == []
     for _ in range(2):
-        text = await bench.check("ls /sys/class/net; cat /etc/resolv.conf", network=True)
+        text = await bench.check("ls /sys/class/net; cat /etc/resolv.conf", network="default")
         assert text == "inside\nlo\noutside\nnameserver 192.0.2.1"
-    assert await bench.check("ls /sys/class/net", network=False) == "lo"
+    assert await bench.check("ls /sys/class/net", network="none") == "lo"
     await bench.open_sandbox.close()
     assert network.calls == ["attach", "detach"]
 

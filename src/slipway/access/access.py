@@ -178,6 +178,17 @@ class Access:
             )
         return [_project(row) for row in rows if row.public or row.id in mine or row.name == identity.project]
 
+    async def policy(self, project: str, section: str) -> dict[str, Any]:
+        """What was set for one part of the platform in this project; empty where nothing was."""
+        async with self._database.session() as session:
+            found: dict[str, Any] = (await _find_project(session, project)).policy.get(section) or {}
+        return found
+
+    async def set_policy(self, project: str, section: str, values: Mapping[str, Any]) -> None:
+        async with self._database.session() as session:
+            row = await _find_project(session, project)
+            row.policy = {**row.policy, section: dict(values)}
+
     async def delete_project(self, name: str) -> None:
         async with self._database.session() as session:
             await session.delete(await _find_project(session, name))

@@ -24,9 +24,11 @@ from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.explain import Traces
 from slipway.build.jobs import BuildJobs
+from slipway.build.queue import FairQueue
 from slipway.build.remote import Remotes
 from slipway.build.sandbox import Limits, Sandboxes
 from slipway.build.solve import Solver
+from slipway.build.surroundings import Surroundings
 from slipway.content import LocalStore
 from slipway.delivery import Apps, Deliverer
 from slipway.engines.embedded import EmbeddedEngine
@@ -83,12 +85,13 @@ class Platform:
         self.remotes = Remotes(data / "remotes")
         self.traces = Traces(data / "traces")
         solver = Solver(
-            machine.blobs, machine.snapshots, cache, self.cache_mounts, self.remotes, self.traces
+            machine.blobs, machine.snapshots, cache, self.cache_mounts, self.remotes, self.traces, data / "sockets",
+            _surroundings(settings),
         )  # fmt: skip
         sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks))
         self.jobs = BuildJobs(
             self.database, solver, sandboxes, self.registry, data / "builds", _limits(settings),
-            settings["build.parallel"],
+            FairQueue(settings["build.parallel"]),
         )  # fmt: skip
         engine = EmbeddedEngine(
             machine.containers, machine.networks, machine.balancer, machine.snapshots, self.registry,
@@ -230,7 +233,15 @@ async def _supervised(work: Any) -> None:
         os._exit(70)
 
 
+def _surroundings(settings: Settings) -> Surroundings:
+    return Surroundings.of(
+        settings["build.ca_bundle"], settings["build.http_proxy"], settings["build.https_proxy"],
+        settings["build.no_proxy"],
+    )  # fmt: skip
+
+
 def _limits(settings: Settings) -> Limits:
     return Limits(
-        settings["build.cpus"], settings["build.memory"], settings["build.pids"], settings["build.seconds"]
-    )
+        settings["build.cpus"], settings["build.memory"], settings["build.pids"], settings["build.seconds"],
+        settings["build.disk"],
+    )  # fmt: skip

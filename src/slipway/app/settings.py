@@ -29,6 +29,10 @@ def _path(text: str) -> str:
     return text
 
 
+def _optional_path(text: str) -> str:
+    return _path(text) if text else ""
+
+
 def _positive(text: str) -> float:
     value = float(text)
     if value <= 0:
@@ -86,6 +90,11 @@ SETTINGS = (
     Setting("build.memory", _size, "4g", "Memory of one build."),
     Setting("build.pids", _count, "4096", "Processes of one build."),
     Setting("build.seconds", _count, "3600", "Time of one build."),
+    Setting("build.disk", _size, "64g", "What one step of a build may write."),
+    Setting("build.ca_bundle", _optional_path, "", "PEM file of further certificate authorities for RUN."),
+    Setting("build.http_proxy", str, "", "Proxy for RUN; no image keeps it."),
+    Setting("build.https_proxy", str, "", "The same for HTTPS."),
+    Setting("build.no_proxy", str, "", "Hosts that need no proxy, separated by commas."),
     Setting("build.cache_size", _size, "20g", "What the build cache keeps at most."),
     Setting("build.cache_days", _positive, "30", "After how many days without use it is forgotten."),
     Setting("network.pool", str, "10.89.0.0/16", "Address range from which app networks are taken."),

@@ -18,6 +18,8 @@ from slipway.base.ids import new_id
 from slipway.base.progress import Event, Progress
 from slipway.build.base_images import BaseImages
 from slipway.build.lint import Finding
+from slipway.build.policy import BuildPolicy
+from slipway.build.queue import FairQueue
 from slipway.build.request import Built, SolveRequest
 from slipway.build.sandbox import Limits, Sandbox, Sandboxes
 from slipway.build.solve import Reporter, Solver
@@ -35,7 +37,7 @@ ACTIVE = ("queued", "running")
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """What is built for whom. ``repository`` and ``tags`` say where the image goes."""
+    """What is built for whom. ``repository`` and ``tags`` say where the image goes; ``priority`` is -1, 0 or 1."""
 
     project: str
     app: str
@@ -44,6 +46,7 @@ class JobRequest:
     repository: str
     tags: Sequence[str]
     solve: SolveRequest
+    priority: int = 0
 
 
 class ImageStore(Protocol):
@@ -55,11 +58,11 @@ class ImageStore(Protocol):
 
 
 class BuildJobs:
-    """All builds of a server. At most ``parallel`` run; the others wait their turn."""
+    """All builds of a server; the ``queue`` says whose turn it is. ``limits`` hold where the project has no own."""
 
     def __init__(
         self, database: Database, solver: Solver, sandboxes: Sandboxes, images: ImageStore, directory: Path,
-        limits: Limits, parallel: int,
+        limits: Limits, queue: FairQueue,
     ) -> None:  # fmt: skip
         self._database = database
         self._solver = solver
@@ -67,7 +70,7 @@ class BuildJobs:
         self._images = images
         self._directory = directory
         self._limits = limits
-        self._slots = asyncio.Semaphore(parallel)
+        self._queue = queue
         self._running: dict[str, asyncio.Task[Built]] = {}
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -78,8 +81,8 @@ class BuildJobs:
     async def run(self, request: JobRequest, bases: BaseImages, progress: Progress) -> Built:
         """Build and store. Raises what went wrong; cancelling the caller cancels the build."""
         build_id = new_id(12)
-        await self._record(build_id, request)
-        task = asyncio.create_task(self._run(build_id, request, bases, progress))
+        policy = await self._record(build_id, request)
+        task = asyncio.create_task(self._run(build_id, request, policy, bases, progress))
         self._running[build_id] = task
         try:
             return await task
@@ -93,15 +96,21 @@ class BuildJobs:
         finally:
             self._running.pop(build_id, None)
 
-    async def _run(self, build_id: str, request: JobRequest, bases: BaseImages, progress: Progress) -> Built:
+    async def _run(
+        self, build_id: str, request: JobRequest, policy: BuildPolicy, bases: BaseImages, progress: Progress
+    ) -> Built:
         log = _Log(self.log_path(build_id), progress)
         began = asyncio.get_running_loop().time()
         log({"event": "build.start", "build": build_id, "service": request.service})
         state, error, built = "failed", "", None
         try:
-            async with self._slots:
+            about = {"event": "build.queued", "build": build_id, "service": request.service}
+            async with self._queue.slot(
+                request.project, policy.priority + request.priority, policy.parallel,
+                lambda ahead: log({**about, "ahead": ahead}),
+            ):  # fmt: skip
                 await self._set(build_id, state="running", started=now())
-                built = await self._solve(build_id, request, bases, log)
+                built = await self._solve(build_id, request, policy, bases, log)
             state = "succeeded"
             return built
         except asyncio.CancelledError:
@@ -122,21 +131,31 @@ class BuildJobs:
                 self._set(build_id, state=state, finished=now(), error=error or None, image_digest=digest)
             )
 
-    async def _solve(self, build_id: str, request: JobRequest, bases: BaseImages, log: Progress) -> Built:
+    async def _solve(
+        self, build_id: str, request: JobRequest, policy: BuildPolicy, bases: BaseImages, log: Progress
+    ) -> Built:
+        limits = policy.limits(self._limits)
         reporter = Reporter(build_id, request.service, log)
+        granted = frozenset(policy.allow)
         line = f"{request.repository} {request.solve.target or ''} {request.solve.platform}"
-        wanted = replace(request.solve, build_id=build_id, project=request.project, line=line)
+        wanted = replace(
+            request.solve,
+            build_id=build_id,
+            project=request.project,
+            line=line,
+            granted=granted,
+        )
         async with AsyncExitStack() as stack:
 
             async def start() -> Sandbox:
-                return await stack.enter_async_context(self._sandboxes.start(build_id, self._limits))
+                return await stack.enter_async_context(self._sandboxes.start(build_id, limits))
 
             try:
-                async with asyncio.timeout(self._limits.seconds):
+                async with asyncio.timeout(limits.seconds):
                     solved = await self._solver.solve(wanted, bases, Workers(start), reporter)
             except TimeoutError as error:
                 raise Exhausted(
-                    f"the build took longer than {self._limits.seconds} s", hint="raise build.seconds"
+                    f"the build took longer than {limits.seconds} s", hint="raise build.seconds"
                 ) from error
             with self._solver.blobs.lease(f"image {build_id}", _LEASE) as lease:
                 for layer in solved.layers:
@@ -165,18 +184,20 @@ class BuildJobs:
     def log_path(self, build_id: str) -> Path:
         return self._directory / f"{build_id}.jsonl"
 
-    async def _record(self, build_id: str, request: JobRequest) -> None:
+    async def _record(self, build_id: str, request: JobRequest) -> BuildPolicy:
         async with self._database.session() as session:
             project = await session.scalar(select(Project).where(Project.name == request.project))
             if project is None:
                 raise NotFound(f"there is no project {request.project!r}")
+            policy = BuildPolicy.parse(project.policy.get("build"))
             session.add(
                 Row(
                     id=build_id, project_id=project.id, app=request.app, service=request.service, owner=request.owner,
-                    state="queued", created=now(), limits=self._limits.to_json(),
+                    state="queued", created=now(), limits=policy.limits(self._limits).to_json(),
                     source=str(request.solve.context), log_path=str(self.log_path(build_id)),
                 )
             )  # fmt: skip
+        return policy
 
     async def _set(self, build_id: str, **values: Any) -> None:
         async with self._database.session() as session:

@@ -18,6 +18,7 @@ class SolveRequest:
     memory only, and in no record, key or log. ``contexts`` are further directories and images by name. ``from_git``:
     the context is a checkout, whose ``.git`` is no part of it. ``uncached`` are stages, by name or number, whose steps
     all run again. ``epoch`` (SOURCE_DATE_EPOCH, in seconds) is the image's time and the latest of any file in it.
+    ``granted`` are the entitlements of the project; ``agents`` are SSH agents' sockets by id.
     ``line`` says what this is a newer version of, for those who ask why a step had to run.
     """
 
@@ -37,6 +38,8 @@ class SolveRequest:
     uncached: frozenset[str] = frozenset()
     epoch: int | None = None
     line: str = ""
+    granted: frozenset[str] = frozenset()
+    agents: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

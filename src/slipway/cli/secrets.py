@@ -25,6 +25,21 @@ def read_secrets(values: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def read_agents(values: Iterable[str]) -> dict[str, str]:
+    """``--ssh ID`` is the agent of this shell, ``--ssh ID=SOCKET`` another; by id."""
+    found = {}
+    for value in values:
+        name, equals, path = value.partition("=")
+        path = path if equals else os.environ.get("SSH_AUTH_SOCK", "")
+        if not name or not path:
+            raise Invalid(
+                f"not an SSH agent: {value!r}",
+                hint="start one (eval $(ssh-agent); ssh-add) or write --ssh ID=SOCKET",
+            )
+        found[name] = os.path.abspath(path)
+    return found
+
+
 def _fields(value: str) -> dict[str, str]:
     fields = {}
     for item in value.split(","):

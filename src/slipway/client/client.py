@@ -69,6 +69,14 @@ class Client:
     def delete_project(self, name: str) -> None:
         self.transport.call("DELETE", f"{API}/projects/{quote(name)}")
 
+    def build_policy(self, project: str) -> wire.BuildPolicy:
+        found = self.transport.call("GET", f"{API}/projects/{quote(project)}/build-policy")
+        return wire.BuildPolicy.model_validate(found)
+
+    def set_build_policy(self, project: str, policy: wire.BuildPolicy) -> wire.BuildPolicy:
+        path = f"{API}/projects/{quote(project)}/build-policy"
+        return wire.BuildPolicy.model_validate(self.transport.call("PUT", path, policy.model_dump()))
+
     def members(self, project: str) -> list[wire.Member]:
         found = self._list(f"{API}/projects/{quote(project)}/members")
         return [wire.Member.model_validate(item) for item in found]

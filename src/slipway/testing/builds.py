@@ -71,8 +71,15 @@ class BuildBench:
         cache = BuildCache(self.database, self.blobs)
         remotes = Remotes(directory / "remotes")
         self.solver = Solver(
-            self.blobs, self.snapshots, cache, self.caches, remotes, Traces(directory / "traces")
+            self.blobs,
+            self.snapshots,
+            cache,
+            self.caches,
+            remotes,
+            Traces(directory / "traces"),
+            directory / "sockets",
         )
+        self.limits = PLENTY
         self.images: dict[str, BaseImage] = {}
 
     async def resolve(self, reference: Reference, platform: Platform) -> BaseImage:
@@ -115,7 +122,7 @@ class BuildBench:
     @asynccontextmanager
     async def _workers(self, build_id: str) -> AsyncIterator[Workers]:
         async def start() -> Sandbox:
-            return await self.sandboxes.open(build_id, PLENTY)
+            return await self.sandboxes.open(build_id, self.limits)
 
         workers = Workers(start)
         try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.base.ids import new_id
-from slipway.build.sandbox import Limits, NetworkAttacher, RunStep, Sandbox, Sandboxes, StepMount
+from slipway.build.sandbox import Limits, Network, NetworkAttacher, RunStep, Sandbox, Sandboxes, StepMount
 from slipway.snapshots import Active
 
 ROOT_VARIABLE = "SLIPWAY_TEST_ROOT"
@@ -98,7 +98,7 @@ class Bench:
         user: tuple[int, int, Sequence[int]] = (0, 0, ()),
         cwd: str = "/",
         env: Sequence[tuple[str, str]] = (),
-        network: bool = False,
+        network: Network = "none",
         mounts: Sequence[StepMount] = (),
         lowers: Sequence[Path] | None = None,
     ) -> Ran:

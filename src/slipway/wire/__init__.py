@@ -8,8 +8,9 @@ Events, by the value of ``event``:
 ==================  ===================================================================================
 ``phase``           ``name``, ``state`` (start, done), ``seconds``
 ``build.start``     ``build``, ``service``
+``build.queued``    ``build``, ``service``, ``ahead`` (builds that wait before it)
 ``build.step.start`` ``build``, ``service``, ``step`` (``2/7``), ``name``
-``build.step.done`` the same and ``cached``, ``seconds``
+``build.step.done`` the same and ``cached``, ``seconds``, ``why`` (what had changed, a list)
 ``build.log``       ``build``, ``service``, ``step``, ``stream``, ``text``
 ``layer``           ``build``, ``service``, ``digest``, ``size``, ``seconds``
 ``build.done``      ``build``, ``service``, ``state``, ``reference``, ``digest``, ``cached``, ``seconds``
@@ -31,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slipway.wire.accounts import (
+        BuildPolicy,
         Login,
         Me,
         Member,
@@ -65,6 +67,7 @@ _MODULES = {
     "AppDetail": "apps",
     "BaseImage": "images",
     "Build": "builds",
+    "BuildPolicy": "accounts",
     "BuildRequest": "builds",
     "Deliver": "apps",
     "Image": "images",
@@ -99,6 +102,7 @@ __all__ = [
     "AppDetail",
     "BaseImage",
     "Build",
+    "BuildPolicy",
     "BuildRequest",
     "Deliver",
     "Image",

@@ -56,6 +56,19 @@ class Project(Answer):
     created: datetime
 
 
+class BuildPolicy(Request):
+    """What a project's builds may use; null is the server's own setting. See ``slipway.build.policy``."""
+
+    cpus: float | None = Field(default=None, gt=0)
+    memory: int | None = Field(default=None, gt=0, description="bytes")
+    pids: int | None = Field(default=None, gt=0)
+    disk: int | None = Field(default=None, gt=0, description="bytes that one step may write")
+    seconds: float | None = Field(default=None, gt=0)
+    parallel: int = Field(default=0, ge=0, description="builds at the same time; 0: no limit of its own")
+    priority: int = Field(default=0, ge=-100, le=100)
+    allow: list[Literal["network.host", "security.insecure"]] = Field(default_factory=list)
+
+
 class SetMember(Request):
     role: RoleName
 

@@ -39,5 +39,7 @@ class BuildRequest(TypedDict):
     no_cache: bool
     no_cache_filter: list[str]
     pull: bool
+    priority: str
+    ssh: dict[str, str]
     check: bool
     secrets: dict[str, str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -35,6 +35,13 @@ class BuildRequest(Request):
     no_cache: bool = False
     no_cache_filter: list[str] = Field(default_factory=list, description="stages whose steps all run again")
     pull: bool = Field(default=False, description="ask other registries whether base images have changed")
+    priority: Literal["low", "normal", "high"] = Field(
+        default="normal", description="against other builds of the same priority of project"
+    )
+    ssh: dict[str, str] = Field(
+        default_factory=dict,
+        description="sockets of SSH agents on the server's machine, by id; for root there only",
+    )
     check: bool = Field(default=False, description="only run the build checks; nothing is built")
     secrets: dict[str, str] = Field(
         default_factory=dict, repr=False, description="base64, by id; kept in memory for this build only"

@@ -319,9 +319,6 @@ def test_a_stage_that_nothing_needs_is_no_source_for_a_trigger_of_an_image() -> 
 @pytest.mark.parametrize(
     ("text", "place", "message"),
     [
-        ("RUN --mount=type=ssh x", "2:5", "not supported yet: --mount"),
-        ("RUN --network=host x", "2:5", "not supported yet: --network=host"),
-        ("RUN --security=insecure x", "2:5", "not supported yet: --security=insecure"),
         ("RUN --device=gpu x", "2:5", "not supported yet: --device"),
         ("RUN --mount=type=tmpfs,target=/ x", "2:5", "cannot cover the whole root"),
         ("ADD https://e.org/ /d/", "2:5", "has no file name"),

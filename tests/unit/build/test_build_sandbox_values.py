@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slipway.build import worker
-from slipway.build.sandbox import ID_COUNT, Bind, IdRanges, Limits, RunStep
+from slipway.build.sandbox import ID_COUNT, Bind, IdRanges, Limits, Network, RunStep
 from slipway.errors import Exhausted
 from slipway.snapshots import Active
 
@@ -30,13 +30,13 @@ def test_ranges_do_not_overlap_and_come_back(tmp_path: Path) -> None:
 
 
 def test_a_step_without_a_network_gets_the_isolated_one() -> None:
-    assert step(network=False).to_json("")["network"] == "none"
-    assert step(network=True).to_json("")["network"] == "default"
+    assert step(network="none").to_json("")["network"] == "none"
+    assert step(network="default").to_json("")["network"] == "default"
 
 
 def test_the_specification_of_a_step() -> None:
     found = step(
-        network=True, hosts=[("db", "192.0.2.7")], mounts=[Bind(Path("/s"), "/t", read_only=False)]
+        network="default", hosts=[("db", "192.0.2.7")], mounts=[Bind(Path("/s"), "/t", read_only=False)]
     ).to_json("nameserver 192.0.2.1\n")
     assert found["files"]["resolv.conf"] == "nameserver 192.0.2.1\n"
     assert found["files"]["hosts"].splitlines()[0].startswith("127.0.0.1 localhost ")
@@ -63,11 +63,11 @@ def test_the_worker_loads_nothing_but_its_own_rooms() -> None:
 
 
 def test_limits_are_recorded() -> None:
-    assert Limits(1.5, 2, 3, 4).to_json() == {"cpus": 1.5, "memory": 2, "pids": 3, "seconds": 4}
+    assert Limits(1.5, 2, 3, 4).to_json() == {"cpus": 1.5, "memory": 2, "pids": 3, "seconds": 4, "disk": 0}
 
 
 def step(
-    *, network: bool, hosts: list[tuple[str, str]] | None = None, mounts: list[Bind] | None = None
+    *, network: Network, hosts: list[tuple[str, str]] | None = None, mounts: list[Bind] | None = None
 ) -> RunStep:
     env = [("A", "1"), ("A", "2")]  # the later one counts
     return RunStep(

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from slipway import wire
 from slipway.access import Permission, Role
 from slipway.api.platform.callers import Caller, Parts
+from slipway.build.policy import BuildPolicy
 from slipway.errors import Conflict
 
 router = APIRouter(tags=["accounts"])
@@ -77,6 +78,24 @@ async def delete_project(parts: Parts, caller: Caller, name: str) -> None:
         raise Conflict(f"the project {name!r} has apps", hint="remove them first with `slipway app rm`")
     await parts.access.delete_project(name)
     await parts.access.audit(caller, "project.delete", name, project=name)
+
+
+@router.get("/projects/{name}/build-policy")
+async def build_policy(parts: Parts, caller: Caller, name: str) -> wire.BuildPolicy:
+    await parts.access.require(caller, name, Permission.VIEW)
+    found = BuildPolicy.parse(await parts.access.policy(name, "build"))
+    return wire.BuildPolicy.model_validate(found.to_json())
+
+
+@router.put("/projects/{name}/build-policy")
+async def set_build_policy(
+    parts: Parts, caller: Caller, name: str, request: wire.BuildPolicy
+) -> wire.BuildPolicy:
+    await parts.access.require_admin(caller, "change what a project's builds may use")
+    policy = BuildPolicy.parse(request.model_dump()).checked()
+    await parts.access.set_policy(name, "build", policy.to_json())
+    await parts.access.audit(caller, "project.build-policy", name, project=name, detail=policy.to_json())
+    return wire.BuildPolicy.model_validate(policy.to_json())
 
 
 @router.get("/projects/{name}/members")

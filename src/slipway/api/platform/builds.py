@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from slipway import wire
 from slipway.access import Permission
+from slipway.api.platform.build_requests import PRIORITIES, solve_request
 from slipway.api.platform.callers import Caller, Parts
 from slipway.api.platform.services import Services
 from slipway.api.platform.sources import opened, receive
@@ -19,12 +20,9 @@ from slipway.base.progress import Progress
 from slipway.build.jobs import JobRequest
 from slipway.build.request import SolveRequest
 from slipway.build.solve import describe
-from slipway.errors import Invalid
 from slipway.oci import Reference
 from slipway.state.tables import Build
 
-MAX_SECRET = 500 * 1024
-_LATEST = 253402300799  # the end of the year 9999
 router = APIRouter(tags=["builds"])
 
 
@@ -37,7 +35,9 @@ async def upload(parts: Parts, caller: Caller, request: Request) -> dict[str, st
 async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildRequest) -> Response:
     await parts.access.require(caller, project, Permission.BUILD)
     repository = Reference(f"{project}/{request.name}").repository
-    secrets = _secrets(request.secrets)
+    asked = solve_request(caller, request)
+    if request.priority == "high":
+        await parts.access.require(caller, project, Permission.MANAGE)
     await parts.access.audit(caller, "build", repository, project=project)
 
     async def work(progress: Progress) -> dict[str, object]:
@@ -49,14 +49,19 @@ async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildR
                 else await stack.enter_async_context(opened(parts, caller, context.source))
                 for name, context in request.contexts.items()
             }
-            solve = SolveRequest(
-                "", directory, request.dockerfile, request.inline, request.target, request.args, request.labels,
-                no_cache=request.no_cache, secrets=secrets, contexts=contexts, from_git=bool(request.source.git),
-                uncached=frozenset(name.lower() for name in request.no_cache_filter), epoch=_epoch(request.args),
-            )  # fmt: skip
+            solve = replace(asked, context=directory, contexts=contexts)
             if request.check:
                 return await _check(parts, solve, progress)
-            job = JobRequest(project, "", request.name, caller.name, repository, request.tags, solve)
+            job = JobRequest(
+                project,
+                "",
+                request.name,
+                caller.name,
+                repository,
+                request.tags,
+                solve,
+                PRIORITIES[request.priority],
+            )
             built = await parts.jobs.run(job, parts.images_of(caller, request.pull), progress)
         return {"build": built.build_id, "reference": built.reference, "digest": str(built.digest)}
 
@@ -107,31 +112,6 @@ async def _check(parts: Services, solve: SolveRequest, progress: Progress) -> di
     for item in found:
         progress({"event": "warning", **item})
     return {"findings": found}
-
-
-def _epoch(args: dict[str, str]) -> int | None:
-    """SOURCE_DATE_EPOCH, as reproducible-builds.org has it: whole seconds."""
-    text = args.get("SOURCE_DATE_EPOCH")
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or int(text[:12]) > _LATEST:
-        raise Invalid(
-            f"SOURCE_DATE_EPOCH={text[:40]} is no time",
-            hint="whole seconds since 1970, e.g. git log -1 --format=%ct",
-        )
-    return int(text)
-
-
-def _secrets(given: dict[str, str]) -> dict[str, bytes]:
-    found = {}
-    for name, text in given.items():
-        try:
-            found[name] = base64.b64decode(text, validate=True)
-        except ValueError as error:
-            raise Invalid(f"the secret {name!r} is not base64") from error
-        if len(found[name]) > MAX_SECRET:
-            raise Invalid(f"the secret {name!r} is larger than {MAX_SECRET} bytes")
-    return found
 
 
 def _record(row: Build, project: str) -> wire.Build:

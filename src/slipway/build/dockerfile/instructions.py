@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from slipway.build.dockerfile.errors import Location
 from slipway.build.dockerfile.heredocs import Heredoc
@@ -55,7 +56,7 @@ class Command(_Instruction):
 class Run(Command):
     heredocs: tuple[Heredoc, ...] = ()
     mounts: tuple[MountText, ...] = ()
-    network: str = "default"
+    network: Literal["none", "default", "host"] = "default"
     security: str = "sandbox"
     devices: tuple[str, ...] = ()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from typing import Literal
 
 from slipway.build.dockerfile import instructions as ins
 from slipway.build.dockerfile.arguments import Arguments
@@ -19,6 +20,12 @@ _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*", re.ASCII)
 _MILLISECOND = 1_000_000
 _NO_TRIGGERS = ("ONBUILD", "FROM", "MAINTAINER")
 _MAY_BE_EMPTY = ("CMD", "ENTRYPOINT")
+
+_NETWORKS: dict[str, Literal["none", "default", "host"]] = {
+    "none": "none",
+    "default": "default",
+    "host": "host",
+}
 
 
 def read_instruction(line: LogicalLine, warnings: list[str] | None = None) -> ins.Instruction:
@@ -78,9 +85,10 @@ def _label(text: Arguments) -> ins.Label:
 
 def _run(text: Arguments) -> ins.Run:
     flags = text.flags("network", "security", repeatable=("mount", "device"))
-    network = flags.text("network") or "default"
-    if network not in ("default", "none", "host"):
-        raise text.fail(f"not a network: {network[:40]}", network, "default, none or host")
+    stated = flags.text("network") or "default"
+    network = _NETWORKS.get(stated)
+    if network is None:
+        raise text.fail(f"not a network: {stated[:40]}", stated, "default, none or host")
     security = flags.text("security") or "sandbox"
     if security not in ("sandbox", "insecure"):
         raise text.fail(f"not a security mode: {security[:40]}", security, "sandbox or insecure")

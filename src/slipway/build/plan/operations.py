@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from slipway.build.dockerfile import BindMount, CacheMount, Location, Mount
 from slipway.build.keys import frame
@@ -101,7 +102,7 @@ class RunOp:
     unkeyed: tuple[tuple[str, str], ...]
     cwd: str
     user: str
-    network: str
+    network: Literal["none", "default", "host"]
     created_by: str
     location: Location
     security: str = "sandbox"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from slipway.build.dockerfile import BindMount, CacheMount, Mount, Run, SshMount, opening
+from slipway.build.dockerfile import BindMount, CacheMount, Mount, Run, opening
 from slipway.build.plan.lowering import Lowering, clean
 from slipway.build.plan.metadata import in_shell
 from slipway.build.plan.operations import RunOp, Source
@@ -26,7 +26,7 @@ def run(at: Lowering, item: Run) -> RunOp:
         at.state.workdir, at.state.user, item.network, _described(item), item.location, item.security, mounts, sources,
         files,
     )  # fmt: skip
-    _refuse(at, item, mounts)
+    _refuse(at, item)
     return operation
 
 
@@ -46,14 +46,8 @@ def _source(at: Lowering, mount: Mount) -> Source | None:
     return None
 
 
-def _refuse(at: Lowering, item: Run, mounts: tuple[Mount, ...]) -> None:
+def _refuse(at: Lowering, item: Run) -> None:
     """What the operation can say but the solver cannot do yet."""
-    if any(isinstance(mount, SshMount) for mount in mounts):
-        raise at.unsupported("--mount=type=ssh", "use a secret", "--mount")
-    if item.network == "host":
-        raise at.unsupported("--network=host", "leave it out: builds have a network of their own")
-    if item.security != "sandbox":
-        raise at.unsupported("--security=insecure")
     if item.devices:
         raise at.unsupported("--device")
 

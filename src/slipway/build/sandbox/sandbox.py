@@ -18,6 +18,7 @@ from slipway.build.sandbox.steps import Limits, NetworkAttacher, Output, RunStep
 from slipway.errors import Cancelled, Exhausted, Failed, SlipwayError, Unavailable, Unsupported
 
 log = logging.getLogger(__name__)
+_HOST_RESOLVER = Path("/etc/resolv.conf")
 
 
 class Sandbox:
@@ -93,10 +94,12 @@ class Sandbox:
         the worker was lost. Being cancelled kills the step. May be called again while a step runs.
         """
         link = self._usable()
-        resolver = await self._connected(link) if step.network else ""
-        specification = step.to_json(resolver)
-        if not step.network or self._network is None:
-            specification["network"] = "none"
+        if step.network == "host":
+            specification = step.to_json(_HOST_RESOLVER.read_text())
+        else:
+            specification = step.to_json(await self._connected(link) if step.network == "default" else "")
+            if self._network is None:
+                specification["network"] = "none"
         kills = self._group.oom_kills()
         said = await supervise(functools.partial(link.tell, "step", specification), output)
         if "error" in said:

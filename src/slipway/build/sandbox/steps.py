@@ -6,10 +6,11 @@ import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from slipway.snapshots import Active
 
+Network = Literal["none", "default", "host"]
 Output = Callable[[str, bytes], None]
 """Called with ``stdout`` or ``stderr`` and a piece of output. While it runs nothing more is read."""
 
@@ -31,15 +32,18 @@ class NetworkAttacher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one build may use: CPUs, bytes of memory, processes, seconds. 0 is no limit."""
+    """What one build may use: CPUs, bytes of memory, processes, seconds, bytes on disk. 0 is no limit."""
 
     cpus: float = 0
     memory: int = 0
     pids: int = 0
     seconds: float = 0
+    disk: int = 0
 
     def to_json(self) -> dict[str, float]:
-        return {"cpus": self.cpus, "memory": self.memory, "pids": self.pids, "seconds": self.seconds}
+        return {
+            "cpus": self.cpus, "memory": self.memory, "pids": self.pids, "seconds": self.seconds, "disk": self.disk,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,8 @@ class RunStep:
     """One process: over ``lowers`` (top first) with the writable ``active`` snapshot.
 
     ``uid``, ``gid`` and ``groups`` are the container's own; ``hosts`` are further (name, address) pairs.
-    ``mounts`` are attached in order, over everything else.
+    ``mounts`` are attached in order, over everything else. ``insecure``: with every capability of the build's own user
+    namespace, without the system call filter and with nothing of /proc hidden; it is still no root on the host.
     """
 
     lowers: Sequence[Path]
@@ -125,9 +130,10 @@ class RunStep:
     uid: int
     gid: int
     groups: Sequence[int]
-    network: bool
+    network: Network
     hosts: Sequence[tuple[str, str]] = ()
     mounts: Sequence[StepMount] = ()
+    insecure: bool = False
 
     def to_json(self, resolver: str) -> dict[str, Any]:
         """The worker's specification of this step; ``resolver`` is the text of its /etc/resolv.conf."""
@@ -141,7 +147,8 @@ class RunStep:
             "uid": self.uid,
             "gid": self.gid,
             "groups": list(self.groups),
-            "network": "default" if self.network else "none",
+            "network": self.network,
+            "insecure": self.insecure,
             "files": {"resolv.conf": resolver, "hosts": self._hosts()},
             "mounts": [mount.to_json() for mount in self.mounts],
         }

@@ -12,16 +12,18 @@ from pathlib import Path
 
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.copy import content_key
-from slipway.build.dockerfile import BindMount, CacheMount, SecretMount, TmpfsMount
+from slipway.build.dockerfile import BindMount, CacheMount, SecretMount, SshMount, TmpfsMount
 from slipway.build.plan import RunOp, Source
 from slipway.build.sandbox import Bind, Layers, SmallFile, StepMount, Tmpfs
 from slipway.build.solve.layers import LayerMaker
+from slipway.build.ssh_agent import served
 from slipway.build.tree import Tree
 from slipway.errors import Invalid, NotFound
 from slipway.layers import Entry, Layer, apply_layer
 from slipway.oci import MediaType, chain_id
 from slipway.snapshots import LayerRef, SnapshotStore
 
+_AGENTS = "/run/buildkit/ssh_agent."
 LayersOf = Callable[[Source], Awaitable[tuple[LayerRef, ...] | None]]
 """The layers of a stage or an image; ``None`` for a context, which has none."""
 
@@ -39,8 +41,9 @@ class Mounting:
 
     def __init__(
         self, maker: LayerMaker, context_of: Callable[[Source], Tree], layers_of: LayersOf, caches: CacheMounts,
-        scope: str, secrets: Mapping[str, bytes],
+        scope: str, secrets: Mapping[str, bytes], agents: Mapping[str, Path],
     ) -> None:  # fmt: skip
+        self._agents = agents
         self._maker = maker
         self._context_of = context_of
         self._layers_of = layers_of
@@ -99,9 +102,26 @@ class Mounting:
                     found.mounts.append(Tmpfs(mount.target, mount.size))
                 elif isinstance(mount, SecretMount):
                     self._secret(mount, found)
+                else:
+                    await self._agent(mount, found, stack)
             for path_, text in operation.files:
                 found.mounts.append(SmallFile(path_, text.encode(), 0o755))
             yield found
+
+    async def _agent(self, mount: SshMount, found: Prepared, stack: AsyncExitStack) -> None:
+        agent = self._agents.get(mount.id)
+        if agent is None:
+            if mount.required:
+                raise Invalid(
+                    f"the build needs the SSH agent {mount.id!r}", hint=f"give it: --ssh {mount.id}"
+                )
+            return
+        number = sum(item.target.startswith(_AGENTS) for item in found.mounts)
+        target = mount.target or f"{_AGENTS}{number}"
+        directory = self._maker.solver.sockets
+        socket = await stack.enter_async_context(served(agent, directory, mount.uid, mount.gid, mount.mode))
+        found.mounts.append(Bind(socket, target, read_only=False))
+        found.env.setdefault("SSH_AUTH_SOCK", target)
 
     def _secret(self, mount: SecretMount, found: Prepared) -> None:
         value = self._secrets.get(mount.id)

@@ -10,12 +10,14 @@ from slipway.build.cache import Made
 from slipway.build.explain import Inputs
 from slipway.build.keys import key_of
 from slipway.build.plan import RunOp
+from slipway.build.policy import HOST_NETWORK, INSECURE
 from slipway.build.sandbox import RunStep
+from slipway.build.solve.disk import bounded
 from slipway.build.solve.layers import LayerMaker
 from slipway.build.solve.mounting import Mounting, Prepared
 from slipway.build.solve.report import Step
 from slipway.build.solve.workers import Workers
-from slipway.errors import Failed
+from slipway.errors import Denied, Failed
 from slipway.layers import Layer
 from slipway.oci import Digest, chain_id
 from slipway.snapshots import LayerRef, SnapshotStore
@@ -26,14 +28,19 @@ class Runner:
     """Runs the RUN operations of one build."""
 
     def __init__(
-        self, maker: LayerMaker, workers: Workers, snapshots: SnapshotStore, mounting: Mounting
-    ) -> None:
+        self, maker: LayerMaker, workers: Workers, snapshots: SnapshotStore, mounting: Mounting,
+        granted: frozenset[str],
+    ) -> None:  # fmt: skip
+        self._granted = granted
         self._maker = maker
         self._workers = workers
         self._snapshots = snapshots
         self._mounting = mounting
 
     async def run(self, operation: RunOp, layers: tuple[LayerRef, ...], step: Step) -> Made:
+        """Raises ``Denied`` for a step that needs an entitlement the project was not given."""
+        self._require(operation.network == "host", HOST_NETWORK, "--network=host")
+        self._require(operation.security == "insecure", INSECURE, "--security=insecure")
         chain = chain_id([layer.diff_id for layer in layers])
         shown = await self._mounting.key_parts(operation)
         key = key_of("run", (str(chain), operation.definition(), *shown))
@@ -43,13 +50,22 @@ class Runner:
             key, step, operation.created_by, lambda: self._execute(operation, layers, step)
         )
 
+    def _require(self, needed: bool, entitlement: str, flag: str) -> None:
+        if needed and entitlement not in self._granted:
+            raise Denied(
+                f"RUN {flag} is not allowed in this project",
+                hint=f"an administrator grants it: slipway project build-policy PROJECT --allow {entitlement}",
+            )
+
     async def _execute(self, operation: RunOp, layers: tuple[LayerRef, ...], step: Step) -> Layer | None:
         chain = await asyncio.to_thread(self._snapshots.ensure, layers)
         async with self._mounting.prepared(operation) as given:
             request = await asyncio.to_thread(self._prepared, operation, chain, given)
             try:
                 sandbox = await self._workers.sandbox()
-                status = await sandbox.run(request, step.output)
+                status = await bounded(
+                    sandbox.run(request, step.output), request.active.upper, sandbox.limits
+                )
                 step.flush()
                 if status:
                     raise _failed(operation, status, step)
@@ -64,12 +80,15 @@ class Runner:
     def _prepared(self, operation: RunOp, chain: Digest | None, given: Prepared) -> RunStep:
         with self._snapshots.view(chain) as view:
             account = resolve_user(operation.user, view)
-        env = dict(operation.env) | dict(operation.unkeyed) | given.env
+            added = self._maker.solver.surroundings.mounts(view)
+        env = (
+            self._maker.solver.surroundings.env() | dict(operation.env) | dict(operation.unkeyed) | given.env
+        )
         env.setdefault("HOME", account.home)
         return RunStep(
             self._snapshots.lowers(chain), self._snapshots.prepare(chain), operation.argv, tuple(env.items()),
-            operation.cwd, account.uid, account.gid, account.groups, operation.network == "default",
-            mounts=given.mounts,
+            operation.cwd, account.uid, account.gid, account.groups, operation.network,
+            mounts=[*added, *given.mounts], insecure=operation.security == "insecure",
         )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from slipway.build.solve.report import Reporter
 from slipway.build.solve.source import Source
 from slipway.build.solve.stage import StageRunner
 from slipway.build.solve.workers import Workers
+from slipway.build.surroundings import Surroundings
 from slipway.content import LocalStore
 from slipway.errors import NotFound
 from slipway.oci import Reference
@@ -45,6 +46,8 @@ class Solver:
     cache_mounts: CacheMounts
     remotes: Remotes
     traces: Traces
+    sockets: Path
+    surroundings: Surroundings = field(default_factory=Surroundings)
     hashes: HashCache = field(default_factory=HashCache)
     copies: Remembered = field(default_factory=Remembered)
     in_flight: InFlight[MadeLayer] = field(default_factory=InFlight)

@@ -91,8 +91,9 @@ class StageRunner:
             maker.solver.cache_mounts,
             request.project,
             request.secrets,
+            request.agents,
         )
-        self._runner = Runner(maker, workers, self._snapshots, mounting)
+        self._runner = Runner(maker, workers, self._snapshots, mounting, request.granted)
         self._tasks: dict[int, asyncio.Task[StageResult]] = {}
         self._ran = 0
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 
 import click
 
 from slipway.cli.events.plain import describe, explained
-from slipway.cli.secrets import read_secrets
+from slipway.cli.secrets import read_agents, read_secrets
 from slipway.cli.session import Session, with_session
+from slipway.cli.sizes import size_of
 from slipway.cli.source import is_repository, read_contexts, source_of, standard_input
 from slipway.client import Client
 from slipway.errors import Invalid
@@ -51,6 +51,13 @@ def _pairs(values: tuple[str, ...]) -> dict[str, str]:
 )  # fmt: skip
 @click.option("--pull", is_flag=True, help="Ask other registries whether the base images have changed.")
 @click.option(
+    "--priority", type=click.Choice(["low", "normal", "high"]), default="normal", show_default=True,
+    help="Before or after the project's other builds; high is for its admins.",
+)  # fmt: skip
+@click.option(
+    "--ssh", "agents", multiple=True, metavar="default|ID=SOCKET", help="An SSH agent, for RUN --mount=type=ssh."
+)  # fmt: skip
+@click.option(
     "--explain", is_flag=True, help="Say of every step that had to run what was different this time."
 )
 @click.option("--check", is_flag=True, help="Only run the build checks; exit code 1 if they find something.")
@@ -69,6 +76,8 @@ def build(
     no_cache: bool,
     filters: tuple[str, ...],
     pull: bool,
+    priority: str,
+    agents: tuple[str, ...],
     explain: bool,
     check: bool,
 ) -> None:
@@ -92,6 +101,8 @@ def build(
         no_cache=no_cache,
         no_cache_filter=[name for item in filters for name in item.split(",")],
         pull=pull,
+        priority=priority,
+        ssh=read_agents(agents),
         check=check,
         secrets=read_secrets(secrets),
     )
@@ -193,18 +204,11 @@ def builds_prune(
     """Shrink the build cache. What images, containers or running builds need stays."""
     if not everything and days is None and keep is None:
         raise Invalid("say what to prune", hint="--older-than DAYS, --keep-storage SIZE or --all")
-    size = 0 if everything else _bytes(keep) if keep else _UNLIMITED
+    size = 0 if everything else size_of(keep) if keep else _UNLIMITED
     done = session.client.prune_builds(0 if everything else _FOREVER if days is None else days, size, dry_run)
     kinds = ", ".join(f"{count} {kind}" for kind, count in done.counts.items() if count) or "nothing"
     verb = "would remove" if dry_run else "removed"
     session.value(done, f"{verb} {kinds} ({done.bytes / (1 << 20):.1f} MiB)")
-
-
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", text.strip().lower())
-    if match is None:
-        raise Invalid(f"not a size: {text!r}", hint="a number with k, m, g or t, e.g. 10g")
-    return int(float(match[1]) * (1 << 10 * " kmgt".index(match[2] or " ")))
 
 
 COMMANDS = [build, builds]

@@ -71,6 +71,7 @@ _LINES: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
     "build.step.done": _step_done,
     "build.log": lambda event: f"[{event['service']} {event['step']}] | {event['text']}",
     "explain": lambda event: f"[{event['service']} {event['step']}]   because {event['text']}",
+    "build.queued": lambda event: f"[{event['service']}] waiting for a place, {event['ahead']} before it",
     "layer": lambda event: f"[{event['service']}] layer {event['digest'][7:19]} {size(event['size'])}",
     "build.done": _build_done,
     "service.state": _service,

@@ -1,0 +1,61 @@
+"""What a caller asks to be built, checked and typed."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from slipway import wire
+from slipway.access import Identity
+from slipway.build.request import SolveRequest
+from slipway.build.ssh_agent import check_agent
+from slipway.errors import Denied, Invalid
+
+PRIORITIES = {"low": -1, "normal": 0, "high": 1}
+MAX_SECRET = 500 * 1024
+_LATEST = 253402300799  # the end of the year 9999
+
+
+def solve_request(caller: Identity, request: wire.BuildRequest) -> SolveRequest:
+    """The request but for its contexts, which are opened later. Raises ``Invalid`` and ``Denied``."""
+    return SolveRequest(
+        "", Path("/"), request.dockerfile, request.inline, request.target, request.args, request.labels,
+        no_cache=request.no_cache, secrets=_secrets(request.secrets), agents=_agents(caller, request.ssh),
+        from_git=bool(request.source.git), uncached=frozenset(name.lower() for name in request.no_cache_filter),
+        epoch=_epoch(request.args),
+    )  # fmt: skip
+
+
+def _epoch(args: dict[str, str]) -> int | None:
+    """SOURCE_DATE_EPOCH, as reproducible-builds.org has it: whole seconds."""
+    text = args.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or int(text[:12]) > _LATEST:
+        raise Invalid(
+            f"SOURCE_DATE_EPOCH={text[:40]} is no time",
+            hint="whole seconds since 1970, e.g. git log -1 --format=%ct",
+        )
+    return int(text)
+
+
+def _agents(caller: Identity, given: dict[str, str]) -> dict[str, Path]:
+    """Sockets of agents. Who is not on this machine has none here, and a key is never sent instead."""
+    if given and not caller.local:
+        raise Denied(
+            "only root on the server's own machine may hand over an SSH agent",
+            hint="use a secret, or build there",
+        )
+    return {name: check_agent(path) for name, path in given.items()}
+
+
+def _secrets(given: dict[str, str]) -> dict[str, bytes]:
+    found = {}
+    for name, text in given.items():
+        try:
+            found[name] = base64.b64decode(text, validate=True)
+        except ValueError as error:
+            raise Invalid(f"the secret {name!r} is not base64") from error
+        if len(found[name]) > MAX_SECRET:
+            raise Invalid(f"the secret {name!r} is larger than {MAX_SECRET} bytes")
+    return found
