@@ -4,43 +4,21 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from slipway.testing.platform import Running, free_port, write_app
+from slipway.testing.registries import debian_registry
 
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture
 def other_registry(tmp_path: Path) -> Iterator[str]:
-    """A running registry with the image ``small/base:1`` in it; its address."""
-    port = free_port()
-    config = tmp_path / "registry.yml"
-    config.write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n"
-    )
-    with subprocess.Popen(
-        ["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        _until_answers(f"http://127.0.0.1:{port}/v2/")
-        yield f"127.0.0.1:{port}"
-        process.terminate()
-
-
-def _until_answers(url: str) -> None:
-    for _ in range(100):
-        try:
-            urllib.request.urlopen(url).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"{url} does not answer")
+    with debian_registry(tmp_path / "other") as host:
+        yield host
 
 
 def test_a_build_stands_on_an_image_of_another_registry(other_registry: str, tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from slipway.access import Access, Identity, Permission
@@ -13,7 +14,7 @@ from slipway.build.base_images import BaseImage
 from slipway.build.jobs import BuildJobs, JobRequest
 from slipway.build.request import Built, SolveRequest
 from slipway.delivery.builder import BuildOrder, ImageRef
-from slipway.distribution import RemoteRegistry, pull
+from slipway.distribution import Login, RemoteRegistry, pull
 from slipway.errors import NotFound
 from slipway.oci import Digest, Platform, Reference
 from slipway.registry import Registry, ResolvedImage
@@ -27,13 +28,16 @@ _PULL_LEASE = timedelta(hours=6)
 class OwnersImages:
     """The images that ``owner`` may pull: ``PROJECT/NAME``, or a plain name in the project ``library``.
 
-    What was once fetched from another registry stays as it was then, unless ``refresh`` says to ask there again.
+    What was once fetched from another registry stays as it was then, unless ``refresh`` says to ask there again. What
+    took one of the ``logins`` (by host) is kept in ``project``, where only its members see it.
     """
 
     registry: Registry
     access: Access
     owner: Identity
     refresh: bool = False
+    logins: Mapping[str, Login] = field(default_factory=dict)
+    project: str = ""
 
     async def resolve(self, reference: Reference, platform: Platform) -> BaseImage:
         found = await self.find(reference, platform)
@@ -60,19 +64,27 @@ class OwnersImages:
             raise NotFound(f"the image {reference} is not in this registry", hint=hint) from error
 
     async def _pulled(self, reference: Reference, platform: Platform) -> ResolvedImage:
-        """An image of another registry, fetched anonymously and kept below the public project ``library``."""
+        """An image of another registry: fetched anonymously it is kept below the public project ``library``."""
         host = re.sub(r"[^a-z0-9]+", "-", reference.registry.lower()).strip("-")
-        repository = f"{LIBRARY}/{host}/{reference.repository}"
+        login = self.logins.get(reference.registry)
+        owner = self.project if login and self.project else LIBRARY
+        repository = f"{owner}/{host}/{reference.repository}"
+        tag = _kept_as(reference, platform)
         if not self.refresh:
             with suppress(NotFound):
-                kept = Reference(repository, "", reference.tag, reference.digest)
-                return await self.registry.resolve(kept, platform)
+                return await self.registry.resolve(Reference(repository, tag=tag), platform)
         blobs = self.registry.blobs
-        async with RemoteRegistry(reference.registry) as remote:
+        async with RemoteRegistry(reference.registry, login) as remote:
             with blobs.lease(f"pull {reference}", _PULL_LEASE) as lease:
                 found = await pull(remote, reference, platform, blobs, lease)
-                await self.registry.adopt_image(repository, reference.tag, found.data, found.manifest)
+                await self.registry.adopt_image(repository, tag, found.data, found.manifest)
         return ResolvedImage(repository, found.digest, found.manifest, found.config)
+
+
+def _kept_as(reference: Reference, platform: Platform) -> str:
+    """The tag of a pulled image here: its own, with the platform's name behind it unless that is this machine's."""
+    tag = f"at-{reference.digest.hex}" if reference.digest else reference.tag or "latest"
+    return tag if platform == Platform.host() else f"{tag[:90]}-{str(platform).replace('/', '-')}"
 
 
 class RegistryBuilder:

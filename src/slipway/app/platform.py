@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from slipway import __version__
-from slipway.access import Access
+from slipway.access import Access, Identity
 from slipway.api.platform import Services
 from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
@@ -31,11 +32,12 @@ from slipway.build.solve import Solver
 from slipway.build.surroundings import Surroundings
 from slipway.content import LocalStore
 from slipway.delivery import Apps, Deliverer
+from slipway.distribution import Login
 from slipway.engines.embedded import EmbeddedEngine
 from slipway.errors import Conflict, NotFound
 from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
-from slipway.registry import Registry
+from slipway.registry import Registry, Transfers
 from slipway.runtime import Containers, HostFacts
 from slipway.snapshots import SnapshotStore
 from slipway.state import Database
@@ -141,10 +143,15 @@ class Platform:
 
     def services(self) -> Services:
         return Services(
-            self.access, self.registry, self.jobs, self.deliverer,
-            lambda owner, refresh: OwnersImages(self.registry, self.access, owner, refresh), self._make_base,
+            self.access, self.registry, Transfers(self.registry, self.machine.snapshots), self.jobs, self.deliverer,
+            self._images_of, self._make_base,
             self._status, self._uploads, self.remotes, self._prune,
         )  # fmt: skip
+
+    def _images_of(
+        self, owner: Identity, refresh: bool, logins: Mapping[str, Login], project: str
+    ) -> OwnersImages:
+        return OwnersImages(self.registry, self.access, owner, refresh, logins, project)
 
     async def _prune(self, days: float, size: int, dry_run: bool) -> dict[str, Any]:
         done = await self.housekeeping.prune(Bounds(timedelta(days=days), size), dry_run=dry_run)

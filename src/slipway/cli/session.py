@@ -39,9 +39,13 @@ class Session:
     def client(self) -> Client:
         return Client(Credentials.load(self.server))
 
-    def follow(self, events: Iterator[dict[str, Any]]) -> dict[str, Any]:
-        """Show the events of long work; the result of its ``done``. Raises the error it ended with."""
-        return show(events, self.output if self.output != "auto" else ("live" if self.live else "plain"))
+    def follow(self, events: Iterator[dict[str, Any]], *, aside: bool = False) -> dict[str, Any]:
+        """Show the events of long work; the result of its ``done``. Raises the error it ended with.
+
+        ``aside``: on standard error, since standard output is for something else.
+        """
+        style = self.output if self.output != "auto" else ("live" if self.live else "plain")
+        return show(events, style, aside=aside)
 
     def table(self, rows: Iterable[BaseModel], columns: Sequence[str]) -> None:
         """Rows of models as aligned columns, or as a JSON array."""

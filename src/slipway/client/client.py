@@ -109,6 +109,15 @@ class Client:
         found = self.transport.call("GET", _query("/images/inspect", reference=reference))
         return wire.ImageDetail.model_validate(found)
 
+    def export_image(self, reference: str, form: str, platform: str = "") -> Iterator[bytes]:
+        """The archive in pieces. What the server had to say is raised before the first."""
+        return self.transport.pieces(
+            _query("/images/export", reference=reference, format=form, platform=platform)
+        )
+
+    def push_image(self, request: wire.Push) -> Events:
+        return self.transport.stream("POST", f"{API}/images/push", request.model_dump())
+
     def delete_image(self, reference: str) -> None:
         self.transport.call("DELETE", _query("/images", reference=reference))
 

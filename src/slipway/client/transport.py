@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from slipway.errors import KINDS, SlipwayError, Unavailable
 
 MAX_LINE = 16 * 1024 * 1024
+_PIECE = 1024 * 1024
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -52,6 +53,16 @@ class Transport:
             while line := response.readline(MAX_LINE):
                 if line.strip():
                     yield json.loads(line)
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """A large answer as it comes. Raises ``Unavailable`` when it breaks off."""
+        with closing(self._connection()) as connection:
+            response = self._send(connection, "GET", path, None)
+            try:
+                while piece := response.read(_PIECE):
+                    yield piece
+            except (OSError, http.client.HTTPException) as error:
+                raise Unavailable(f"the answer of {self.server} broke off: {error}") from error
 
     def _connection(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.server)

@@ -1,4 +1,4 @@
-"""The client side of the distribution protocol: images of any registry into the content store.
+"""The client side of the distribution protocol: images of any registry into the content store, and back.
 
 Every byte is verified before it is a blob; what is in the store already is not fetched again; foreign layer URLs are
 never followed and no credential goes to another host than the one it is for. Registries on the loopback range are
@@ -7,7 +7,9 @@ spoken to over plain HTTP, all others over HTTPS.
 Neighbours: ``slipway.content`` takes the blobs; ``slipway.app`` puts what was pulled into the registry.
 """
 
+from slipway.distribution.archives import image_archive
 from slipway.distribution.pull import Pulled, pull
-from slipway.distribution.remote import RemoteRegistry
+from slipway.distribution.push import push
+from slipway.distribution.remote import Login, RemoteRegistry
 
-__all__ = ["Pulled", "RemoteRegistry", "pull"]
+__all__ = ["Login", "Pulled", "RemoteRegistry", "image_archive", "pull", "push"]

@@ -1,10 +1,14 @@
-"""One registry, asked for manifests and blobs."""
+"""One registry, asked for manifests and blobs, and given them."""
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
@@ -18,13 +22,29 @@ _PIECE = 1024 * 1024
 _LOOPBACK = ("127.", "localhost", "[::1]")
 
 
-class RemoteRegistry:
-    """Talks to ``host`` for the length of an ``async with`` block, anonymously, with tokens where it asks for them."""
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who somebody is at another registry. In memory only."""
 
-    def __init__(self, host: str) -> None:
-        self._host = host
+    username: str
+    password: str = field(repr=False)
+
+    @property
+    def header(self) -> str:
+        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+
+class RemoteRegistry:
+    """Talks to ``host`` for the length of an ``async with`` block, with tokens where it asks for them.
+
+    ``login`` goes to this host and to where its challenge says that tokens come from, and nowhere else.
+    """
+
+    def __init__(self, host: str, login: Login | None = None) -> None:
+        self.host = host
+        self._login = login
         self._secure = not host.startswith(_LOOPBACK)
-        self._tokens: dict[str, str] = {}
+        self._authorizations: dict[str, str] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> RemoteRegistry:
@@ -35,13 +55,15 @@ class RemoteRegistry:
         if self._session is not None:
             await self._session.close()
 
+    # What is there
+
     async def manifest(self, reference: Reference) -> tuple[bytes, str]:
         """A manifest's bytes and media type, verified if it was asked for by digest.
 
         Raises ``NotFound``, ``Denied``, ``Unavailable``; ``Invalid`` for a wrong digest, ``Exhausted`` above 4 MiB.
         """
         headers = {"Accept": ", ".join(MediaType.ACCEPTED)}
-        async with self._get(reference, f"manifests/{reference.target}", headers) as response:
+        async with self._ask("GET", reference, f"manifests/{reference.target}", headers) as response:
             data = await response.content.read(MAX_MANIFEST + 1)
             while len(data) <= MAX_MANIFEST and (more := await response.content.read(_PIECE)):
                 data += more
@@ -49,63 +71,118 @@ class RemoteRegistry:
         if len(data) > MAX_MANIFEST:
             raise Exhausted(f"the manifest of {reference} is too large; the limit is {MAX_MANIFEST} bytes")
         if reference.digest is not None and Digest.of(data) != reference.digest:
-            raise Invalid(f"{self._host} sent another manifest than {reference.digest}")
+            raise Invalid(f"{self.host} sent another manifest than {reference.digest}")
         return data, kind
 
     async def blob(self, reference: Reference, blob: Descriptor) -> AsyncGenerator[bytes, None]:
         """A blob's bytes in large pieces, no more than its descriptor says; the caller verifies them."""
         left = blob.size
-        async with self._get(reference, f"blobs/{blob.digest}", {}) as response:
+        async with self._ask("GET", reference, f"blobs/{blob.digest}") as response:
             async for piece in response.content.iter_chunked(_PIECE):
                 left -= len(piece)
                 if left < 0:
-                    raise Invalid(f"{self._host} sent more than the {blob.size} bytes of {blob.digest}")
+                    raise Invalid(f"{self.host} sent more than the {blob.size} bytes of {blob.digest}")
                 yield piece
 
+    async def has_blob(self, reference: Reference, digest: Digest) -> bool:
+        try:
+            async with self._ask("HEAD", reference, f"blobs/{digest}"):
+                return True
+        except NotFound:
+            return False
+
+    # What is given
+
+    async def put_blob(self, reference: Reference, blob: Descriptor, content: AsyncIterable[bytes]) -> None:
+        """Upload a blob in one piece; the registry verifies its digest."""
+        async with self._ask("POST", reference, "blobs/uploads/") as response:
+            location = urljoin(str(response.url), response.headers.get("Location", ""))
+        sign = "&" if urlsplit(location).query else "?"
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
+        async with self._send("PUT", reference, f"{location}{sign}digest={blob.digest}", headers, content):
+            return
+
+    async def put_manifest(self, reference: Reference, data: bytes, media_type: str) -> None:
+        headers = {"Content-Type": media_type}
+        async with self._ask("PUT", reference, f"manifests/{reference.target}", headers, data):
+            return
+
+    # How
+
     @asynccontextmanager
-    async def _get(
-        self, reference: Reference, path: str, headers: dict[str, str]
+    async def _ask(
+        self, method: str, reference: Reference, path: str, headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:  # fmt: skip
+        """A request that can be repeated, with authorization if it turns out to need one."""
+        url = f"{self._base}/v2/{reference.repository}/{path}"
+        for attempt in range(2):
+            async with self._open(method, reference, url, headers or {}, data) as response:
+                if response.status == 401 and attempt == 0:
+                    await self._authorize(reference, response.headers.get("WWW-Authenticate", ""))
+                    continue
+                self._check(response, reference)
+                yield response
+                return
+
+    @asynccontextmanager
+    async def _send(
+        self, method: str, reference: Reference, url: str, headers: Mapping[str, str], content: AsyncIterable[bytes]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:  # fmt: skip
+        """A request whose body is read once; what came before it has fetched the authorization."""
+        async with self._open(method, reference, url, headers, content) as response:
+            self._check(response, reference)
+            yield response
+
+    @property
+    def _base(self) -> str:
+        return f"{'https' if self._secure else 'http'}://{self.host}"
+
+    @asynccontextmanager
+    async def _open(
+        self, method: str, reference: Reference, url: str, headers: Mapping[str, str], data: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         assert self._session is not None
-        url = f"{'https' if self._secure else 'http'}://{self._host}/v2/{reference.repository}/{path}"
+        known = self._authorizations.get(reference.repository)
+        if known and urlsplit(url).netloc == self.host:
+            headers = {**headers, "Authorization": known}
         try:
-            for attempt in range(2):
-                token = self._tokens.get(reference.repository)
-                given = headers | ({"Authorization": f"Bearer {token}"} if token else {})
-                # aiohttp drops the Authorization header itself when a redirect leads to another host.
-                async with self._session.get(url, headers=given) as response:
-                    if response.status == 401 and attempt == 0:
-                        await self._fetch_token(reference, response.headers.get("WWW-Authenticate", ""))
-                        continue
-                    self._check(response, reference)
-                    yield response
-                    return
+            # aiohttp drops the Authorization header itself when a redirect leads to another host.
+            async with self._session.request(method, url, headers=headers, data=data) as response:
+                yield response
         except (TimeoutError, aiohttp.ClientError) as error:
             raise Unavailable(
-                f"the registry {self._host} does not answer: {error or type(error).__name__}",
+                f"the registry {self.host} does not answer: {error or type(error).__name__}",
                 hint="check its name and the network, or copy the image here first",
             ) from error
 
-    async def _fetch_token(self, reference: Reference, header: str) -> None:
+    async def _authorize(self, reference: Reference, header: str) -> None:
+        if header.lower().startswith("basic") and self._login is not None:
+            self._authorizations[reference.repository] = self._login.header
+            return
         challenge = parse_challenge(header, self._secure)
         assert self._session is not None
         if challenge is None:
-            raise Denied(f"the registry {self._host} wants a login for {reference}")
-        async with self._session.get(challenge.url) as response:
+            raise Denied(f"the registry {self.host} wants a login for {reference}")
+        headers = {"Authorization": self._login.header} if self._login else {}
+        async with self._session.get(challenge.url, headers=headers) as response:
             if response.status != 200:
-                raise Denied(f"the registry {self._host} gives no token for {reference}")
+                who = f" to {self._login.username}" if self._login else ""
+                raise Denied(f"the registry {self.host} gives no token for {reference}{who}")
             try:
                 value = json.loads(await response.content.read(_PIECE))
-                self._tokens[reference.repository] = str(value.get("token") or value["access_token"])
+                token = str(value.get("token") or value["access_token"])
             except (ValueError, KeyError, AttributeError) as error:
-                raise Invalid(f"the registry {self._host} sent a malformed token") from error
+                raise Invalid(f"the registry {self.host} sent a malformed token") from error
+            self._authorizations[reference.repository] = f"Bearer {token}"
 
     def _check(self, response: aiohttp.ClientResponse, reference: Reference) -> None:
         if response.status == 404:
             raise NotFound(f"the image {reference} does not exist")
         if response.status in (401, 403):
+            who = f"{self._login.username} may not do this with" if self._login else "a login is needed for"
             raise Denied(
-                f"the image {reference} is not public", hint="copy it here first, e.g. with skopeo copy"
+                f"{who} {reference}", hint="--registry-login HOST uses the login of docker or podman"
             )
         if response.status >= 400:
-            raise Unavailable(f"the registry {self._host} answered {response.status} for {reference}")
+            raise Unavailable(f"the registry {self.host} answered {response.status} for {reference}")

@@ -15,7 +15,7 @@ from slipway.layers.compression import Compression
 from slipway.layers.diff import diff_upper
 from slipway.layers.entry import Entry, Kind
 from slipway.layers.importing import import_tar
-from slipway.layers.write import Layer, write_layer
+from slipway.layers.write import Layer, tar_blocks, write_layer
 
 __all__ = [
     "Applied",
@@ -27,5 +27,6 @@ __all__ = [
     "apply_layer",
     "diff_upper",
     "import_tar",
+    "tar_blocks",
     "write_layer",
 ]

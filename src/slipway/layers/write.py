@@ -49,7 +49,7 @@ def write_layer(
             _Stage(hasher.update) as hashing,
             _Stage(lambda block: storing.put(pack.compress(block))) as packing,
         ):
-            for block in _blocks(_tar(entries, epoch)):
+            for block in tar_blocks(entries, epoch):
                 total += len(block)
                 hashing.put(block)
                 packing.put(block)
@@ -101,6 +101,11 @@ class _Stage:
                     self._work(block)
                 except BaseException as error:
                     self._error = error
+
+
+def tar_blocks(entries: Iterable[Entry], epoch: int | None = None) -> Iterator[bytes]:
+    """The tar of ``entries`` (parents before children) in pieces of about a mebibyte."""
+    return _blocks(_tar(entries, epoch))
 
 
 def _blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:

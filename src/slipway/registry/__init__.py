@@ -10,6 +10,7 @@ Neighbours: ``slipway.api.registry`` speaks HTTP, ``slipway.build`` stores image
 from slipway.registry.images import ResolvedImage
 from slipway.registry.manifests import StoredManifest
 from slipway.registry.registry import Registry, TagRecord
+from slipway.registry.transfers import Format, Transfers
 from slipway.registry.uploads import UploadState
 
-__all__ = ["Registry", "ResolvedImage", "StoredManifest", "TagRecord", "UploadState"]
+__all__ = ["Format", "Registry", "ResolvedImage", "StoredManifest", "TagRecord", "Transfers", "UploadState"]

@@ -301,6 +301,24 @@ class Registry:
                     await manifests.tag(session, owner, tag, row)
         return digest
 
+    async def store_index(self, repository: str, tags: Sequence[str], images: Sequence[Descriptor]) -> Digest:
+        """An index of images of this repository, one a platform. Raises ``NotFound`` when one is not there."""
+        index = Index(tuple(images))
+        raw = index.to_bytes()
+        digest = Digest.of(raw)
+        with self.blobs.lease("index", timedelta(minutes=10)) as lease:
+            lease.add(digest)
+            await asyncio.to_thread(self.blobs.put, raw)
+            async with self._database.session() as session:
+                owner = await repositories.require(session, repository)
+                for item in images:
+                    if await manifests.by_digest(session, owner, str(item.digest)) is None:
+                        raise NotFound(f"there is no manifest {item.digest} in {repository!r}")
+                row = await manifests.record(session, owner, index, digest, len(raw))
+                for tag in tags:
+                    await manifests.tag(session, owner, tag, row)
+        return digest
+
     async def adopt_image(self, repository: str, tag: str, data: bytes, manifest: Manifest) -> Digest:
         """A pulled image, its manifest exactly as it was sent; the blobs are in the store, leased by the caller."""
         digest = Digest.of(data)

@@ -75,6 +75,7 @@ class Running:
     apps_port: int
     pool: str
     marks: set[str] = field(default_factory=set)
+    variables: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def make(cls, directory: Path) -> Running:
@@ -94,6 +95,7 @@ class Running:
             "SLIPWAY_APPS_LISTEN": f"127.0.0.1:{self.apps_port}",
             "SLIPWAY_NETWORK_POOL": f"{self.pool}0.0/16",
             "SLIPWAY_SERVER": f"unix://{run}/slipway.sock",
+            **self.variables,
         }
 
     def start_command(self, *words: str) -> subprocess.Popen[bytes]:

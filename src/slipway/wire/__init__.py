@@ -12,6 +12,7 @@ Events, by the value of ``event``:
 ``build.step.start`` ``build``, ``service``, ``step`` (``2/7``), ``name``
 ``build.step.done`` the same and ``cached``, ``seconds``, ``why`` (what had changed, a list)
 ``build.log``       ``build``, ``service``, ``step``, ``stream``, ``text``
+``blob``            ``digest``, ``size``, ``known`` (it was there already)
 ``layer``           ``build``, ``service``, ``digest``, ``size``, ``seconds``
 ``build.done``      ``build``, ``service``, ``state``, ``reference``, ``digest``, ``cached``, ``seconds``
 ``service.state``   ``service``, ``state``, ``instance``, ``seconds``
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
         Source,
     )
     from slipway.wire.builds import Build, BuildRequest, NamedContext, Prune, Pruned
-    from slipway.wire.images import BaseImage, Image, ImageDetail
+    from slipway.wire.images import BaseImage, Image, ImageDetail, Push
     from slipway.wire.status import Status
 
 _MODULES = {
@@ -82,6 +83,7 @@ _MODULES = {
     "NewUser": "accounts",
     "Password": "accounts",
     "Project": "accounts",
+    "Push": "images",
     "Prune": "builds",
     "Pruned": "builds",
     "Release": "apps",
@@ -119,6 +121,7 @@ __all__ = [
     "Project",
     "Prune",
     "Pruned",
+    "Push",
     "Release",
     "Robot",
     "RobotSecret",

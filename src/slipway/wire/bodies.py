@@ -40,6 +40,8 @@ class BuildRequest(TypedDict):
     no_cache_filter: list[str]
     pull: bool
     priority: str
+    platforms: list[str]
+    logins: dict[str, dict[str, str]]
     ssh: dict[str, str]
     check: bool
     secrets: dict[str, str]

@@ -18,6 +18,11 @@ class NamedContext(Request):
     image: str = ""
 
 
+class RegistryLogin(Request):
+    username: str
+    password: str = Field(repr=False)
+
+
 class BuildRequest(Request):
     source: Source
     name: str = Field(description="repository below the project, e.g. web")
@@ -37,6 +42,14 @@ class BuildRequest(Request):
     pull: bool = Field(default=False, description="ask other registries whether base images have changed")
     priority: Literal["low", "normal", "high"] = Field(
         default="normal", description="against other builds of the same priority of project"
+    )
+    platforms: list[str] = Field(
+        default_factory=list, description="e.g. linux/arm64; several make an index; default: the server's own"
+    )
+    logins: dict[str, RegistryLogin] = Field(
+        default_factory=dict,
+        repr=False,
+        description="of other registries, by host; in memory for this build only",
     )
     ssh: dict[str, str] = Field(
         default_factory=dict,

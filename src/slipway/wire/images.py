@@ -18,6 +18,15 @@ class BaseImage(Request):
     force: bool = False
 
 
+class Push(Request):
+    """An image of this registry to another one."""
+
+    reference: str
+    target: str = Field(description="HOST/NAME[:TAG]")
+    username: str = ""
+    password: str = Field(default="", repr=False)
+
+
 class Image(Answer):
     repository: str
     tag: str

@@ -9,7 +9,9 @@ from slipway import wire
 from slipway.access import Identity
 from slipway.build.request import SolveRequest
 from slipway.build.ssh_agent import check_agent
+from slipway.distribution import Login
 from slipway.errors import Denied, Invalid
+from slipway.oci import Platform
 
 PRIORITIES = {"low": -1, "normal": 0, "high": 1}
 MAX_SECRET = 500 * 1024
@@ -24,6 +26,15 @@ def solve_request(caller: Identity, request: wire.BuildRequest) -> SolveRequest:
         from_git=bool(request.source.git), uncached=frozenset(name.lower() for name in request.no_cache_filter),
         epoch=_epoch(request.args),
     )  # fmt: skip
+
+
+def platforms_of(request: wire.BuildRequest) -> list[Platform]:
+    """What to build for, each once; by default what the server itself is."""
+    return list(dict.fromkeys(Platform.parse(text) for text in request.platforms)) or [Platform.host()]
+
+
+def logins_of(request: wire.BuildRequest) -> dict[str, Login]:
+    return {host: Login(item.username, item.password) for host, item in request.logins.items()}
 
 
 def _epoch(args: dict[str, str]) -> int | None:

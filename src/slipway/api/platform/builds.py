@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -11,16 +12,17 @@ from starlette.responses import Response
 
 from slipway import wire
 from slipway.access import Permission
-from slipway.api.platform.build_requests import PRIORITIES, solve_request
+from slipway.api.platform.build_requests import PRIORITIES, logins_of, platforms_of, solve_request
 from slipway.api.platform.callers import Caller, Parts
 from slipway.api.platform.services import Services
 from slipway.api.platform.sources import opened, receive
 from slipway.api.platform.streams import lines, stream
 from slipway.base.progress import Progress
+from slipway.build.base_images import BaseImages
 from slipway.build.jobs import JobRequest
 from slipway.build.request import SolveRequest
 from slipway.build.solve import describe
-from slipway.oci import Reference
+from slipway.oci import Descriptor, Platform, Reference
 from slipway.state.tables import Build
 
 router = APIRouter(tags=["builds"])
@@ -35,7 +37,8 @@ async def upload(parts: Parts, caller: Caller, request: Request) -> dict[str, st
 async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildRequest) -> Response:
     await parts.access.require(caller, project, Permission.BUILD)
     repository = Reference(f"{project}/{request.name}").repository
-    asked = solve_request(caller, request)
+    platforms = platforms_of(request)
+    asked = replace(solve_request(caller, request), platform=platforms[0])
     if request.priority == "high":
         await parts.access.require(caller, project, Permission.MANAGE)
     await parts.access.audit(caller, "build", repository, project=project)
@@ -53,19 +56,44 @@ async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildR
             if request.check:
                 return await _check(parts, solve, progress)
             job = JobRequest(
-                project,
-                "",
-                request.name,
-                caller.name,
-                repository,
-                request.tags,
-                solve,
+                project, "", request.name, caller.name, repository, request.tags, solve,
                 PRIORITIES[request.priority],
-            )
-            built = await parts.jobs.run(job, parts.images_of(caller, request.pull), progress)
+            )  # fmt: skip
+            images = parts.images_of(caller, request.pull, logins_of(request), project)
+            if len(platforms) > 1:
+                return await _build_each(parts, job, platforms, images, progress)
+            built = await parts.jobs.run(job, images, progress)
         return {"build": built.build_id, "reference": built.reference, "digest": str(built.digest)}
 
     return stream(work)
+
+
+async def _build_each(
+    parts: Services, job: JobRequest, platforms: Sequence[Platform], images: BaseImages, progress: Progress
+) -> dict[str, object]:
+    """A build for each platform, all at once, each with its own worker, and an index of what they made."""
+    jobs = [
+        replace(
+            job, service=f"{job.service} {item}", tags=(), solve=replace(job.solve, platform=item)
+        )
+        for item in platforms
+    ]  # fmt: skip
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(parts.jobs.run(item, images, progress)) for item in jobs]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    made = [task.result() for task in tasks]
+    found = []
+    for built, platform in zip(made, platforms, strict=True):
+        stored = await parts.registry.get_manifest(job.repository, str(built.digest))
+        found.append(Descriptor(stored.media_type, stored.digest, len(stored.data), platform=platform))
+    digest = await parts.registry.store_index(job.repository, job.tags, found)
+    reference = f"{job.repository}:{job.tags[0]}" if job.tags else job.repository
+    return {
+        "build": " ".join(built.build_id for built in made), "reference": reference, "digest": str(digest),
+        "platforms": [str(item) for item in platforms],
+    }  # fmt: skip
 
 
 @router.get("/builds")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from slipway import wire
 from slipway.access import Permission
 from slipway.api.platform.callers import Caller, Parts
 from slipway.api.platform.streams import stream
 from slipway.base.progress import Progress
-from slipway.oci import Reference
+from slipway.distribution import Login
+from slipway.oci import Platform, Reference
+from slipway.registry import Format
 
 router = APIRouter(tags=["images"])
 
@@ -50,6 +52,33 @@ async def inspect(parts: Parts, caller: Caller, reference: str) -> wire.ImageDet
         layers=layers,
         history=[entry.to_json() for entry in found.config.history],
     )
+
+
+@router.get("/images/export")
+async def export(
+    parts: Parts, caller: Caller, reference: str, format: Format = "oci", platform: str = ""
+) -> Response:
+    wanted = Reference.parse(reference)
+    await parts.access.require(caller, wanted.repository.partition("/")[0], Permission.PULL)
+    chosen = Platform.parse(platform) if platform else None
+    return StreamingResponse(
+        await parts.transfers.export(wanted, format, chosen), media_type="application/x-tar"
+    )
+
+
+@router.post("/images/push")
+async def push(parts: Parts, caller: Caller, request: wire.Push) -> Response:
+    wanted, target = Reference.parse(request.reference), Reference.parse(request.target)
+    project = wanted.repository.partition("/")[0]
+    await parts.access.require(caller, project, Permission.PULL)
+    login = Login(request.username, request.password) if request.username else None
+    await parts.access.audit(caller, "image.push", f"{wanted} to {target}", project=project)
+
+    async def work(progress: Progress) -> dict[str, object]:
+        await parts.transfers.push(wanted, target, login, progress)
+        return {"pushed": str(target)}
+
+    return stream(work)
 
 
 @router.delete("/images", status_code=204)

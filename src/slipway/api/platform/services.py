@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from slipway.access import Access, Identity
 from slipway.base.progress import Progress
@@ -13,7 +13,16 @@ from slipway.build.base_images import BaseImages
 from slipway.build.jobs import BuildJobs
 from slipway.build.remote import Remotes
 from slipway.delivery import Deliverer
-from slipway.registry import Registry
+from slipway.distribution import Login
+from slipway.registry import Registry, Transfers
+
+
+class ImagesOf(Protocol):
+    """The images that one caller's build may stand on; see ``slipway.app.images``."""
+
+    def __call__(
+        self, owner: Identity, refresh: bool, logins: Mapping[str, Login], project: str
+    ) -> BaseImages: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +31,10 @@ class Services:
 
     access: Access
     registry: Registry
+    transfers: Transfers
     jobs: BuildJobs
     deliverer: Deliverer
-    images_of: Callable[[Identity, bool], BaseImages]
+    images_of: ImagesOf
     make_base: Callable[[str, str, list[str], str, bool, Progress], Awaitable[dict[str, Any]]]
     status: Callable[[], Awaitable[dict[str, Any]]]
     uploads: Path

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 
 from slipway.build.cache import Made
+from slipway.build.emulation import can_run
 from slipway.build.explain import Inputs
 from slipway.build.keys import key_of
 from slipway.build.plan import RunOp
@@ -17,9 +18,9 @@ from slipway.build.solve.layers import LayerMaker
 from slipway.build.solve.mounting import Mounting, Prepared
 from slipway.build.solve.report import Step
 from slipway.build.solve.workers import Workers
-from slipway.errors import Denied, Failed
+from slipway.errors import Denied, Failed, Unsupported
 from slipway.layers import Layer
-from slipway.oci import Digest, chain_id
+from slipway.oci import Digest, Platform, chain_id
 from slipway.snapshots import LayerRef, SnapshotStore
 from slipway.snapshots.accounts import resolve_user
 
@@ -37,7 +38,9 @@ class Runner:
         self._snapshots = snapshots
         self._mounting = mounting
 
-    async def run(self, operation: RunOp, layers: tuple[LayerRef, ...], step: Step) -> Made:
+    async def run(
+        self, operation: RunOp, layers: tuple[LayerRef, ...], step: Step, platform: Platform
+    ) -> Made:
         """Raises ``Denied`` for a step that needs an entitlement the project was not given."""
         self._require(operation.network == "host", HOST_NETWORK, "--network=host")
         self._require(operation.security == "insecure", INSECURE, "--security=insecure")
@@ -47,7 +50,7 @@ class Runner:
         step.key = key
         step.inputs = lambda: Inputs(key, operation.created_by, _facts(operation, chain, shown))
         return await self._maker.layer(
-            key, step, operation.created_by, lambda: self._execute(operation, layers, step)
+            key, step, operation.created_by, lambda: self._execute(operation, layers, step, platform)
         )
 
     def _require(self, needed: bool, entitlement: str, flag: str) -> None:
@@ -57,7 +60,14 @@ class Runner:
                 hint=f"an administrator grants it: slipway project build-policy PROJECT --allow {entitlement}",
             )
 
-    async def _execute(self, operation: RunOp, layers: tuple[LayerRef, ...], step: Step) -> Layer | None:
+    async def _execute(
+        self, operation: RunOp, layers: tuple[LayerRef, ...], step: Step, platform: Platform
+    ) -> Layer | None:
+        if not can_run(platform):
+            raise Unsupported(
+                f"this machine cannot run programs for {platform}",
+                hint="install qemu-user-static (Debian), or cross-compile: FROM --platform=$BUILDPLATFORM",
+            )
         chain = await asyncio.to_thread(self._snapshots.ensure, layers)
         async with self._mounting.prepared(operation) as given:
             request = await asyncio.to_thread(self._prepared, operation, chain, given)

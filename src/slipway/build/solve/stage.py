@@ -151,6 +151,11 @@ class StageRunner:
             raise DockerfileError(
                 error.message, stage.source.location, word=stage.source.base, hint=error.hint
             ) from error
+        if image.config.platform.architecture != platform.architecture:
+            self._reporter.warning(
+                f"{stage.source.location.file}:{stage.source.location.line}: {stage.base} is for "
+                f"{image.config.platform}, not for {platform}"
+            )
         config, triggers = image.config, tuple(image.config.config.get("OnBuild") or ())
         if "PATH" not in config.environment:
             config = config.with_config(Env=[NO_PATH, *(config.config.get("Env") or [])])
@@ -172,7 +177,7 @@ class StageRunner:
         with self._reporter.step(place.label, operation.created_by) as step:
             step.fresh = place.fresh
             if isinstance(operation, RunOp):
-                made = await self._runner.run(operation, layers, step)
+                made = await self._runner.run(operation, layers, step, state.config.platform)
             elif isinstance(operation, WorkdirOp):
                 state = operation.state
                 made = await self._workdir(operation, layers, step)

@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 
 from slipway.cli.events.plain import describe, explained
+from slipway.cli.logins import read_logins
+from slipway.cli.outputs import Output
 from slipway.cli.secrets import read_agents, read_secrets
 from slipway.cli.session import Session, with_session
 from slipway.cli.sizes import size_of
@@ -55,6 +57,18 @@ def _pairs(values: tuple[str, ...]) -> dict[str, str]:
     help="Before or after the project's other builds; high is for its admins.",
 )  # fmt: skip
 @click.option(
+    "--platform", "platforms", multiple=True, metavar="OS/ARCH[,…]", help="Build for these; several make an index."
+)  # fmt: skip
+@click.option(
+    "-o", "--output", "outputs", multiple=True, metavar="DIR|-|type=…",
+    help="Besides or (without -t) instead of the registry: a directory, - for a tar of the root, or "
+    "type=oci|docker|tar|local,dest=PATH or type=registry,name=HOST/NAME:TAG.",
+)  # fmt: skip
+@click.option(
+    "--registry-login", "hosts", multiple=True, metavar="HOST",
+    help="Let this build pull from HOST with your login of docker or podman.",
+)  # fmt: skip
+@click.option(
     "--ssh", "agents", multiple=True, metavar="default|ID=SOCKET", help="An SSH agent, for RUN --mount=type=ssh."
 )  # fmt: skip
 @click.option(
@@ -77,6 +91,9 @@ def build(
     filters: tuple[str, ...],
     pull: bool,
     priority: str,
+    platforms: tuple[str, ...],
+    outputs: tuple[str, ...],
+    hosts: tuple[str, ...],
     agents: tuple[str, ...],
     explain: bool,
     check: bool,
@@ -86,12 +103,15 @@ def build(
     CONTEXT is a directory with a Dockerfile, the address of a git repository (with #REF:SUBDIRECTORY), or - for a tar
     or a Dockerfile on standard input.
     """
+    places = [Output.parse(item) for item in outputs]
+    if sum(item.dest == "-" for item in places) > 1:
+        raise Invalid("only one output can be standard output")
     source, inline = _source(session.client, context, dockerfile)
     wanted = [tag.partition(":") for tag in tags or (_name(context),)]
     request = bodies.BuildRequest(
         source=source,
         name=wanted[0][0],
-        tags=[tag or "latest" for _, _, tag in wanted],
+        tags=[tag or "latest" for _, _, tag in wanted] if tags or not places else [],
         dockerfile=dockerfile,
         inline=inline,
         contexts=read_contexts(session.client, contexts),
@@ -102,18 +122,25 @@ def build(
         no_cache_filter=[name for item in filters for name in item.split(",")],
         pull=pull,
         priority=priority,
+        platforms=[name for item in platforms for name in item.split(",")],
+        logins=read_logins(hosts),
         ssh=read_agents(agents),
         check=check,
         secrets=read_secrets(secrets),
     )
     events = session.client.build(project, request)
-    result = session.follow(explained(events) if explain else events)
+    piped = any(item.dest == "-" for item in places)
+    result = session.follow(explained(events) if explain else events, aside=piped)
     if check:
         found = result["findings"]
         if not session.json:
             click.echo(f"{len(found)} findings" if found else "the build checks find nothing")
         raise SystemExit(1 if found else 0)
-    if not session.json:
+    repository = result["reference"].rpartition(":")[0] if request["tags"] else result["reference"]
+    for place in places:
+        image = result["reference"] if request["tags"] else f"{repository}@{result['digest']}"
+        place.write(session, image)
+    if not session.json and not piped:
         click.echo(f"{result['reference']}\n{result['digest']}")
 
 

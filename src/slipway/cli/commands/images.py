@@ -6,6 +6,7 @@ import click
 
 from slipway import wire
 from slipway.cli.events.plain import size
+from slipway.cli.outputs import Output, push
 from slipway.cli.session import Session, with_session
 
 
@@ -38,6 +39,36 @@ def image_inspect(session: Session, reference: str) -> None:
         *(f"{key:9} {value}" for key, value in found.config.items()),
     ]
     session.value(found, "\n".join(lines))
+
+
+@image.command("export")
+@click.argument("reference")
+@click.option("-o", "--output", "dest", required=True, metavar="FILE|-", help="- is standard output.")
+@click.option(
+    "--format", "form", type=click.Choice(["oci", "docker", "tar", "local"]), default="oci", show_default=True,
+    help="oci and docker are image archives, tar is the root as a container sees it, local unpacks that.",
+)  # fmt: skip
+@click.option("--platform", default="", metavar="OS/ARCH", help="Only this one of an index.")
+@with_session
+def image_export(session: Session, reference: str, dest: str, form: str, platform: str) -> None:
+    """Write an image into a file, e.g. for docker load, podman load or skopeo."""
+    Output(form, dest).write(session, reference, platform)
+    if dest != "-":
+        session.said(f"wrote {reference} to {dest}", reference=reference, dest=dest)
+
+
+@image.command("push")
+@click.argument("reference")
+@click.argument("target")
+@with_session
+def image_push(session: Session, reference: str, target: str) -> None:
+    """Copy an image to another registry, e.g. slipway image push demo/web:1 registry.example.org/team/web:1.
+
+    The login is the one docker or podman has for that registry on this machine.
+    """
+    result = push(session, reference, target)
+    if not session.json:
+        click.echo(f"pushed {result['pushed']}")
 
 
 @image.command("rm")

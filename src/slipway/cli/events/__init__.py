@@ -15,19 +15,21 @@ from slipway.errors import Interrupted
 Events = Iterator[dict[str, Any]]
 
 
-def show(events: Events, style: str) -> dict[str, Any]:
+def show(events: Events, style: str, *, aside: bool = False) -> dict[str, Any]:
     """Show all ``events`` and return the result of ``done``.
+
+    ``aside``: on standard error, since standard output is for something else.
 
     Raises the error that the work ended with, and ``Interrupted`` when the server went away in the middle.
     """
     if style == "json":
-        return _consume(events, lambda event: click.echo(json.dumps(event)))
-    if style == "live":
+        return _consume(events, lambda event: click.echo(json.dumps(event), err=aside))
+    if style == "live" and not aside:
         from slipway.cli.events.live import LiveView
 
         with LiveView() as view:
             return _consume(events, view.show)
-    return _consume(events, PlainView().show)
+    return _consume(events, PlainView(aside).show)
 
 
 def _consume(events: Events, each: Any) -> dict[str, Any]:

@@ -23,12 +23,15 @@ def size(count: int) -> str:
 
 
 class PlainView:
-    """Writes to standard output; steps of several builds are told apart by their service."""
+    """Writes to standard output (or, ``aside``, error); steps of several builds are told apart by their service."""
+
+    def __init__(self, aside: bool = False) -> None:
+        self._aside = aside
 
     def show(self, event: Mapping[str, Any]) -> None:
         line = describe(event)
         if line is not None:
-            click.echo(line)
+            click.echo(line, err=self._aside)
 
 
 def describe(event: Mapping[str, Any]) -> str | None:
@@ -72,6 +75,9 @@ _LINES: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
     "build.log": lambda event: f"[{event['service']} {event['step']}] | {event['text']}",
     "explain": lambda event: f"[{event['service']} {event['step']}]   because {event['text']}",
     "build.queued": lambda event: f"[{event['service']}] waiting for a place, {event['ahead']} before it",
+    "blob": lambda event: (
+        f"{event['digest'][7:19]} {size(event['size'])} {'is there already' if event['known'] else 'sent'}"
+    ),
     "layer": lambda event: f"[{event['service']}] layer {event['digest'][7:19]} {size(event['size'])}",
     "build.done": _build_done,
     "service.state": _service,
