@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from slipway.access import Access, Identity, Permission
+from slipway.app.cache_images import OwnersCaches
 from slipway.base.progress import Progress
 from slipway.build.base_images import BaseImage
+from slipway.build.cache_images import CacheContent, CacheSource
 from slipway.build.jobs import BuildJobs, JobRequest
 from slipway.build.request import Built, SolveRequest
 from slipway.delivery.builder import BuildOrder, ImageRef
@@ -62,6 +64,16 @@ class OwnersImages:
                 else ("push it to this registry first")
             )
             raise NotFound(f"the image {reference} is not in this registry", hint=hint) from error
+
+    async def find_cache(self, reference: Reference) -> CacheSource:
+        return await self._caches.find_cache(reference)
+
+    async def store_cache(self, reference: Reference, content: CacheContent) -> None:
+        await self._caches.store_cache(reference, content)
+
+    @property
+    def _caches(self) -> OwnersCaches:
+        return OwnersCaches(self.registry, self.access, self.owner, self.logins)
 
     async def _pulled(self, reference: Reference, platform: Platform) -> ResolvedImage:
         """An image of another registry: fetched anonymously it is kept below the public project ``library``."""

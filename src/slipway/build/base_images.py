@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from slipway.build.cache_images import CacheImages
 from slipway.oci import Digest, ImageConfig, Platform, Reference
 from slipway.snapshots import LayerRef
 
@@ -27,3 +28,7 @@ class BaseImages(Protocol):
     async def resolve(self, reference: Reference, platform: Platform) -> BaseImage:
         """Raises ``NotFound`` when there is none the owner may pull; the hint says how to get one."""
         ...
+
+
+class Images(BaseImages, CacheImages, Protocol):
+    """All that a build job is given of the registries: what it stands on, and caches."""

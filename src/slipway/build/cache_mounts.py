@@ -70,13 +70,16 @@ class CacheMounts:
         try:
             yield await self._directory(name, number, scope, mount, fill)
         finally:
-            async with self._changed:
-                slot = slots[number]
-                if slot.exclusive:
-                    slot.exclusive = False
-                else:
-                    slot.users -= 1
-                self._changed.notify_all()
+            await self._release(slots, number)
+
+    async def _release(self, slots: defaultdict[int, _Slot], number: int) -> None:
+        async with self._changed:
+            slot = slots[number]
+            if slot.exclusive:
+                slot.exclusive = False
+            else:
+                slot.users -= 1
+            self._changed.notify_all()
 
     async def _acquire(self, slots: defaultdict[int, _Slot], sharing: str) -> int:
         async with self._changed:
@@ -115,6 +118,17 @@ class CacheMounts:
                 await asyncio.to_thread(remove_tree, made)
         os.utime(home)
         return path
+
+    @asynccontextmanager
+    async def kept(self, scope: str, mount: CacheMount) -> AsyncIterator[Path | None]:
+        """The directory as it is, for reading while nobody else has it alone; ``None`` if there is none."""
+        name = hashlib.sha256(frame(scope, mount.id)).hexdigest()
+        number = await self._acquire(self._slots[name], "shared")
+        try:
+            path = self._root / name / str(number)
+            yield path if path.exists() else None
+        finally:
+            await self._release(self._slots[name], number)
 
     def usage(self) -> list[CacheUsage]:
         """What is kept, the least recently used first. Blocks."""

@@ -16,13 +16,15 @@ from sqlalchemy import select, update
 from slipway.base.clock import now
 from slipway.base.ids import new_id
 from slipway.base.progress import Event, Progress
-from slipway.build.base_images import BaseImages
+from slipway.build.base_images import Images
+from slipway.build.cache_images import Imported
 from slipway.build.lint import Finding
 from slipway.build.policy import BuildPolicy
 from slipway.build.queue import FairQueue
 from slipway.build.request import Built, SolveRequest
 from slipway.build.sandbox import Limits, Sandbox, Sandboxes
 from slipway.build.solve import Reporter, Solver
+from slipway.build.solve.exporting import exported
 from slipway.build.solve.workers import Workers
 from slipway.errors import Cancelled, Conflict, Exhausted, NotFound, SlipwayError
 from slipway.oci import Descriptor, Digest, ImageConfig
@@ -78,11 +80,11 @@ class BuildJobs:
     def running(self) -> int:
         return len(self._running)
 
-    async def run(self, request: JobRequest, bases: BaseImages, progress: Progress) -> Built:
+    async def run(self, request: JobRequest, images: Images, progress: Progress) -> Built:
         """Build and store. Raises what went wrong; cancelling the caller cancels the build."""
         build_id = new_id(12)
         policy = await self._record(build_id, request)
-        task = asyncio.create_task(self._run(build_id, request, policy, bases, progress))
+        task = asyncio.create_task(self._run(build_id, request, policy, images, progress))
         self._running[build_id] = task
         try:
             return await task
@@ -97,7 +99,7 @@ class BuildJobs:
             self._running.pop(build_id, None)
 
     async def _run(
-        self, build_id: str, request: JobRequest, policy: BuildPolicy, bases: BaseImages, progress: Progress
+        self, build_id: str, request: JobRequest, policy: BuildPolicy, images: Images, progress: Progress
     ) -> Built:
         log = _Log(self.log_path(build_id), progress)
         began = asyncio.get_running_loop().time()
@@ -110,7 +112,7 @@ class BuildJobs:
                 lambda ahead: log({**about, "ahead": ahead}),
             ):  # fmt: skip
                 await self._set(build_id, state="running", started=now())
-                built = await self._solve(build_id, request, policy, bases, log)
+                built = await self._solve(build_id, request, policy, images, log)
             state = "succeeded"
             return built
         except asyncio.CancelledError:
@@ -132,7 +134,7 @@ class BuildJobs:
             )
 
     async def _solve(
-        self, build_id: str, request: JobRequest, policy: BuildPolicy, bases: BaseImages, log: Progress
+        self, build_id: str, request: JobRequest, policy: BuildPolicy, images: Images, log: Progress
     ) -> Built:
         limits = policy.limits(self._limits)
         reporter = Reporter(build_id, request.service, log)
@@ -145,6 +147,7 @@ class BuildJobs:
             line=line,
             granted=granted,
         )
+        imported = await _imported(wanted, images, reporter)
         async with AsyncExitStack() as stack:
 
             async def start() -> Sandbox:
@@ -152,7 +155,7 @@ class BuildJobs:
 
             try:
                 async with asyncio.timeout(limits.seconds):
-                    solved = await self._solver.solve(wanted, bases, Workers(start), reporter)
+                    solved = await self._solver.solve(wanted, images, Workers(start), reporter, imported)
             except TimeoutError as error:
                 raise Exhausted(
                     f"the build took longer than {limits.seconds} s", hint="raise build.seconds"
@@ -163,6 +166,17 @@ class BuildJobs:
                 digest = await self._images.store_image(
                     request.repository, request.tags, solved.config, [layer.blob for layer in solved.layers]
                 )
+                for target in wanted.cache_to:
+                    content = await exported(
+                        solved,
+                        target,
+                        wanted.project,
+                        self._solver.blobs,
+                        self._solver.cache_mounts,
+                        lease,
+                        reporter,
+                    )
+                    await images.store_cache(target.reference, content)
         reference = f"{request.repository}:{request.tags[0]}" if request.tags else request.repository
         return Built(build_id, reference, digest, solved.cached)
 
@@ -262,6 +276,17 @@ class BuildJobs:
         for task in list(self._running.values()):
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+
+async def _imported(request: SolveRequest, images: Images, reporter: Reporter) -> Imported:
+    """The caches the build may use. The first build of all has none, so a missing one is no error."""
+    found = []
+    for reference in request.cache_from:
+        try:
+            found.append(await images.find_cache(reference))
+        except NotFound as error:
+            reporter.warning(f"there is no cache {reference}: {error.message}")
+    return Imported(found)
 
 
 class _Log:

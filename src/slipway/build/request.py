@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from slipway.build.cache import Made
+from slipway.build.cache_images import CacheTarget
+from slipway.build.dockerfile import CacheMount
 from slipway.oci import Digest, ImageConfig, Platform, Reference
 from slipway.snapshots import LayerRef
 
@@ -19,6 +22,7 @@ class SolveRequest:
     the context is a checkout, whose ``.git`` is no part of it. ``uncached`` are stages, by name or number, whose steps
     all run again. ``epoch`` (SOURCE_DATE_EPOCH, in seconds) is the image's time and the latest of any file in it.
     ``granted`` are the entitlements of the project; ``agents`` are SSH agents' sockets by id.
+    ``cache_from`` and ``cache_to`` are cache images.
     ``line`` says what this is a newer version of, for those who ask why a step had to run.
     """
 
@@ -40,15 +44,22 @@ class SolveRequest:
     line: str = ""
     granted: frozenset[str] = frozenset()
     agents: Mapping[str, Path] = field(default_factory=dict)
+    cache_from: tuple[Reference, ...] = ()
+    cache_to: tuple[CacheTarget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """The finished image: its configuration and layers. ``cached``: no step had to run."""
+    """The finished image: its configuration and layers. ``cached``: no step had to run.
+
+    ``records`` are the results of all steps by key, ``mounts`` the kept directories that were used.
+    """
 
     config: ImageConfig
     layers: tuple[LayerRef, ...]
     cached: bool
+    records: Mapping[str, Made] = field(default_factory=dict)
+    mounts: tuple[CacheMount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,12 @@ class NamedContext(TypedDict, total=False):
     image: str
 
 
+class CacheTarget(TypedDict):
+    reference: str
+    steps: bool
+    mounts: bool
+
+
 class BuildRequest(TypedDict):
     source: Source
     name: str
@@ -41,6 +47,8 @@ class BuildRequest(TypedDict):
     pull: bool
     priority: str
     platforms: list[str]
+    cache_from: list[str]
+    cache_to: list[CacheTarget]
     logins: dict[str, dict[str, str]]
     ssh: dict[str, str]
     check: bool

@@ -23,6 +23,14 @@ class RegistryLogin(Request):
     password: str = Field(repr=False)
 
 
+class CacheTarget(Request):
+    """Where a build's cache is kept: PROJECT/NAME:TAG here, or HOST/NAME:TAG."""
+
+    reference: str
+    steps: bool = Field(default=True, description="also of stages that are not in the image")
+    mounts: bool = Field(default=True, description="also the directories of --mount=type=cache")
+
+
 class BuildRequest(Request):
     source: Source
     name: str = Field(description="repository below the project, e.g. web")
@@ -51,6 +59,8 @@ class BuildRequest(Request):
         repr=False,
         description="of other registries, by host; in memory for this build only",
     )
+    cache_from: list[str] = Field(default_factory=list, description="PROJECT/NAME:TAG here, or HOST/NAME:TAG")
+    cache_to: list[CacheTarget] = Field(default_factory=list)
     ssh: dict[str, str] = Field(
         default_factory=dict,
         description="sockets of SSH agents on the server's machine, by id; for root there only",

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from slipway import wire
 from slipway.access import Identity
+from slipway.build.cache_images import CacheTarget
 from slipway.build.request import SolveRequest
 from slipway.build.ssh_agent import check_agent
 from slipway.distribution import Login
 from slipway.errors import Denied, Invalid
-from slipway.oci import Platform
+from slipway.oci import Platform, Reference
 
 PRIORITIES = {"low": -1, "normal": 0, "high": 1}
 MAX_SECRET = 500 * 1024
@@ -24,7 +25,10 @@ def solve_request(caller: Identity, request: wire.BuildRequest) -> SolveRequest:
         "", Path("/"), request.dockerfile, request.inline, request.target, request.args, request.labels,
         no_cache=request.no_cache, secrets=_secrets(request.secrets), agents=_agents(caller, request.ssh),
         from_git=bool(request.source.git), uncached=frozenset(name.lower() for name in request.no_cache_filter),
-        epoch=_epoch(request.args),
+        epoch=_epoch(request.args), cache_from=tuple(Reference.parse(text) for text in request.cache_from),
+        cache_to=tuple(
+            CacheTarget(Reference.parse(item.reference), item.steps, item.mounts) for item in request.cache_to
+        ),
     )  # fmt: skip
 
 

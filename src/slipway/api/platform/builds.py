@@ -18,7 +18,7 @@ from slipway.api.platform.services import Services
 from slipway.api.platform.sources import opened, receive
 from slipway.api.platform.streams import lines, stream
 from slipway.base.progress import Progress
-from slipway.build.base_images import BaseImages
+from slipway.build.base_images import Images
 from slipway.build.jobs import JobRequest
 from slipway.build.request import SolveRequest
 from slipway.build.solve import describe
@@ -69,15 +69,13 @@ async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildR
 
 
 async def _build_each(
-    parts: Services, job: JobRequest, platforms: Sequence[Platform], images: BaseImages, progress: Progress
+    parts: Services, job: JobRequest, platforms: Sequence[Platform], images: Images, progress: Progress
 ) -> dict[str, object]:
     """A build for each platform, all at once, each with its own worker, and an index of what they made."""
     jobs = [
-        replace(
-            job, service=f"{job.service} {item}", tags=(), solve=replace(job.solve, platform=item)
-        )
+        replace(job, service=f"{job.service} {item}", tags=(), solve=_for_platform(job.solve, item))
         for item in platforms
-    ]  # fmt: skip
+    ]
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(parts.jobs.run(item, images, progress)) for item in jobs]
@@ -94,6 +92,20 @@ async def _build_each(
         "build": " ".join(built.build_id for built in made), "reference": reference, "digest": str(digest),
         "platforms": [str(item) for item in platforms],
     }  # fmt: skip
+
+
+def _for_platform(solve: SolveRequest, platform: Platform) -> SolveRequest:
+    """Each platform has a cache of its own, under a tag of its own."""
+
+    def own(reference: Reference) -> Reference:
+        return reference.with_tag(f"{reference.tag or 'cache'}-{str(platform).replace('/', '-')}")
+
+    return replace(
+        solve,
+        platform=platform,
+        cache_from=tuple(own(item) for item in solve.cache_from),
+        cache_to=tuple(replace(item, reference=own(item.reference)) for item in solve.cache_to),
+    )
 
 
 @router.get("/builds")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from slipway.access import Access, Identity
 from slipway.base.progress import Progress
-from slipway.build.base_images import BaseImages
+from slipway.build.base_images import Images
 from slipway.build.jobs import BuildJobs
 from slipway.build.remote import Remotes
 from slipway.delivery import Deliverer
@@ -22,7 +22,7 @@ class ImagesOf(Protocol):
 
     def __call__(
         self, owner: Identity, refresh: bool, logins: Mapping[str, Login], project: str
-    ) -> BaseImages: ...
+    ) -> Images: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from slipway.base.clock import now
 from slipway.build.cache import Made
+from slipway.build.cache_images import Imported
 from slipway.build.keys import key_of
 from slipway.build.solve.report import Step
 from slipway.content import Lease
@@ -31,11 +32,15 @@ class MadeLayer:
 class LayerMaker:
     """Finds or makes the layers of one build, all under its lease."""
 
-    def __init__(self, solver: Solver, lease: Lease, no_cache: bool, epoch: int | None = None) -> None:
+    def __init__(
+        self, solver: Solver, lease: Lease, no_cache: bool, epoch: int | None, imported: Imported
+    ) -> None:
         self.solver = solver
-        self._lease = lease
+        self.lease = lease
         self._no_cache = no_cache
         self.epoch = epoch
+        self.imported = imported
+        self.records: dict[str, Made] = {}
 
     async def layer(
         self, key: str, step: Step, description: str, make: Callable[[], Awaitable[Layer | None]]
@@ -52,8 +57,9 @@ class LayerMaker:
         """The layer under ``key`` if it is there; nothing is made."""
         if self._no_cache or step.fresh or (made := await self.solver.cache.get(self._timed(key))) is None:
             return None
+        self.records[self._timed(key)] = made
         if made.layer is not None:
-            await asyncio.to_thread(self._lease.add, made.layer.blob.digest)
+            await asyncio.to_thread(self.lease.add, made.layer.blob.digest)
         step.cached = True
         return made
 
@@ -66,12 +72,22 @@ class LayerMaker:
         """
         key = self._timed(key)
         look = not (self._no_cache or fresh)
+        if look and (known := await self._known(key)) is not None:
+            self.records[key] = known
+            return MadeLayer(known, True)
         found, joined = await self.solver.in_flight.once(
             key, lambda: self._find_or_make(key, description, make, look)
         )
         if found.made.layer is not None:
-            await asyncio.to_thread(self._lease.add, found.made.layer.blob.digest)
+            await asyncio.to_thread(self.lease.add, found.made.layer.blob.digest)
+        self.records[key] = found.made
         return MadeLayer(found.made, found.cached or joined)
+
+    async def _known(self, key: str) -> Made | None:
+        """A result of an imported cache, which no other build may see, unless our own cache has one."""
+        if await self.solver.cache.get(key) is not None:
+            return None
+        return await self.imported.step(key, self.lease)
 
     def _timed(self, key: str) -> str:
         """The latest time of a file in a layer is part of it."""
@@ -86,7 +102,7 @@ class LayerMaker:
         if layer is None:
             made = Made(None, 0, now())
         else:
-            await asyncio.to_thread(self._lease.add, layer.descriptor.digest)
+            await asyncio.to_thread(self.lease.add, layer.descriptor.digest)
             made = Made(LayerRef(layer.diff_id, layer.descriptor), layer.uncompressed, now())
         await self.solver.cache.put(key, made, description)
         return MadeLayer(made, False)

@@ -43,6 +43,7 @@ class Mounting:
         self, maker: LayerMaker, context_of: Callable[[Source], Tree], layers_of: LayersOf, caches: CacheMounts,
         scope: str, secrets: Mapping[str, bytes], agents: Mapping[str, Path],
     ) -> None:  # fmt: skip
+        self.used: dict[str, CacheMount] = {}
         self._agents = agents
         self._maker = maker
         self._context_of = context_of
@@ -95,7 +96,8 @@ class Mounting:
                     assert source is not None
                     found.mounts.append(await self._bind(mount, source))
                 elif isinstance(mount, CacheMount):
-                    fill = self._filling(mount, source) if source is not None else None
+                    self.used[mount.id] = mount
+                    fill = self._filling(mount, source)
                     path = await stack.enter_async_context(self._caches.use(self._scope, mount, fill))
                     found.mounts.append(Bind(path, mount.target, mount.read_only))
                 elif isinstance(mount, TmpfsMount):
@@ -164,8 +166,15 @@ class Mounting:
 
         return (await self._maker.made(key, "files for a mount", make)).made.layer
 
-    def _filling(self, mount: CacheMount, source: Source) -> Callable[[Path], Awaitable[None]]:
+    def _filling(self, mount: CacheMount, source: Source | None) -> Callable[[Path], Awaitable[None]]:
+        """What a new one begins with: what an imported cache has of it, or else what its ``from`` says."""
+
         async def fill(directory: Path) -> None:
+            if (kept := await self._maker.imported.mount(mount.id, self._maker.lease)) is not None:
+                await asyncio.to_thread(self._unpack, kept, directory)
+                return
+            if source is None:
+                return
             entries = await self._entries(source, await self._layers_of(source), mount.source)
             layer = await self._layer(entries)
             if layer is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from slipway.build.base_images import BaseImages
 from slipway.build.cache import BuildCache
+from slipway.build.cache_images import Imported
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.context import Context
 from slipway.build.copy import HashCache, Remembered
@@ -53,8 +54,9 @@ class Solver:
     in_flight: InFlight[MadeLayer] = field(default_factory=InFlight)
 
     async def solve(
-        self, request: SolveRequest, images: BaseImages, workers: Workers, reporter: Reporter
-    ) -> Solved:
+        self, request: SolveRequest, images: BaseImages, workers: Workers, reporter: Reporter,
+        imported: Imported | None = None,
+    ) -> Solved:  # fmt: skip
         """Carry out ``request``. Raises ``Invalid``/``NotFound`` for mistakes and ``Failed`` for a failing step.
 
         The caller holds a lease on what it gets until it references it; ``solve`` takes one for the time it runs.
@@ -73,7 +75,7 @@ class Solver:
             for finding in findings:
                 reporter.finding(finding)
             lease = stack.enter_context(self.blobs.lease(f"build {request.build_id}", _LEASE))
-            maker = LayerMaker(self, lease, request.no_cache, request.epoch)
+            maker = LayerMaker(self, lease, request.no_cache, request.epoch, imported or Imported())
             trace = await asyncio.to_thread(self.traces.load, request.line) if request.line else Trace({})
             stages = StageRunner(request, build_plan, contexts, images, workers, maker, reporter, trace)
             try:

@@ -93,6 +93,7 @@ class StageRunner:
             request.secrets,
             request.agents,
         )
+        self._mounting = mounting
         self._runner = Runner(maker, workers, self._snapshots, mounting, request.granted)
         self._tasks: dict[int, asyncio.Task[StageResult]] = {}
         self._ran = 0
@@ -113,7 +114,10 @@ class StageRunner:
         if self._request.epoch is not None:
             config = replace(config, created=_time(self._request.epoch))
         diff_ids = tuple(layer.diff_id for layer in result.layers)
-        return Solved(replace(config, diff_ids=diff_ids), result.layers, self._ran == 0)
+        return Solved(
+            replace(config, diff_ids=diff_ids), result.layers, self._ran == 0, self._maker.records,
+            tuple(self._mounting.used.values()),
+        )  # fmt: skip
 
     async def _stage(self, stage: StagePlan) -> StageResult:
         state, layers, triggers = await self._base(stage)

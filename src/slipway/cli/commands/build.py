@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from slipway.cli.caches import cache_source, cache_target
 from slipway.cli.events.plain import describe, explained
 from slipway.cli.logins import read_logins
 from slipway.cli.outputs import Output
@@ -65,6 +66,14 @@ def _pairs(values: tuple[str, ...]) -> dict[str, str]:
     "type=oci|docker|tar|local,dest=PATH or type=registry,name=HOST/NAME:TAG.",
 )  # fmt: skip
 @click.option(
+    "--cache-from", "sources", multiple=True, metavar="PROJECT/NAME:TAG|HOST/NAME:TAG",
+    help="Use what another build left there with --cache-to; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--cache-to", "targets", multiple=True, metavar="REF|ref=REF[,mode=min][,mounts=no]",
+    help="Keep every step's result and the cache mounts there; mode=min: only the layers of the image.",
+)  # fmt: skip
+@click.option(
     "--registry-login", "hosts", multiple=True, metavar="HOST",
     help="Let this build pull from HOST with your login of docker or podman.",
 )  # fmt: skip
@@ -93,6 +102,8 @@ def build(
     priority: str,
     platforms: tuple[str, ...],
     outputs: tuple[str, ...],
+    sources: tuple[str, ...],
+    targets: tuple[str, ...],
     hosts: tuple[str, ...],
     agents: tuple[str, ...],
     explain: bool,
@@ -124,6 +135,8 @@ def build(
         priority=priority,
         platforms=[name for item in platforms for name in item.split(",")],
         logins=read_logins(hosts),
+        cache_from=[cache_source(item) for item in sources],
+        cache_to=[cache_target(item) for item in targets],
         ssh=read_agents(agents),
         check=check,
         secrets=read_secrets(secrets),
