@@ -3,7 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_PACKAGES := python3 python3-venv runc conmon netavark aardvark-dns iptables haproxy mmdebstrap uidmap iproute2 curl
-TEST_PACKAGES := skopeo podman buildah umoci wrk busybox-static docker.io docker-registry procps git xz-utils openssh-client apache2-utils
+TEST_PACKAGES := skopeo podman buildah umoci wrk busybox-static docker.io docker-registry procps git xz-utils openssh-client apache2-utils rpm openssl
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 

@@ -71,7 +71,8 @@ class EmbeddedBench:
                 {"Env": ["PATH=/bin", "FROM=image"], "WorkingDir": "/tmp"},
                 created=iso(now()),
             )
-            self.digest = await registry.store_image("library/busybox", ["1"], config, [layer.descriptor])
+            stored = await registry.store_image("library/busybox", ["1"], config, [layer.descriptor])
+            self.digest = stored.digest
         await self.machine.containers.recover()
         self._watching = asyncio.create_task(self.machine.containers.run_forever())
         port = int(self.settings["apps.listen"].rpartition(":")[2])

@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 from slipway.base.trees import remove_tree
 from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
-from slipway.build.explain import Traces
 from slipway.build.remote import Remotes
 from slipway.content import LocalStore
 from slipway.oci import Digest
@@ -44,12 +44,18 @@ class Pruned:
     bytes: int = 0
 
 
+class Notes(Protocol):
+    """Small files that are made again when they are missing."""
+
+    def prune(self, older_than: float) -> int: ...
+
+
 class Housekeeping:
     """Nothing that an image, a container, a lease or a running build needs is ever removed."""
 
     def __init__(
         self, blobs: LocalStore, snapshots: SnapshotStore, registry: Registry, cache: BuildCache,
-        mounts: CacheMounts, remotes: Remotes, traces: Traces, uploads: Path, bounds: Bounds,
+        mounts: CacheMounts, remotes: Remotes, notes: Sequence[Notes], uploads: Path, bounds: Bounds,
     ) -> None:  # fmt: skip
         self._blobs = blobs
         self._snapshots = snapshots
@@ -57,7 +63,7 @@ class Housekeeping:
         self._cache = cache
         self._mounts = mounts
         self._remotes = remotes
-        self._traces = traces
+        self._notes = notes
         self._uploads = uploads
         self._bounds = bounds
 
@@ -87,7 +93,8 @@ class Housekeeping:
             await self._mounts.remove(item.scope, item.id)
         done.counts["fetched sources"] = await self._remotes.prune(bounds.age)
         oldest = time.time() - bounds.age.total_seconds()
-        done.counts["traces"] = await asyncio.to_thread(self._traces.prune, oldest)
+        for notes in self._notes:
+            await asyncio.to_thread(notes.prune, oldest)
         grace = max(bounds.age, _LEAST_GRACE)
         done.counts["unpacked layers"] = await asyncio.to_thread(self._snapshots.collect, grace)
         loop = asyncio.get_running_loop()

@@ -20,6 +20,7 @@ from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
 from slipway.app.settings import Settings
 from slipway.base.clock import now
 from slipway.base.progress import Progress
+from slipway.build.attest import Attestor, Inventories, ProjectKeys
 from slipway.build.bootstrap import debian, parse_name
 from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
@@ -86,14 +87,16 @@ class Platform:
         self.cache_mounts = CacheMounts(data / "cache-mounts")
         self.remotes = Remotes(data / "remotes")
         self.traces = Traces(data / "traces")
+        self.inventories = Inventories(data / "inventories", machine.blobs)
         solver = Solver(
-            machine.blobs, machine.snapshots, cache, self.cache_mounts, self.remotes, self.traces, data / "sockets",
-            _surroundings(settings),
+            machine.blobs, machine.snapshots, cache, self.cache_mounts, self.remotes, self.traces,
+            data / "sockets", self.inventories, _surroundings(settings),
         )  # fmt: skip
+        self.attestor = Attestor(self.inventories, ProjectKeys(data / "signing"), self.registry)
         sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks))
         self.jobs = BuildJobs(
             self.database, solver, sandboxes, self.registry, data / "builds", _limits(settings),
-            FairQueue(settings["build.parallel"]),
+            FairQueue(settings["build.parallel"]), self.attestor,
         )  # fmt: skip
         engine = EmbeddedEngine(
             machine.containers, machine.networks, machine.balancer, machine.snapshots, self.registry,
@@ -105,8 +108,8 @@ class Platform:
         self._uploads.mkdir(exist_ok=True, mode=0o700)
         bounds = Bounds(timedelta(days=settings["build.cache_days"]), settings["build.cache_size"])
         self.housekeeping = Housekeeping(
-            machine.blobs, machine.snapshots, self.registry, cache, self.cache_mounts, self.remotes, self.traces,
-            self._uploads, bounds,
+            machine.blobs, machine.snapshots, self.registry, cache, self.cache_mounts, self.remotes,
+            (self.traces, self.inventories), self._uploads, bounds,
         )  # fmt: skip
         self._started = now()
         self._tasks: list[asyncio.Task[None]] = []
@@ -143,9 +146,9 @@ class Platform:
 
     def services(self) -> Services:
         return Services(
-            self.access, self.registry, Transfers(self.registry, self.machine.snapshots), self.jobs, self.deliverer,
-            self._images_of, self._make_base,
-            self._status, self._uploads, self.remotes, self._prune,
+            self.access, self.registry, self.attestor, Transfers(self.registry, self.machine.snapshots),
+            self.jobs, self.deliverer, self._images_of, self._make_base, self._status,
+            self._uploads, self.remotes, self._prune,
         )  # fmt: skip
 
     def _images_of(
@@ -175,10 +178,10 @@ class Platform:
         )
         with self.machine.blobs.lease(f"base {name}", _BASE_LEASE) as lease:
             lease.add(layer.descriptor.digest)
-            digest = await self.registry.store_image(repository, [suite], config, [layer.descriptor])
+            image = await self.registry.store_image(repository, [suite], config, [layer.descriptor])
         seconds = round(time.monotonic() - began, 2)
         progress({"event": "phase", "name": f"bootstrap {name}", "state": "done", "seconds": seconds})
-        return {"reference": f"{repository}:{suite}", "digest": str(digest)}
+        return {"reference": f"{repository}:{suite}", "digest": str(image.digest)}
 
     async def _status(self) -> dict[str, Any]:
         facts = self.machine.facts

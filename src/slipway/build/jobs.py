@@ -7,27 +7,29 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import select, update
 
-from slipway.base.clock import now
+from slipway import __version__
+from slipway.base.clock import iso, now
 from slipway.base.ids import new_id
 from slipway.base.progress import Event, Progress
+from slipway.build.attest import Attestor, Provenance
 from slipway.build.base_images import Images
 from slipway.build.cache_images import Imported
 from slipway.build.lint import Finding
 from slipway.build.policy import BuildPolicy
 from slipway.build.queue import FairQueue
-from slipway.build.request import Built, SolveRequest
+from slipway.build.request import Built, Solved, SolveRequest
 from slipway.build.sandbox import Limits, Sandbox, Sandboxes
 from slipway.build.solve import Reporter, Solver
 from slipway.build.solve.exporting import exported
 from slipway.build.solve.workers import Workers
 from slipway.errors import Cancelled, Conflict, Exhausted, NotFound, SlipwayError
-from slipway.oci import Descriptor, Digest, ImageConfig
+from slipway.oci import Descriptor, ImageConfig
 from slipway.state import Database
 from slipway.state.tables import Build as Row
 from slipway.state.tables import Project
@@ -56,7 +58,7 @@ class ImageStore(Protocol):
 
     async def store_image(
         self, repository: str, tags: Sequence[str], config: ImageConfig, layers: Sequence[Descriptor]
-    ) -> Digest: ...
+    ) -> Descriptor: ...
 
 
 class BuildJobs:
@@ -64,7 +66,7 @@ class BuildJobs:
 
     def __init__(
         self, database: Database, solver: Solver, sandboxes: Sandboxes, images: ImageStore, directory: Path,
-        limits: Limits, queue: FairQueue,
+        limits: Limits, queue: FairQueue, attestor: Attestor,
     ) -> None:  # fmt: skip
         self._database = database
         self._solver = solver
@@ -73,6 +75,7 @@ class BuildJobs:
         self._directory = directory
         self._limits = limits
         self._queue = queue
+        self._attestor = attestor
         self._running: dict[str, asyncio.Task[Built]] = {}
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -136,6 +139,7 @@ class BuildJobs:
     async def _solve(
         self, build_id: str, request: JobRequest, policy: BuildPolicy, images: Images, log: Progress
     ) -> Built:
+        began = now()
         limits = policy.limits(self._limits)
         reporter = Reporter(build_id, request.service, log)
         granted = frozenset(policy.allow)
@@ -163,9 +167,11 @@ class BuildJobs:
             with self._solver.blobs.lease(f"image {build_id}", _LEASE) as lease:
                 for layer in solved.layers:
                     lease.add(layer.blob.digest)
-                digest = await self._images.store_image(
+                image = await self._images.store_image(
                     request.repository, request.tags, solved.config, [layer.blob for layer in solved.layers]
                 )
+                told = _told(wanted, request, solved, began)
+                await self._attestor.attest(request.repository, image, solved.layers, told)
                 for target in wanted.cache_to:
                     content = await exported(
                         solved,
@@ -178,7 +184,7 @@ class BuildJobs:
                     )
                     await images.store_cache(target.reference, content)
         reference = f"{request.repository}:{request.tags[0]}" if request.tags else request.repository
-        return Built(build_id, reference, digest, solved.cached)
+        return Built(build_id, reference, image.digest, solved.cached)
 
     def check(self, request: SolveRequest) -> list[Finding]:
         """The build checks alone. Raises ``Invalid`` for mistakes. Blocks."""
@@ -208,7 +214,7 @@ class BuildJobs:
                 Row(
                     id=build_id, project_id=project.id, app=request.app, service=request.service, owner=request.owner,
                     state="queued", created=now(), limits=policy.limits(self._limits).to_json(),
-                    source=str(request.solve.context), log_path=str(self.log_path(build_id)),
+                    source=request.solve.source, log_path=str(self.log_path(build_id)),
                 )
             )  # fmt: skip
         return policy
@@ -276,6 +282,14 @@ class BuildJobs:
         for task in list(self._running.values()):
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+
+def _told(wanted: SolveRequest, request: JobRequest, solved: Solved, began: datetime) -> Provenance:
+    return Provenance(
+        wanted.build_id, request.owner, request.project, wanted.source, wanted.dockerfile, wanted.target or "",
+        str(wanted.platform), wanted.args, tuple(wanted.secrets), iso(began), iso(now()), solved.materials,
+        __version__,
+    )  # fmt: skip
 
 
 async def _imported(request: SolveRequest, images: Images, reporter: Reporter) -> Imported:

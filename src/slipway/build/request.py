@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from slipway.build.attest.provenance import Material
 from slipway.build.cache import Made
 from slipway.build.cache_images import CacheTarget
 from slipway.build.dockerfile import CacheMount
@@ -23,6 +24,7 @@ class SolveRequest:
     all run again. ``epoch`` (SOURCE_DATE_EPOCH, in seconds) is the image's time and the latest of any file in it.
     ``granted`` are the entitlements of the project; ``agents`` are SSH agents' sockets by id.
     ``cache_from`` and ``cache_to`` are cache images.
+    ``source`` is what the context is called in the image's provenance.
     ``line`` says what this is a newer version of, for those who ask why a step had to run.
     """
 
@@ -42,6 +44,7 @@ class SolveRequest:
     uncached: frozenset[str] = frozenset()
     epoch: int | None = None
     line: str = ""
+    source: str = "local"
     granted: frozenset[str] = frozenset()
     agents: Mapping[str, Path] = field(default_factory=dict)
     cache_from: tuple[Reference, ...] = ()
@@ -52,6 +55,7 @@ class SolveRequest:
 class Solved:
     """The finished image: its configuration and layers. ``cached``: no step had to run.
 
+    ``materials`` are images, files and commits from elsewhere.
     ``records`` are the results of all steps by key, ``mounts`` the kept directories that were used.
     """
 
@@ -60,6 +64,7 @@ class Solved:
     cached: bool
     records: Mapping[str, Made] = field(default_factory=dict)
     mounts: tuple[CacheMount, ...] = ()
+    materials: tuple[Material, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

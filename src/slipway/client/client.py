@@ -109,6 +109,14 @@ class Client:
         found = self.transport.call("GET", _query("/images/inspect", reference=reference))
         return wire.ImageDetail.model_validate(found)
 
+    def sbom(self, reference: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.transport.call("GET", _query("/images/sbom", reference=reference))
+        return found
+
+    def signing_key(self, project: str) -> wire.SigningKey:
+        found = self.transport.call("GET", f"{API}/projects/{quote(project)}/signing-key")
+        return wire.SigningKey.model_validate(found)
+
     def export_image(self, reference: str, form: str, platform: str = "") -> Iterator[bytes]:
         """The archive in pieces. What the server had to say is raised before the first."""
         return self.transport.pieces(

@@ -10,14 +10,16 @@ an open directory descriptor with symlinks refused, so an archive cannot reach o
 Neighbours: ``slipway.content`` stores the blobs, ``slipway.snapshots`` owns the directories.
 """
 
-from slipway.layers.apply import Applied, ApplyLimits, apply_layer
+from slipway.layers.apply import Applied, ApplyLimits, apply_layer, read_layer
 from slipway.layers.compression import Compression
 from slipway.layers.diff import diff_upper
-from slipway.layers.entry import Entry, Kind
+from slipway.layers.entry import OPAQUE, WHITEOUT, Entry, Kind
 from slipway.layers.importing import import_tar
 from slipway.layers.write import Layer, tar_blocks, write_layer
 
 __all__ = [
+    "OPAQUE",
+    "WHITEOUT",
     "Applied",
     "ApplyLimits",
     "Compression",
@@ -27,6 +29,7 @@ __all__ = [
     "apply_layer",
     "diff_upper",
     "import_tar",
+    "read_layer",
     "tar_blocks",
     "write_layer",
 ]

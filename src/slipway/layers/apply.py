@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
@@ -65,21 +65,10 @@ def apply_layer(
     """
     bounds = limits or ApplyLimits()
     packed = Counted(stream)
-
-    def check(size: int) -> None:
-        if size > bounds.uncompressed:
-            raise Invalid(
-                f"the layer unpacks to more than the limit of {bounds.uncompressed} bytes", hint=_HINT
-            )
-        if size > bounds.ratio_from and size > packed.size * bounds.ratio:
-            raise Invalid(
-                f"the layer unpacks to more than {bounds.ratio} times its size, the limit", hint=_HINT
-            )
-
     kin = Sibling(sibling) if sibling is not None else None
     try:
         with (
-            Ahead(decompressed(cast(BinaryIO, packed), compression), check) as ahead,
+            Ahead(decompressed(cast(BinaryIO, packed), compression), _check(packed, bounds)) as ahead,
             Placer(dirfd, parents, kin) as placer,
         ):
             for count, entry in enumerate(TarReader(ahead), 1):
@@ -97,6 +86,39 @@ def apply_layer(
     finally:
         if kin is not None:
             kin.close()
+
+
+def read_layer(stream: BinaryIO, compression: str, limits: ApplyLimits | None = None) -> Iterator[Entry]:
+    """The entries of a layer blob, whiteouts among them, by clean relative paths. Raises as ``apply_layer`` does."""
+    bounds = limits or ApplyLimits()
+    packed = Counted(stream)
+    try:
+        with Ahead(decompressed(cast(BinaryIO, packed), compression), _check(packed, bounds)) as ahead:
+            for count, entry in enumerate(TarReader(ahead), 1):
+                if count > bounds.entries:
+                    raise Invalid(
+                        f"the layer has more entries than the limit of {bounds.entries}", hint=_HINT
+                    )
+                if path := _checked(entry, bounds):
+                    yield entry.moved(path)
+    except BROKEN as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise Invalid(f"the layer is damaged: {error}") from error
+
+
+def _check(packed: Counted, bounds: ApplyLimits) -> Callable[[int], None]:
+    def check(size: int) -> None:
+        if size > bounds.uncompressed:
+            raise Invalid(
+                f"the layer unpacks to more than the limit of {bounds.uncompressed} bytes", hint=_HINT
+            )
+        if size > bounds.ratio_from and size > packed.size * bounds.ratio:
+            raise Invalid(
+                f"the layer unpacks to more than {bounds.ratio} times its size, the limit", hint=_HINT
+            )
+
+    return check
 
 
 def _checked(entry: Entry, bounds: ApplyLimits) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -37,6 +38,7 @@ from slipway.state.tables import Manifest as ManifestRow
 
 UPLOAD_AGE = timedelta(days=1)
 MAX_PAGE = 10_000
+_BESIDE = re.compile(r"sha256-[0-9a-f]{64}\.(sig|att|sbom)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Registry:
             return writer.commit()[0]
 
     async def delete_manifest(self, repository: str, reference: str) -> None:
-        """A tag alone, or by digest the manifest with all its tags. Raises ``NotFound``."""
+        """A tag alone, or by digest the manifest with all its tags and what was said about it. Raises ``NotFound``."""
         async with self._database.session() as session:
             owner = await repositories.require(session, repository)
             if ":" not in reference:
@@ -111,7 +113,13 @@ class Registry:
             row = await manifests.by_digest(session, owner, reference)
             if row is None:
                 raise NotFound(f"there is no manifest {reference[:150]!r} in {repository!r}")
-            await session.execute(delete(Tag).where(Tag.manifest_id == row.id))
+            about = (
+                select(ManifestRow.id)
+                .where(ManifestRow.repository_id == owner.id, ManifestRow.subject == row.digest)
+                .scalar_subquery()
+            )
+            await session.execute(delete(Tag).where(Tag.manifest_id.in_(about) | (Tag.manifest_id == row.id)))
+            await session.execute(delete(ManifestRow).where(ManifestRow.id.in_(about)))
             await session.delete(row)
 
     async def tags(self, repository: str, count: int | None, last: str) -> list[str]:
@@ -133,7 +141,10 @@ class Registry:
             return allowed[: min(count, MAX_PAGE)]
 
     async def tag_records(self, projects: Sequence[str]) -> list[TagRecord]:
-        """Every tag of these projects with its image's size (manifest, config and layers)."""
+        """Every tag of these projects with its image's size (manifest, config and layers).
+
+        Tags that hold a signature of the image beside them are no images of their own.
+        """
         total = (
             select(func.coalesce(func.sum(ManifestReference.size), 0))
             .where(ManifestReference.manifest_id == ManifestRow.id)
@@ -150,7 +161,7 @@ class Registry:
         return [
             TagRecord(name, tag, Digest.parse(digest), size, updated)
             for name, tag, digest, size, updated in rows
-            if name.partition("/")[0] in projects
+            if name.partition("/")[0] in projects and not _BESIDE.fullmatch(tag)
         ]
 
     async def tags_of(self, repository: str, digest: Digest) -> list[str]:
@@ -281,7 +292,7 @@ class Registry:
 
     async def store_image(
         self, repository: str, tags: Sequence[str], config: ImageConfig, layers: Sequence[Descriptor]
-    ) -> Digest:
+    ) -> Descriptor:
         """An image whose layers are in the store already (and leased by the caller): no byte of them is copied."""
         data = config.to_bytes()
         with self.blobs.lease("image", timedelta(minutes=10)) as lease:
@@ -299,9 +310,11 @@ class Registry:
                 row = await manifests.record(session, owner, manifest, digest, len(raw))
                 for tag in tags:
                     await manifests.tag(session, owner, tag, row)
-        return digest
+        return Descriptor(manifest.media_type, digest, len(raw))
 
-    async def store_index(self, repository: str, tags: Sequence[str], images: Sequence[Descriptor]) -> Digest:
+    async def store_index(
+        self, repository: str, tags: Sequence[str], images: Sequence[Descriptor]
+    ) -> Descriptor:
         """An index of images of this repository, one a platform. Raises ``NotFound`` when one is not there."""
         index = Index(tuple(images))
         raw = index.to_bytes()
@@ -317,7 +330,31 @@ class Registry:
                 row = await manifests.record(session, owner, index, digest, len(raw))
                 for tag in tags:
                     await manifests.tag(session, owner, tag, row)
-        return digest
+        return Descriptor(index.media_type, digest, len(raw))
+
+    async def store_referrer(
+        self, repository: str, tag: str, manifest: Manifest, blobs: Sequence[bytes]
+    ) -> None:
+        """A document about an image, with the small blobs it needs. ``tag`` may be empty."""
+        with self.blobs.lease("referrer", timedelta(minutes=10)) as lease:
+            for data in blobs:
+                lease.add(Digest.of(data))
+                await asyncio.to_thread(self.blobs.put, data)
+            await self.adopt_image(repository, tag, manifest.to_bytes(), manifest)
+
+    async def referrer_manifests(self, repository: str, subject: Digest) -> list[tuple[Digest, Manifest]]:
+        """The manifests about an image, whole."""
+        found = []
+        for item in (await self.referrers(repository, subject)).manifests:
+            manifest = parse_manifest(await asyncio.to_thread(self.blobs.read, item.digest), item.media_type)
+            if isinstance(manifest, Manifest):
+                found.append((item.digest, manifest))
+        return found
+
+    async def read_document(self, repository: str, digest: Digest, limit: int) -> bytes:
+        """A blob of this repository. Raises ``NotFound``, and ``Exhausted`` above ``limit`` bytes."""
+        await self.blob_size(repository, digest)
+        return await asyncio.to_thread(self.blobs.read, digest, limit)
 
     async def adopt_image(self, repository: str, tag: str, data: bytes, manifest: Manifest) -> Digest:
         """A pulled image, its manifest exactly as it was sent; the blobs are in the store, leased by the caller."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from slipway.base.ids import new_id
 from slipway.base.trees import remove_tree
 from slipway.content import LocalStore
 from slipway.errors import Invalid
-from slipway.layers import Compression, Layer, apply_layer, diff_upper, write_layer
+from slipway.layers import Compression, Entry, Layer, apply_layer, diff_upper, write_layer
 from slipway.oci import Digest, MediaType
 from slipway.snapshots.chain import LayerRef, chain_on
 from slipway.snapshots.chains import Chains
@@ -158,11 +158,13 @@ class SnapshotStore:
         return Active(active.name, active / "fs", active / "work", parent)
 
     def commit(
-        self, active: Active, *, compression: Compression = "gzip", epoch: int | None = None
-    ) -> Committed:
+        self, active: Active, *, compression: Compression = "gzip", epoch: int | None = None,
+        through: Callable[[Iterator[Entry]], Iterator[Entry]] = lambda entries: entries,
+    ) -> Committed:  # fmt: skip
         """Write the layer from the upper directory and make that directory the snapshot, without a copy.
 
-        With ``epoch`` the layer's times differ from the directory's, so then the layer is unpacked again instead.
+        With ``epoch`` the layer's times differ from the directory's, so then the layer is unpacked again instead. The
+        layer's entries pass ``through`` whoever wants to see them.
         """
         with _opened(active.upper) as fd:
             entries = diff_upper(fd)
@@ -171,7 +173,7 @@ class SnapshotStore:
                 self.discard(active)
                 return Committed(active.parent, None)
             changes = itertools.chain([first], entries)
-            layer = write_layer(self._blobs, changes, compression=compression, epoch=epoch)
+            layer = write_layer(self._blobs, through(changes), compression=compression, epoch=epoch)
             _plain(fd)
         chain = chain_on(active.parent, layer.diff_id)
         if epoch is not None:

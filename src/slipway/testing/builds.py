@@ -11,6 +11,7 @@ from typing import Any
 
 from slipway.base.ids import new_id
 from slipway.base.progress import Event
+from slipway.build.attest import Inventories
 from slipway.build.base_images import BaseImage
 from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
@@ -78,6 +79,7 @@ class BuildBench:
             remotes,
             Traces(directory / "traces"),
             directory / "sockets",
+            Inventories(directory / "inventories", self.blobs),
         )
         self.limits = PLENTY
         self.images: dict[str, BaseImage] = {}

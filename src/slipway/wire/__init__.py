@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Robot,
         RobotSecret,
         SetMember,
+        SigningKey,
         Token,
         User,
     )
@@ -93,6 +94,7 @@ _MODULES = {
     "Scale": "apps",
     "Service": "apps",
     "SetMember": "accounts",
+    "SigningKey": "accounts",
     "Source": "apps",
     "Status": "status",
     "Token": "accounts",
@@ -129,6 +131,7 @@ __all__ = [
     "Scale",
     "Service",
     "SetMember",
+    "SigningKey",
     "Source",
     "Status",
     "Token",

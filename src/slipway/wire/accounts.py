@@ -69,6 +69,12 @@ class BuildPolicy(Request):
     allow: list[Literal["network.host", "security.insecure"]] = Field(default_factory=list)
 
 
+class SigningKey(Answer):
+    """What a project's images are signed with, as PEM."""
+
+    public: str
+
+
 class SetMember(Request):
     role: RoleName
 

@@ -46,3 +46,7 @@ class ImageDetail(Answer):
     config: dict[str, Any]
     layers: list[dict[str, Any]]
     history: list[dict[str, Any]]
+    signed: bool = Field(default=False, description="by the project's key")
+    provenance: dict[str, Any] | None = Field(default=None, description="SLSA provenance v1, if signed so")
+    packages: list[str] | None = Field(default=None, description="package URLs of the SBOM, if signed so")
+    referrers: list[str] = Field(default_factory=list, description="kinds of what else refers to the image")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from fastapi import APIRouter
@@ -96,6 +97,12 @@ async def set_build_policy(
     await parts.access.set_policy(name, "build", policy.to_json())
     await parts.access.audit(caller, "project.build-policy", name, project=name, detail=policy.to_json())
     return wire.BuildPolicy.model_validate(policy.to_json())
+
+
+@router.get("/projects/{name}/signing-key")
+async def signing_key(parts: Parts, caller: Caller, name: str) -> wire.SigningKey:
+    await parts.access.require(caller, name, Permission.VIEW)
+    return wire.SigningKey(public=(await asyncio.to_thread(parts.attestor.keys.public, name)).decode())
 
 
 @router.get("/projects/{name}/members")

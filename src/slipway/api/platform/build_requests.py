@@ -21,15 +21,23 @@ _LATEST = 253402300799  # the end of the year 9999
 
 def solve_request(caller: Identity, request: wire.BuildRequest) -> SolveRequest:
     """The request but for its contexts, which are opened later. Raises ``Invalid`` and ``Denied``."""
+    targets = [
+        CacheTarget(Reference.parse(item.reference), item.steps, item.mounts) for item in request.cache_to
+    ]
     return SolveRequest(
         "", Path("/"), request.dockerfile, request.inline, request.target, request.args, request.labels,
         no_cache=request.no_cache, secrets=_secrets(request.secrets), agents=_agents(caller, request.ssh),
         from_git=bool(request.source.git), uncached=frozenset(name.lower() for name in request.no_cache_filter),
-        epoch=_epoch(request.args), cache_from=tuple(Reference.parse(text) for text in request.cache_from),
-        cache_to=tuple(
-            CacheTarget(Reference.parse(item.reference), item.steps, item.mounts) for item in request.cache_to
-        ),
+        source=_called(request.source), epoch=_epoch(request.args), cache_to=tuple(targets),
+        cache_from=tuple(Reference.parse(text) for text in request.cache_from),
     )  # fmt: skip
+
+
+def _called(source: wire.Source) -> str:
+    """What provenance says of the source: the repository, or the commit a directory was at; never a path of ours."""
+    if source.git:
+        return f"git+{source.git}"
+    return f"local@{source.revision}" if source.revision else "local"
 
 
 def platforms_of(request: wire.BuildRequest) -> list[Platform]:

@@ -40,6 +40,8 @@ async def inspect(parts: Parts, caller: Caller, reference: str) -> wire.ImageDet
     await parts.access.require(caller, wanted.repository.partition("/")[0], Permission.PULL)
     found = await parts.registry.resolve(wanted)
     layers = [layer.to_json() for layer in found.manifest.layers]
+    project = wanted.repository.partition("/")[0]
+    about = await parts.attestor.attested(wanted.repository, project, found.digest)
     return wire.ImageDetail(
         reference=reference,
         digest=str(found.digest),
@@ -51,7 +53,20 @@ async def inspect(parts: Parts, caller: Caller, reference: str) -> wire.ImageDet
         config=dict(found.config.config),
         layers=layers,
         history=[entry.to_json() for entry in found.config.history],
+        signed=about.signed,
+        provenance=about.provenance,
+        packages=about.packages,
+        referrers=about.others,
     )
+
+
+@router.get("/images/sbom")
+async def sbom(parts: Parts, caller: Caller, reference: str) -> Response:
+    wanted = Reference.parse(reference)
+    await parts.access.require(caller, wanted.repository.partition("/")[0], Permission.PULL)
+    found = await parts.registry.resolve(wanted)
+    data = await parts.attestor.sbom(wanted.repository, found.digest)
+    return Response(data, media_type="application/spdx+json")
 
 
 @router.get("/images/export")

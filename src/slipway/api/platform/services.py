@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from slipway.access import Access, Identity
 from slipway.base.progress import Progress
+from slipway.build.attest import Attestor
 from slipway.build.base_images import Images
 from slipway.build.jobs import BuildJobs
 from slipway.build.remote import Remotes
@@ -31,6 +32,7 @@ class Services:
 
     access: Access
     registry: Registry
+    attestor: Attestor
     transfers: Transfers
     jobs: BuildJobs
     deliverer: Deliverer

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slipway.base.clock import now
+from slipway.build.attest import Watch
 from slipway.build.cache import Made
 from slipway.build.cache_images import Imported
 from slipway.build.keys import key_of
@@ -109,4 +110,13 @@ class LayerMaker:
 
     async def write(self, entries: list[Entry]) -> Layer:
         """A layer straight from where its files are."""
-        return await asyncio.to_thread(write_layer, self.solver.blobs, entries, epoch=self.epoch)
+        watch = Watch()
+        layer = await asyncio.to_thread(
+            write_layer, self.solver.blobs, watch.through(entries), epoch=self.epoch
+        )
+        await self.looked_at(layer, watch)
+        return layer
+
+    async def looked_at(self, layer: Layer, watch: Watch) -> None:
+        """Keep what was seen of a layer's packages while it was written."""
+        await asyncio.to_thread(self.solver.inventories.keep, layer.descriptor.digest, watch.found)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 
+from slipway.build.attest import Watch
 from slipway.build.cache import Made
 from slipway.build.emulation import can_run
 from slipway.build.explain import Inputs
@@ -79,9 +80,12 @@ class Runner:
                 step.flush()
                 if status:
                     raise _failed(operation, status, step)
+                watch = Watch()
                 committed = await asyncio.to_thread(
-                    self._snapshots.commit, request.active, epoch=self._maker.epoch
+                    self._snapshots.commit, request.active, epoch=self._maker.epoch, through=watch.through
                 )
+                if committed.layer is not None:
+                    await self._maker.looked_at(committed.layer, watch)
                 return committed.layer
             except BaseException:
                 await asyncio.shield(asyncio.to_thread(self._snapshots.discard, request.active))

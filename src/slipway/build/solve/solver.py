@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from slipway.build.attest import Inventories
 from slipway.build.base_images import BaseImages
 from slipway.build.cache import BuildCache
 from slipway.build.cache_images import Imported
@@ -48,6 +49,7 @@ class Solver:
     remotes: Remotes
     traces: Traces
     sockets: Path
+    inventories: Inventories
     surroundings: Surroundings = field(default_factory=Surroundings)
     hashes: HashCache = field(default_factory=HashCache)
     copies: Remembered = field(default_factory=Remembered)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from slipway.base.clock import iso
-from slipway.build.base_images import BaseImages
+from slipway.build.attest.provenance import Material
+from slipway.build.base_images import BaseImage, BaseImages
 from slipway.build.cache import Made
 from slipway.build.context import Context
 from slipway.build.copy import content_key, content_parts
@@ -31,6 +32,7 @@ from slipway.build.plan import (
     lower,
 )
 from slipway.build.plan import Source as From
+from slipway.build.remote import GitSource, RemoteSource
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.solve.copying import copy_entries, directory_entries, fetched, selected
 from slipway.build.solve.layers import LayerMaker
@@ -42,7 +44,7 @@ from slipway.build.solve.workers import Workers
 from slipway.build.tree import Tree
 from slipway.errors import SlipwayError
 from slipway.layers import Entry, Layer
-from slipway.oci import Digest, HistoryEntry, ImageConfig, Platform, chain_id
+from slipway.oci import Digest, HistoryEntry, ImageConfig, Platform, Reference, chain_id
 from slipway.snapshots import LayerRef, RootView
 
 NO_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -95,6 +97,7 @@ class StageRunner:
         )
         self._mounting = mounting
         self._runner = Runner(maker, workers, self._snapshots, mounting, request.granted)
+        self._materials: dict[str, Material] = {}
         self._tasks: dict[int, asyncio.Task[StageResult]] = {}
         self._ran = 0
 
@@ -116,7 +119,7 @@ class StageRunner:
         diff_ids = tuple(layer.diff_id for layer in result.layers)
         return Solved(
             replace(config, diff_ids=diff_ids), result.layers, self._ran == 0, self._maker.records,
-            tuple(self._mounting.used.values()),
+            tuple(self._mounting.used.values()), tuple(self._materials.values()),
         )  # fmt: skip
 
     async def _stage(self, stage: StagePlan) -> StageResult:
@@ -150,7 +153,7 @@ class StageRunner:
         stated = stage.source.platform
         platform = Platform.parse(stated) if stated and "$" not in stated else self._request.platform
         try:
-            image = await self._images.resolve(stage.base, platform)
+            image = await self._resolved(stage.base, platform)
         except SlipwayError as error:
             raise DockerfileError(
                 error.message, stage.source.location, word=stage.source.base, hint=error.hint
@@ -232,6 +235,7 @@ class StageRunner:
             sources = await asyncio.to_thread(selected, operation, tree)
             for source in operation.remotes:
                 found = await stack.enter_async_context(self._maker.solver.remotes.fetched(source))
+                self._materials[source.url] = _material(source, found.revision)
                 sources.append(await asyncio.to_thread(fetched, operation, found, source))
             root = await self._view(layers)
             hashes = self._maker.solver.hashes
@@ -270,7 +274,13 @@ class StageRunner:
             return None
         if isinstance(source, FromStage):
             return (await self._tasks[source.index]).layers
-        return (await self._images.resolve(source.reference, self._request.platform)).layers
+        return (await self._resolved(source.reference, self._request.platform)).layers
+
+    async def _resolved(self, reference: Reference, platform: Platform) -> BaseImage:
+        image = await self._images.resolve(reference, platform)
+        uri = f"docker://{reference.with_digest(image.digest)}"
+        self._materials[uri] = Material(uri, {image.digest.algorithm: image.digest.hex})
+        return image
 
 
 def _time(epoch: int) -> str:
@@ -279,6 +289,13 @@ def _time(epoch: int) -> str:
 
 def _chain(layers: tuple[LayerRef, ...]) -> Digest | None:
     return chain_id([layer.diff_id for layer in layers])
+
+
+def _material(source: RemoteSource, revision: str) -> Material:
+    if isinstance(source, GitSource):
+        return Material(f"git+{source.url}", {"gitCommit": revision})
+    algorithm, _, value = revision.partition(":")
+    return Material(source.url, {algorithm: value} if value else {})
 
 
 def _copied(operation: CopyOp, key: str, entries: Sequence[Entry], parts: Sequence[bytes]) -> Inputs:

@@ -141,6 +141,15 @@ def _shown(value: Any) -> str:
     return (", ".join(value) or "-") if isinstance(value, list) else str(value)
 
 
+@project.command("signing-key")
+@click.argument("name")
+@with_session
+def project_signing_key(session: Session, name: str) -> None:
+    """Print the public key that the project's images are signed with, e.g. for cosign verify --key."""
+    found = session.client.signing_key(name)
+    session.value(found, found.public.rstrip())
+
+
 @project.command("rm")
 @click.argument("name")
 @with_session

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from typing import Any
+
 import click
 
 from slipway import wire
@@ -37,8 +41,38 @@ def image_inspect(session: Session, reference: str) -> None:
         f"created   {found.created or '-'}",
         f"size      {size(found.size)} in {len(found.layers)} layers",
         *(f"{key:9} {value}" for key, value in found.config.items()),
+        f"signed    {'yes, by the project' if found.signed else 'no'}",
+        *_made(found.provenance),
+        *([f"packages  {_counted(found.packages)}"] if found.packages is not None else []),
+        *(f"referrer  {kind}" for kind in found.referrers),
     ]
     session.value(found, "\n".join(lines))
+
+
+def _made(provenance: dict[str, Any] | None) -> list[str]:
+    """The lines of a SLSA provenance that a person asks for first."""
+    if provenance is None:
+        return []
+    definition, details = provenance.get("buildDefinition") or {}, provenance.get("runDetails") or {}
+    asked, metadata = definition.get("externalParameters") or {}, details.get("metadata") or {}
+    owner = (definition.get("internalParameters") or {}).get("owner", "?")
+    found = [f"built     {metadata.get('invocationId')} by {owner}, {metadata.get('finishedOn')}"]
+    found.append(f"source    {asked.get('source')}, {asked.get('dockerfile')}")
+    return found + [f"material  {item.get('uri')}" for item in definition.get("resolvedDependencies") or ()]
+
+
+def _counted(packages: list[str]) -> str:
+    kinds = Counter(item.removeprefix("pkg:").partition("/")[0] for item in packages)
+    each = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return f"{len(packages)}{f' ({each})' if each else ''}"
+
+
+@image.command("sbom")
+@click.argument("reference")
+@with_session
+def image_sbom(session: Session, reference: str) -> None:
+    """Print what is in an image as an SPDX document."""
+    click.echo(json.dumps(session.client.sbom(reference), indent=1))
 
 
 @image.command("export")

@@ -1,0 +1,133 @@
+"""A project's key, and signatures in the formats of cosign (simple signing) and DSSE."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from slipway.base.ids import new_id
+from slipway.errors import Invalid
+from slipway.oci import Digest
+
+IN_TOTO = "application/vnd.in-toto+json"
+_CURVE, _HASH = ec.SECP256R1(), hashes.SHA256()
+
+
+class ProjectKeys:
+    """ECDSA P-256 keys in ``directory/<project>.pem``, made when they are first needed. Blocks."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def of(self, project: str) -> ec.EllipticCurvePrivateKey:
+        path = self._directory / f"{project}.pem"
+        try:
+            key = serialization.load_pem_private_key(path.read_bytes(), None)
+        except FileNotFoundError:
+            return self._make(path)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise Invalid(f"the signing key of {project!r} is of another kind")
+        return key
+
+    def public(self, project: str) -> bytes:
+        """PEM, as ``cosign verify --key`` wants it."""
+        return public_pem(self.of(project).public_key())
+
+    def _make(self, path: Path) -> ec.EllipticCurvePrivateKey:
+        """Two that make it at the same time get the same: the first link wins."""
+        made = ec.generate_private_key(_CURVE)
+        draft = self._directory / f".{new_id()}"
+        data = made.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        try:
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "wb") as handle:
+                handle.write(data)
+                handle.flush()
+                os.fsync(fd)
+            os.link(draft, path)
+        except FileExistsError:
+            return self.of(path.stem)
+        finally:
+            draft.unlink(missing_ok=True)
+        return made
+
+
+def public_pem(key: ec.EllipticCurvePublicKey) -> bytes:
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def simple_signing(reference: str, digest: Digest) -> bytes:
+    """The payload that says: this digest may be called by this name."""
+    value = {
+        "critical": {
+            "identity": {"docker-reference": reference},
+            "image": {"docker-manifest-digest": str(digest)},
+            "type": "cosign container image signature",
+        },
+        "optional": None,
+    }
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def sign(key: ec.EllipticCurvePrivateKey, payload: bytes) -> str:
+    """Base64 of the ASN.1 signature over the payload's SHA-256."""
+    return base64.b64encode(key.sign(payload, ec.ECDSA(_HASH))).decode()
+
+
+def verified(key: ec.EllipticCurvePublicKey, payload: bytes, signature: str) -> bool:
+    try:
+        key.verify(base64.b64decode(signature, validate=True), payload, ec.ECDSA(_HASH))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def vouches_for(payload: bytes, digest: Digest) -> bool:
+    """Whether a simple signing payload is about this image: a signature over another's payload says nothing."""
+    try:
+        critical = json.loads(payload)["critical"]
+        stated = critical["image"]["docker-manifest-digest"]
+        return bool(stated == str(digest) and critical["type"] == "cosign container image signature")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def envelope(key: ec.EllipticCurvePrivateKey, statement: Mapping[str, Any]) -> bytes:
+    """A DSSE envelope around an in-toto statement."""
+    payload = json.dumps(statement, separators=(",", ":"), sort_keys=True).encode()
+    value = {
+        "payloadType": IN_TOTO,
+        "payload": base64.b64encode(payload).decode(),
+        "signatures": [{"keyid": "", "sig": sign(key, _encoded(payload))}],
+    }
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def opened(key: ec.EllipticCurvePublicKey, data: bytes) -> dict[str, Any] | None:
+    """The statement of an envelope that this key has signed; ``None`` for any other."""
+    try:
+        value = json.loads(data)
+        payload = base64.b64decode(value["payload"], validate=True)
+        signed = any(verified(key, _encoded(payload), item["sig"]) for item in value["signatures"])
+        if value["payloadType"] != IN_TOTO or not signed:
+            return None
+        found = json.loads(payload)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _encoded(payload: bytes) -> bytes:
+    """DSSE's pre-authentication encoding."""
+    return b"DSSEv1 %d %s %d %s" % (len(IN_TOTO), IN_TOTO.encode(), len(payload), payload)
