@@ -22,6 +22,7 @@ from slipway.base.clock import now
 from slipway.base.progress import Progress
 from slipway.build.attest import Attestor, Inventories, ProjectKeys
 from slipway.build.bootstrap import debian, parse_name
+from slipway.build.builders import Builders
 from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.explain import Traces
@@ -147,7 +148,7 @@ class Platform:
     def services(self) -> Services:
         return Services(
             self.access, self.registry, self.attestor, Transfers(self.registry, self.machine.snapshots),
-            self.jobs, self.deliverer, self._images_of, self._make_base, self._status,
+            self.jobs, Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status,
             self._uploads, self.remotes, self._prune,
         )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 NAMES = (
     "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
@@ -23,3 +24,10 @@ DEFAULT = (
 def mask(names: Iterable[str]) -> int:
     """The bit mask of capabilities given without ``CAP_``."""
     return sum(1 << NUMBERS[name] for name in set(names))
+
+
+def bounding() -> list[str]:
+    """What this process could ever have (its bounding set), by names we know."""
+    status = Path("/proc/self/status").read_text()
+    bits = int(next(line for line in status.splitlines() if line.startswith("CapBnd:")).split()[1], 16)
+    return [name for name in NAMES if bits >> NUMBERS[name] & 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -19,6 +20,7 @@ from slipway.base.ids import new_id
 from slipway.base.progress import Event, Progress
 from slipway.build.attest import Attestor, Provenance
 from slipway.build.base_images import Images
+from slipway.build.builders import BuilderRecord, Builders, ForeignBuilder, recover
 from slipway.build.cache_images import Imported
 from slipway.build.lint import Finding
 from slipway.build.policy import BuildPolicy
@@ -41,7 +43,10 @@ ACTIVE = ("queued", "running")
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """What is built for whom. ``repository`` and ``tags`` say where the image goes; ``priority`` is -1, 0 or 1."""
+    """What is built for whom. ``repository`` and ``tags`` say where the image goes; ``priority`` is -1, 0 or 1.
+
+    Without a ``builder`` our own worker builds.
+    """
 
     project: str
     app: str
@@ -51,6 +56,7 @@ class JobRequest:
     tags: Sequence[str]
     solve: SolveRequest
     priority: int = 0
+    builder: BuilderRecord | None = None
 
 
 class ImageStore(Protocol):
@@ -78,6 +84,10 @@ class BuildJobs:
         self._attestor = attestor
         self._running: dict[str, asyncio.Task[Built]] = {}
         directory.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def _mark(self) -> str:
+        return hashlib.sha256(str(self._directory).encode()).hexdigest()[:16]
 
     @property
     def running(self) -> int:
@@ -151,15 +161,15 @@ class BuildJobs:
             line=line,
             granted=granted,
         )
-        imported = await _imported(wanted, images, reporter)
         async with AsyncExitStack() as stack:
-
-            async def start() -> Sandbox:
-                return await stack.enter_async_context(self._sandboxes.start(build_id, limits))
-
+            held = stack.enter_context(self._solver.blobs.lease(f"made {build_id}", _LEASE))
             try:
                 async with asyncio.timeout(limits.seconds):
-                    solved = await self._solver.solve(wanted, images, Workers(start), reporter, imported)
+                    if request.builder is not None:
+                        builder = ForeignBuilder(request.builder, self._solver.blobs, self._mark)
+                        solved = await builder.build(wanted, limits, held, reporter)
+                    else:
+                        solved = await self._solved(wanted, limits, images, reporter, stack)
             except TimeoutError as error:
                 raise Exhausted(
                     f"the build took longer than {limits.seconds} s", hint="raise build.seconds"
@@ -185,6 +195,17 @@ class BuildJobs:
                     await images.store_cache(target.reference, content)
         reference = f"{request.repository}:{request.tags[0]}" if request.tags else request.repository
         return Built(build_id, reference, image.digest, solved.cached)
+
+    async def _solved(
+        self, wanted: SolveRequest, limits: Limits, images: Images, reporter: Reporter, stack: AsyncExitStack
+    ) -> Solved:
+        """By a worker of our own, which ends with ``stack``."""
+        imported = await _imported(wanted, images, reporter)
+
+        async def start() -> Sandbox:
+            return await stack.enter_async_context(self._sandboxes.start(wanted.build_id, limits))
+
+        return await self._solver.solve(wanted, images, Workers(start), reporter, imported)
 
     def check(self, request: SolveRequest) -> list[Finding]:
         """The build checks alone. Raises ``Invalid`` for mistakes. Blocks."""
@@ -270,6 +291,7 @@ class BuildJobs:
     async def recover(self) -> None:
         """What was running when the server was killed can be retried."""
         self._sandboxes.recover()
+        await recover(await Builders(self._database).all(), self._mark)
         async with self._database.session() as session:
             left = update(Row).where(Row.state.in_(ACTIVE))
             await session.execute(

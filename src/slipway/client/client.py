@@ -152,6 +152,15 @@ class Client:
         body = {"days": days, "size": size, "dry_run": dry_run}
         return wire.Pruned.model_validate(self.transport.call("POST", f"{API}/builds/prune", body))
 
+    def builders(self) -> list[wire.Builder]:
+        return [wire.Builder.model_validate(item) for item in self._list(f"{API}/builders")]
+
+    def add_builder(self, builder: wire.Builder) -> None:
+        self.transport.call("POST", f"{API}/builders", builder.model_dump())
+
+    def remove_builder(self, name: str) -> None:
+        self.transport.call("DELETE", f"{API}/builders/{quote(name)}")
+
     def cancel_build(self, build: str) -> None:
         self.transport.call("POST", f"{API}/builds/{quote(build)}/cancel")
 

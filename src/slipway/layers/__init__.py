@@ -15,7 +15,7 @@ from slipway.layers.compression import Compression
 from slipway.layers.diff import diff_upper
 from slipway.layers.entry import OPAQUE, WHITEOUT, Entry, Kind
 from slipway.layers.importing import import_tar
-from slipway.layers.write import Layer, tar_blocks, write_layer
+from slipway.layers.write import Layer, tar_blocks, write_layer, write_tar
 
 __all__ = [
     "OPAQUE",
@@ -32,4 +32,5 @@ __all__ = [
     "read_layer",
     "tar_blocks",
     "write_layer",
+    "write_tar",
 ]

@@ -41,6 +41,11 @@ def write_layer(
     ``epoch`` (SOURCE_DATE_EPOCH) clamps newer times. Raises ``Invalid`` when a file changes while it is read and
     ``Exhausted`` when the disk is full; nothing is stored then.
     """
+    return write_tar(store, tar_blocks(entries, epoch), compression=compression)
+
+
+def write_tar(store: LocalStore, tar: Iterable[bytes], *, compression: Compression = "gzip") -> Layer:
+    """Store a finished tar, in pieces of any size, as a layer. Nothing is stored when ``tar`` raises."""
     hasher = hashlib.sha256()
     total = 0
     pack = compressor(compression)
@@ -49,7 +54,7 @@ def write_layer(
             _Stage(hasher.update) as hashing,
             _Stage(lambda block: storing.put(pack.compress(block))) as packing,
         ):
-            for block in tar_blocks(entries, epoch):
+            for block in tar:
                 total += len(block)
                 hashing.put(block)
                 packing.put(block)

@@ -65,14 +65,14 @@ def start_registry(directory: Path, stack: ExitStack) -> int:
 class Docker:
     """A dockerd of the benchmark's own, with BuildKit, and the base image in it."""
 
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
+    def __init__(self, directory: Path, stack: ExitStack, *flags: str) -> None:
         self.socket = directory / "docker.sock"
         spawn(
             stack,
             [
                 "dockerd", "--data-root", str(directory / "data"), "--exec-root", str(directory / "exec"),
                 "-H", f"unix://{self.socket}", "-p", str(directory / "pid"), "--containerd-namespace", "bench",
-                "--bip", "10.92.0.1/24", "--storage-driver", "overlay2",
+                "--bip", "10.92.0.1/24", "--storage-driver", "overlay2", *flags,
             ],
             directory / "dockerd.log",
         )  # fmt: skip

@@ -23,11 +23,21 @@ PLENTY = Limits(cpus=2, memory=1 << 30, pids=500, seconds=120)
 def debian_tar() -> Path:
     """A small Debian as a tar: what ``SLIPWAY_TEST_ROOT`` names, else one made once and kept for later runs."""
     named = os.environ.get(ROOT_VARIABLE)
-    archive = Path(named) if named else _KEPT
+    return _made(Path(named) if named else _KEPT, "--variant=minbase")
+
+
+def docker_tar() -> Path:
+    """A Debian with a Docker daemon in it, made once."""
+    return _made(
+        _KEPT.with_name("docker.tar"), "--variant=minbase", "--include=docker.io,iptables,ca-certificates"
+    )
+
+
+def _made(archive: Path, *options: str) -> Path:
     if not archive.exists():
         archive.parent.mkdir(parents=True, exist_ok=True)
         made = archive.with_name(f"{new_id()}.tar")
-        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "bookworm", made], check=True)
+        subprocess.run(["mmdebstrap", "--quiet", *options, "bookworm", made], check=True)
         made.rename(archive)
     return archive
 

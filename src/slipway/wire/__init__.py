@@ -60,7 +60,7 @@ if TYPE_CHECKING:
         Service,
         Source,
     )
-    from slipway.wire.builds import Build, BuildRequest, NamedContext, Prune, Pruned
+    from slipway.wire.builds import Build, Builder, BuildRequest, NamedContext, Prune, Pruned
     from slipway.wire.images import BaseImage, Image, ImageDetail, Push
     from slipway.wire.status import Status
 
@@ -70,6 +70,7 @@ _MODULES = {
     "BaseImage": "images",
     "Build": "builds",
     "BuildPolicy": "accounts",
+    "Builder": "builds",
     "BuildRequest": "builds",
     "Deliver": "apps",
     "Image": "images",
@@ -108,6 +109,7 @@ __all__ = [
     "Build",
     "BuildPolicy",
     "BuildRequest",
+    "Builder",
     "Deliver",
     "Image",
     "ImageDetail",

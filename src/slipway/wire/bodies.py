@@ -46,6 +46,7 @@ class BuildRequest(TypedDict):
     no_cache_filter: list[str]
     pull: bool
     priority: str
+    builder: str
     platforms: list[str]
     cache_from: list[str]
     cache_to: list[CacheTarget]

@@ -51,6 +51,7 @@ class BuildRequest(Request):
     priority: Literal["low", "normal", "high"] = Field(
         default="normal", description="against other builds of the same priority of project"
     )
+    builder: str = Field(default="", description="a Docker daemon by name; default: a worker of our own")
     platforms: list[str] = Field(
         default_factory=list, description="e.g. linux/arm64; several make an index; default: the server's own"
     )
@@ -69,6 +70,17 @@ class BuildRequest(Request):
     secrets: dict[str, str] = Field(
         default_factory=dict, repr=False, description="base64, by id; kept in memory for this build only"
     )
+
+
+class Builder(Request):
+    """A Docker daemon that builds for those who ask for it; see docs/builders.md."""
+
+    name: str
+    kind: Literal["remote", "socket", "dind"]
+    address: str = "unix:///var/run/docker.sock"
+    tls: str = Field(default="", description="directory on the server with ca.pem, cert.pem and key.pem")
+    image: str = Field(default="", description="what dind starts")
+    projects: list[str] = Field(default_factory=list, description="who may use it; empty: everybody")
 
 
 class Prune(Request):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -19,6 +19,7 @@ from slipway.api.platform.sources import opened, receive
 from slipway.api.platform.streams import lines, stream
 from slipway.base.progress import Progress
 from slipway.build.base_images import Images
+from slipway.build.builders import BuilderRecord
 from slipway.build.jobs import JobRequest
 from slipway.build.request import SolveRequest
 from slipway.build.solve import describe
@@ -39,6 +40,7 @@ async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildR
     repository = Reference(f"{project}/{request.name}").repository
     platforms = platforms_of(request)
     asked = replace(solve_request(caller, request), platform=platforms[0])
+    builder = await parts.builders.require(request.builder, project) if request.builder else None
     if request.priority == "high":
         await parts.access.require(caller, project, Permission.MANAGE)
     await parts.access.audit(caller, "build", repository, project=project)
@@ -57,7 +59,7 @@ async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildR
                 return await _check(parts, solve, progress)
             job = JobRequest(
                 project, "", request.name, caller.name, repository, request.tags, solve,
-                PRIORITIES[request.priority],
+                PRIORITIES[request.priority], builder,
             )  # fmt: skip
             images = parts.images_of(caller, request.pull, logins_of(request), project)
             if len(platforms) > 1:
@@ -107,6 +109,27 @@ def _for_platform(solve: SolveRequest, platform: Platform) -> SolveRequest:
         cache_from=tuple(own(item) for item in solve.cache_from),
         cache_to=tuple(replace(item, reference=own(item.reference)) for item in solve.cache_to),
     )
+
+
+@router.get("/builders")
+async def builders(parts: Parts, caller: Caller) -> list[wire.Builder]:
+    return [wire.Builder.model_validate(asdict(item)) for item in await parts.builders.all()]
+
+
+@router.post("/builders", status_code=201)
+async def add_builder(parts: Parts, caller: Caller, request: wire.Builder) -> wire.Builder:
+    await parts.access.require_admin(caller, "add builders")
+    values = request.model_dump() | {"projects": tuple(request.projects)}
+    await parts.builders.add(BuilderRecord(**values))
+    await parts.access.audit(caller, "builder.add", request.name, detail={"address": request.address})
+    return request
+
+
+@router.delete("/builders/{name}", status_code=204)
+async def remove_builder(parts: Parts, caller: Caller, name: str) -> None:
+    await parts.access.require_admin(caller, "remove builders")
+    await parts.builders.remove(name)
+    await parts.access.audit(caller, "builder.remove", name)
 
 
 @router.get("/builds")

@@ -11,6 +11,7 @@ from slipway.access import Access, Identity
 from slipway.base.progress import Progress
 from slipway.build.attest import Attestor
 from slipway.build.base_images import Images
+from slipway.build.builders import Builders
 from slipway.build.jobs import BuildJobs
 from slipway.build.remote import Remotes
 from slipway.delivery import Deliverer
@@ -35,6 +36,7 @@ class Services:
     attestor: Attestor
     transfers: Transfers
     jobs: BuildJobs
+    builders: Builders
     deliverer: Deliverer
     images_of: ImagesOf
     make_base: Callable[[str, str, list[str], str, bool, Progress], Awaitable[dict[str, Any]]]

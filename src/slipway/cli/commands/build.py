@@ -58,6 +58,9 @@ def _pairs(values: tuple[str, ...]) -> dict[str, str]:
     help="Before or after the project's other builds; high is for its admins.",
 )  # fmt: skip
 @click.option(
+    "--builder", default="", metavar="NAME", help="Let a Docker daemon build; `slipway builder ls` lists them."
+)  # fmt: skip
+@click.option(
     "--platform", "platforms", multiple=True, metavar="OS/ARCH[,…]", help="Build for these; several make an index."
 )  # fmt: skip
 @click.option(
@@ -100,6 +103,7 @@ def build(
     filters: tuple[str, ...],
     pull: bool,
     priority: str,
+    builder: str,
     platforms: tuple[str, ...],
     outputs: tuple[str, ...],
     sources: tuple[str, ...],
@@ -133,6 +137,7 @@ def build(
         no_cache_filter=[name for item in filters for name in item.split(",")],
         pull=pull,
         priority=priority,
+        builder=builder,
         platforms=[name for item in platforms for name in item.split(",")],
         logins=read_logins(hosts),
         cache_from=[cache_source(item) for item in sources],

@@ -2,7 +2,7 @@
 
 from slipway.state.tables.access import AuditEvent, LoginSession, Member, Project, Robot, User
 from slipway.state.tables.base import Base, UtcDateTime
-from slipway.state.tables.build import Build, BuildCache
+from slipway.state.tables.build import Build, BuildCache, Builder
 from slipway.state.tables.delivery import App, Release
 from slipway.state.tables.registry import (
     Manifest,
@@ -19,6 +19,7 @@ __all__ = [
     "Base",
     "Build",
     "BuildCache",
+    "Builder",
     "LoginSession",
     "Manifest",
     "ManifestReference",

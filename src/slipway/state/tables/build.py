@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from slipway.state.tables.base import Base
@@ -30,6 +30,18 @@ class Build(Base):
     limits: Mapped[dict[str, Any]] = mapped_column(default=dict)
     source: Mapped[str]
     log_path: Mapped[str]
+
+
+class Builder(Base):
+    """A Docker daemon that builds for those who ask for it by name; see ``slipway.build.builders``."""
+
+    __tablename__ = "builders"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    address: Mapped[str]
+    tls: Mapped[str] = mapped_column(default="")
+    image: Mapped[str] = mapped_column(default="")
+    projects: Mapped[list[str]] = mapped_column(JSON, default=list)
 
 
 class BuildCache(Base):
