@@ -53,12 +53,13 @@ def _measure(platform: Running, source: Path, builder: str) -> tuple[float, floa
     began, first = time.monotonic(), 0.0
     with platform.start_command(*words) as process:
         assert process.stdout is not None
+        last = b""
         for line in process.stdout:
+            last = line
             if not first and json.loads(line)["event"] == "build.step.start":
                 first = time.monotonic() - began
         if process.wait():
-            said = process.stderr.read().decode() if process.stderr else ""
-            raise SystemExit(f"the build by {builder or 'slipway'} failed: {said}")
+            raise SystemExit(f"the build by {builder or 'slipway'} failed: {last.decode()}")
     return first, time.monotonic() - began
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
+from slipway.base.reading import read_up_to
 from slipway.distribution.challenge import parse_challenge
 from slipway.errors import Denied, Exhausted, Invalid, NotFound, Unavailable
 from slipway.oci import Descriptor, Digest, MediaType, Reference
@@ -64,9 +65,7 @@ class RemoteRegistry:
         """
         headers = {"Accept": ", ".join(MediaType.ACCEPTED)}
         async with self._ask("GET", reference, f"manifests/{reference.target}", headers) as response:
-            data = await response.content.read(MAX_MANIFEST + 1)
-            while len(data) <= MAX_MANIFEST and (more := await response.content.read(_PIECE)):
-                data += more
+            data = await read_up_to(response.content, MAX_MANIFEST)
             kind = response.headers.get("Content-Type", "")
         if len(data) > MAX_MANIFEST:
             raise Exhausted(f"the manifest of {reference} is too large; the limit is {MAX_MANIFEST} bytes")
@@ -170,7 +169,7 @@ class RemoteRegistry:
                 who = f" to {self._login.username}" if self._login else ""
                 raise Denied(f"the registry {self.host} gives no token for {reference}{who}")
             try:
-                value = json.loads(await response.content.read(_PIECE))
+                value = json.loads(await read_up_to(response.content, _PIECE))
                 token = str(value.get("token") or value["access_token"])
             except (ValueError, KeyError, AttributeError) as error:
                 raise Invalid(f"the registry {self.host} sent a malformed token") from error

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from slipway.base.reading import read_up_to
 from slipway.errors import Conflict, Failed, Invalid, NotFound, SlipwayError, Unavailable
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=15, sock_connect=15)
@@ -49,11 +50,11 @@ class Engine:
     ) -> Any:
         """A request with a JSON answer (``None`` for an empty one)."""
         async with self._request(method, path, query, json=body) as response:
-            data = await response.content.read(_MAX_ANSWER)
+            data = await read_up_to(response.content, _MAX_ANSWER)
         try:
             return json.loads(data) if data.strip() else None
-        except ValueError:
-            return None
+        except ValueError as error:
+            raise Invalid(f"the daemon at {self.address} sent something that is no JSON") from error
 
     async def events(
         self, path: str, query: Mapping[str, str], content: AsyncIterable[bytes]
@@ -97,7 +98,7 @@ class Engine:
 
 
 async def _error(response: aiohttp.ClientResponse) -> SlipwayError:
-    data = await response.content.read(65536)
+    data = await read_up_to(response.content, 65536)
     try:
         message = str(json.loads(data)["message"])
     except (ValueError, KeyError, TypeError):
