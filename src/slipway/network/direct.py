@@ -16,6 +16,9 @@ from slipway.network import netns
 from slipway.network.records import PREFIX, Lease, Network, mac_of
 
 
+LINK_LOCAL = "169.254.0.0/16"
+
+
 def host_batch(network: Network, lease: Lease, path: Path) -> str:
     return (
         f"link add {lease.device} type veth peer name {lease.interface} address {lease.mac} netns {path}\n"
@@ -29,6 +32,8 @@ def inner_batch(network: Network, lease: Lease) -> str:
         f"address add {lease.address}/{PREFIX} dev {lease.interface}\n"
         f"link set {lease.interface} up\n"
         f"route add default via {network.gateway} dev {lease.interface}\n"
+        # Where clouds hand out a machine's credentials to whoever asks from it.
+        f"route add unreachable {LINK_LOCAL}\n"
     )
 
 

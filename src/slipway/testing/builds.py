@@ -105,8 +105,8 @@ class BuildBench:
             Digest.of(name.encode()), made, (LayerRef(layer.diff_id, layer.descriptor),)
         )
 
-    async def build(self, dockerfile: str, context: Path | None = None, **values: Any) -> Outcome:
-        """Build an inline Dockerfile. ``values`` are those of ``SolveRequest``."""
+    async def build(self, dockerfile: str | None, context: Path | None = None, **values: Any) -> Outcome:
+        """Build an inline Dockerfile, or the context's own. ``values`` are those of ``SolveRequest``."""
         empty = self.directory / "empty"
         empty.mkdir(exist_ok=True)
         build_id = new_id(12)

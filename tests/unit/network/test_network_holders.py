@@ -75,6 +75,7 @@ def test_a_quick_connection_in_two_batches() -> None:
         "address add 10.89.0.2/24 dev eth0",
         "link set eth0 up",
         "route add default via 10.89.0.1 dev eth0",
+        "route add unreachable 169.254.0.0/16",
     ]
 
 

@@ -71,7 +71,7 @@ class Runner:
             )
         chain = await asyncio.to_thread(self._snapshots.ensure, layers)
         async with self._mounting.prepared(operation) as given:
-            request = await asyncio.to_thread(self._prepared, operation, chain, given)
+            request = await self._ready(operation, chain, given)
             try:
                 sandbox = await self._workers.sandbox()
                 status = await bounded(
@@ -90,6 +90,17 @@ class Runner:
             except BaseException:
                 await asyncio.shield(asyncio.to_thread(self._snapshots.discard, request.active))
                 raise
+
+    async def _ready(self, operation: RunOp, chain: Digest | None, given: Prepared) -> RunStep:
+        """What ``_prepared`` makes. A thread cannot be cancelled: what it has made by then is thrown away."""
+        making = asyncio.create_task(asyncio.to_thread(self._prepared, operation, chain, given))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            await asyncio.wait({making})
+            if making.exception() is None:
+                await asyncio.to_thread(self._snapshots.discard, making.result().active)
+            raise
 
     def _prepared(self, operation: RunOp, chain: Digest | None, given: Prepared) -> RunStep:
         with self._snapshots.view(chain) as view:
