@@ -15,7 +15,6 @@ from slipway.errors import Failed
 from slipway.network import netns
 from slipway.network.records import PREFIX, Lease, Network, mac_of
 
-
 LINK_LOCAL = "169.254.0.0/16"
 
 

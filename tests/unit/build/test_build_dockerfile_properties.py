@@ -8,12 +8,10 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from slipway.build.dockerfile import Dockerfile, DockerfileError, parse
-from slipway.build.plan import StageState, lower, plan
-from slipway.oci import ImageConfig, Platform
+from slipway.build.dockerfile import DockerfileError, parse
+from slipway.testing.dockerfiles import carry_out, check
 
 CORPUS = [path.read_text() for path in sorted((Path(__file__).parent / "corpus").glob("*.Dockerfile"))]
-PLATFORM = Platform("linux", "amd64")
 WORDS = [
     "FROM", "RUN", "COPY", "ADD", "ENV", "ARG", "LABEL", "ONBUILD", "HEALTHCHECK", "SHELL", "EXPOSE", "VOLUME", "AS",
     "--from=", "--mount=", "--chmod=", "--link", "type=cache", "target=", ",", "=", "$", "${", "}", ":-", "##", "//",
@@ -21,30 +19,6 @@ WORDS = [
     '["\\u0000\\udfff"]',
     "a", "0", "/", "..", "%", "é", "\x00", "\x1b", "\ud800", "\u2028", "\x0b", "\x85", "*", "?", "--", "!", "scratch",
 ]  # fmt: skip
-
-
-def carry_out(file: Dockerfile) -> None:
-    """Plan every stage and lower every instruction."""
-    for stage in file.stages:
-        build = plan(file, target=str(stage.index), build_args={"a": "1 2"}, platform=PLATFORM)
-        for index, item in build.stages.items():
-            state = StageState(ImageConfig(PLATFORM, config={"Env": ["PATH=/bin"]}))
-            for instruction in item.instructions:
-                try:
-                    operation = lower(instruction, state, build, index)
-                except DockerfileError as error:
-                    check(error)
-                    continue
-                operation.definition()
-                state = getattr(operation, "state", state)
-
-
-def check(error: DockerfileError) -> None:
-    assert error.message.count("\n") >= 2
-    assert error.message.startswith(f"{error.context['file']}:{error.context['line']}:")
-    assert error.message.split("\n")[-1].strip() == "^"
-    assert error.context["line"] >= 1
-    assert error.context["column"] >= 1
 
 
 def survives(text: str | bytes) -> None:
