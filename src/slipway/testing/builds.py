@@ -116,13 +116,15 @@ class BuildBench:
             events.append(dict(event))
 
         request = SolveRequest(build_id, context or empty, inline=dockerfile, **values)
-        async with self._workers(build_id) as workers:
+        async with self.workers(build_id) as workers:
             solved = await self.solver.solve(request, self, workers, Reporter(build_id, "", progress))
         chain = self.snapshots.ensure(solved.layers)
         return Outcome(solved, self.snapshots.view(chain), events)
 
     @asynccontextmanager
-    async def _workers(self, build_id: str) -> AsyncIterator[Workers]:
+    async def workers(self, build_id: str) -> AsyncIterator[Workers]:
+        """For ``Solver.solve``; the sandbox ends with the block."""
+
         async def start() -> Sandbox:
             return await self.sandboxes.open(build_id, self.limits)
 

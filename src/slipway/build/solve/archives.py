@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 from slipway.build.tree import Tree
 from slipway.errors import Invalid
-from slipway.layers import Entry
+from slipway.layers import ApplyLimits, Entry
 from slipway.layers.compression import BROKEN, decompressed
 from slipway.layers.importing import relative
 from slipway.layers.tar import TarReader
@@ -39,24 +39,33 @@ def unpacked(tree: Tree, entry: Entry) -> list[Entry] | None:
         try:
             if opener and plain.peek(512)[_USTAR : _USTAR + 5] != b"ustar":  # type: ignore[attr-defined]
                 return None
-            return _spooled(plain)
+            return _spooled(plain, entry.size)
         except BROKEN as error:
             raise Invalid(f"the archive {entry.path!r} is damaged: {error}") from error
         except (lzma.LZMAError, ValueError) as error:
             raise Invalid(f"the archive {entry.path!r} is damaged: {error}") from error
 
 
-def _spooled(stream: BinaryIO) -> list[Entry]:
+def _spooled(stream: BinaryIO, packed: int) -> list[Entry]:
+    """``packed``: the archive's own bytes. Raises ``Invalid`` for one that unpacks to far more than it should."""
+    bounds = ApplyLimits()
     spool = tempfile.TemporaryFile(dir="/var/tmp")  # noqa: SIM115 - lives as long as the entries that read it
-    found = []
+    found: list[Entry] = []
     for entry in TarReader(stream):
         path = relative(entry.path)
+        if len(found) >= bounds.entries:
+            raise Invalid(f"the archive has more than {bounds.entries} entries")
         if not path or entry.kind in ("char", "block"):
             continue
         if entry.kind == "file":
             offset = spool.tell()
             for chunk in entry.chunks() if entry.chunks else ():
                 spool.write(chunk)
+                if spool.tell() > bounds.ratio_from and spool.tell() > packed * bounds.ratio:
+                    raise Invalid(
+                        f"the archive unpacks to more than {bounds.ratio} times its size",
+                        hint="it is a bomb, or broken",
+                    )
             found.append(replace(entry, path=path, chunks=None, open=_slice(spool, offset, entry.size)))
         else:
             target = relative(entry.target) if entry.kind == "hardlink" else entry.target
