@@ -10,9 +10,10 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +36,31 @@ class Inputs:
 
 
 class Trace:
-    """The steps of a line's last build, and those of the present one as they come."""
+    """The steps of a line's last build, read when a step first misses, and those of the present one as they come.
 
-    def __init__(self, before: Mapping[str, Sequence[Inputs]]) -> None:
-        self._before = before
+    Of a step that was found only its key is noted: what it depends on is known if that is what it depended on before.
+    """
+
+    def __init__(self, load: Callable[[], Mapping[str, Sequence[Inputs]]]) -> None:
+        self._load = load
         self._now: dict[str, dict[int, Inputs]] = {}
+        self.missed_any = False
+
+    @cached_property
+    def _before(self) -> Mapping[str, Sequence[Inputs]]:
+        return self._load()
 
     def known(self, stage: str, key: str) -> Inputs | None:
         """What the step of this key depended on last time."""
         return next((item for item in self._before.get(stage, ()) if item.key == key), None)
 
-    def cached(self, stage: str, number: int, inputs: Inputs) -> None:
-        """Remember a step whose result was there."""
-        self._now.setdefault(stage, {})[number] = inputs
+    def cached(self, stage: str, number: int, key: str, name: str) -> None:
+        """Note a step whose result was there."""
+        self._now.setdefault(stage, {})[number] = Inputs(key, name)
 
     def missed(self, stage: str, number: int, inputs: Inputs) -> list[str]:
-        """Remember a step that had to run; the reasons why, the most telling first."""
+        """Remember a step that had to run; the reasons why, the most telling first. May read a file."""
+        self.missed_any = True
         self._now.setdefault(stage, {})[number] = inputs
         if not self._before:
             return ["the first build of this image here"]
@@ -69,12 +79,8 @@ class Trace:
         """What the next build is compared with: this one, and of stages it did not come to, the one before."""
         found = {stage: list(steps) for stage, steps in self._before.items()}
         for stage, steps in self._now.items():
-            found[stage] = [steps[number] for number in sorted(steps)]
+            found[stage] = [self.known(stage, steps[number].key) or steps[number] for number in sorted(steps)]
         return found
-
-    @property
-    def changed(self) -> bool:
-        return self.steps != {stage: list(steps) for stage, steps in self._before.items()}
 
 
 class Traces:
@@ -84,17 +90,20 @@ class Traces:
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def load(self, line: str) -> Trace:
+    def of(self, line: str) -> Trace:
+        return Trace(lambda: self._read(line))
+
+    def _read(self, line: str) -> dict[str, list[Inputs]]:
         try:
             packed = self._path(line).read_bytes()
             value = json.loads(zlib.decompressobj().decompress(packed, _MAX_DOCUMENT))
-            return Trace({stage: [Inputs(**item) for item in steps] for stage, steps in value.items()})
+            return {stage: [Inputs(**item) for item in steps] for stage, steps in value.items()}
         except (OSError, ValueError, TypeError, AttributeError, zlib.error):
-            return Trace({})
+            return {}
 
     def save(self, line: str, trace: Trace) -> None:
-        """Replace the line's trace. A full disk must not fail a build that has succeeded."""
-        if not trace.changed:
+        """Replace the line's trace, if any step had to run. A full disk must not fail a build that has succeeded."""
+        if not trace.missed_any:
             return
         value = {stage: [_plain(item) for item in steps] for stage, steps in trace.steps.items()}
         path = self._path(line)

@@ -342,6 +342,19 @@ class Registry:
                 await asyncio.to_thread(self.blobs.put, data)
             await self.adopt_image(repository, tag, manifest.to_bytes(), manifest)
 
+    async def has_referrer(self, repository: str, subject: Digest, artifact_type: str) -> bool:
+        query = (
+            select(ManifestRow.id)
+            .join(Repository, Repository.id == ManifestRow.repository_id)
+            .where(
+                Repository.name == repository,
+                ManifestRow.subject == str(subject),
+                ManifestRow.artifact_type == artifact_type,
+            )
+        )
+        async with self._database.session() as session:
+            return (await session.execute(query.limit(1))).first() is not None
+
     async def referrer_manifests(self, repository: str, subject: Digest) -> list[tuple[Digest, Manifest]]:
         """The manifests about an image, whole."""
         found = []

@@ -24,6 +24,6 @@ Neighbours: ``slipway.layers`` reads and writes the archives, ``slipway.build`` 
 
 from slipway.snapshots.chain import LayerRef
 from slipway.snapshots.store import Active, Committed, SnapshotStore
-from slipway.snapshots.view import RootView
+from slipway.snapshots.view import RootView, resolved
 
-__all__ = ["Active", "Committed", "LayerRef", "RootView", "SnapshotStore"]
+__all__ = ["Active", "Committed", "LayerRef", "RootView", "SnapshotStore", "resolved"]

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from slipway.errors import Invalid
-from slipway.snapshots.view import RootView
 
 _LIMIT = 4 * 1024 * 1024
+
+
+class Files(Protocol):
+    """A root whose small files can be read; ``RootView`` is one."""
+
+    def read(self, path: str, limit: int = ..., /) -> bytes | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +26,7 @@ class Account:
     home: str
 
 
-def resolve_user(text: str, root: RootView) -> Account:
+def resolve_user(text: str, root: Files) -> Account:
     """``user``, ``uid``, ``user:group``, ``uid:gid``; empty is root. Raises ``Invalid`` for an unknown name."""
     user, _, group = (text or "0").partition(":")
     row = next((fields for fields in _rows(root, "etc/passwd", 6) if user in (fields[0], fields[2])), None)
@@ -39,7 +45,7 @@ def resolve_user(text: str, root: RootView) -> Account:
     return Account(uid, gid, groups, home)
 
 
-def _group(name: str, root: RootView) -> int:
+def _group(name: str, root: Files) -> int:
     for fields in _rows(root, "etc/group", 3):
         if fields[0] == name:
             return int(fields[2])
@@ -48,7 +54,7 @@ def _group(name: str, root: RootView) -> int:
     return int(name)
 
 
-def _rows(root: RootView, file: str, least: int) -> list[list[str]]:
+def _rows(root: Files, file: str, least: int) -> list[list[str]]:
     rows = [line.split(":") for line in read_lines(root, file)]
     return [
         row for row in rows if len(row) >= least and _is_number(row[2]) and (least < 6 or _is_number(row[3]))
@@ -59,6 +65,6 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def read_lines(root: RootView, path: str) -> list[str]:
+def read_lines(root: Files, path: str) -> list[str]:
     """The lines of a small text file of the root; none if it is not there."""
     return (root.read(path, _LIMIT) or b"").decode(errors="replace").splitlines()

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -99,29 +99,7 @@ class RootView:
 
         Raises ``Invalid`` for a loop.
         """
-        done: list[str] = []
-        todo = _parts(path)
-        links = 0
-        while todo:
-            part = todo.pop()
-            if part == "..":
-                done = done[:-1]
-                continue
-            entry = self.lstat("/".join([*done, part]))
-            if entry is None:
-                return None
-            if entry.kind == "symlink" and (todo or follow):
-                links += 1
-                if links > _MAX_LINKS:
-                    raise Invalid(f"too many symlinks in {path[:200]!r}")
-                if entry.target.startswith("/"):
-                    done = []
-                todo += _parts(entry.target)
-                continue
-            if todo and entry.kind != "dir":
-                return None
-            done.append(part)
-        return "/".join(done)
+        return resolved(self.lstat, path, follow)
 
     def iterdir(self, path: str) -> list[Entry]:
         """The entries of a directory, sorted; none if it is no directory. Sockets are left out."""
@@ -258,6 +236,33 @@ def _unknown(path: str, known: Container[str]) -> list[str]:
         found.append(parent)
         parent = parent.rpartition("/")[0]
     return found[::-1]
+
+
+def resolved(lstat: Callable[[str], Entry | None], path: str, follow: bool = True) -> str | None:
+    """``path`` with symlinks resolved in a tree that is known by ``lstat``; see ``RootView.resolve``."""
+    done: list[str] = []
+    todo = _parts(path)
+    links = 0
+    while todo:
+        part = todo.pop()
+        if part == "..":
+            done = done[:-1]
+            continue
+        entry = lstat("/".join([*done, part]))
+        if entry is None:
+            return None
+        if entry.kind == "symlink" and (todo or follow):
+            links += 1
+            if links > _MAX_LINKS:
+                raise Invalid(f"too many symlinks in {path[:200]!r}")
+            if entry.target.startswith("/"):
+                done = []
+            todo += _parts(entry.target)
+            continue
+        if todo and entry.kind != "dir":
+            return None
+        done.append(part)
+    return "/".join(done)
 
 
 def _parts(path: str) -> list[str]:

@@ -48,6 +48,8 @@ class Shelf(Protocol):
         self, repository: str, tag: str, manifest: Manifest, blobs: Sequence[bytes]
     ) -> None: ...
 
+    async def has_referrer(self, repository: str, subject: Digest, artifact_type: str) -> bool: ...
+
     async def referrer_manifests(self, repository: str, subject: Digest) -> list[tuple[Digest, Manifest]]: ...
 
     async def read_document(self, repository: str, digest: Digest, limit: int) -> bytes: ...
@@ -75,8 +77,7 @@ class Attestor:
         self, repository: str, image: Descriptor, layers: Sequence[LayerRef], told: Provenance
     ) -> None:
         """SBOM, provenance and signature of ``image``, unless it has them: they would say the same."""
-        found = await self._shelf.referrer_manifests(repository, image.digest)
-        if any(manifest.artifact_type == SIGNATURE_TYPE for _, manifest in found):
+        if await self._shelf.has_referrer(repository, image.digest, SIGNATURE_TYPE):
             return
         for item in await asyncio.to_thread(self._documents, repository, image, layers, told):
             await self._shelf.store_referrer(repository, item.tag, item.manifest, item.blobs)

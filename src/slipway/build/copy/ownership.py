@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slipway.errors import Invalid
-from slipway.snapshots import RootView
-from slipway.snapshots.accounts import read_lines
+from slipway.snapshots.accounts import Files, read_lines
 
 _MAX_ID = 2**32 - 2
 
@@ -17,7 +16,7 @@ class Ownership:
     gid: int
 
 
-def resolve_owner(text: str, root: RootView) -> Ownership:
+def resolve_owner(text: str, root: Files) -> Ownership:
     """The ids of ``user[:group]``. Without a group it is the same *number* as the user's.
 
     Raises ``Invalid`` for a name that the stage does not know.
@@ -27,7 +26,7 @@ def resolve_owner(text: str, root: RootView) -> Ownership:
     return Ownership(uid, _lookup(group, "etc/group", "group", root) if sign and group else uid)
 
 
-def _lookup(name: str, file: str, what: str, root: RootView) -> int:
+def _lookup(name: str, file: str, what: str, root: Files) -> int:
     if name.isascii() and name.isdigit():
         number = int(name)
         if number > _MAX_ID:

@@ -6,9 +6,9 @@ import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from slipway.build.above import Root
 from slipway.build.copy.ownership import Ownership
 from slipway.build.copy.select import Selected
-from slipway.build.tree import Tree
 from slipway.errors import Invalid
 from slipway.layers import Entry
 from slipway.layers.entry import WHITEOUT
@@ -20,7 +20,7 @@ Excluded = Callable[[str, bool], bool]
 class Placed:
     """The entries of a layer by path, parents before children; later sources replace earlier ones."""
 
-    def __init__(self, root: Tree, owner: Ownership | None, epoch: float) -> None:
+    def __init__(self, root: Root, owner: Ownership | None, epoch: float) -> None:
         self._root = root
         self._owner = owner or Ownership(0, 0)
         self._epoch = epoch
@@ -56,7 +56,11 @@ class Placed:
     def parents(self, path: str) -> None:
         """The directories above ``path``: as they are where they exist, else new ones of the owner."""
         parent = posixpath.dirname(path)
-        while parent and parent not in self._entries:
+        while parent:
+            if parent in self._entries:
+                if self._entries[parent].kind != "dir":
+                    raise Invalid(f"/{parent} is not a directory", hint=f"/{path} would lie below it")
+                return
             found = self._root.lstat(parent)
             if found is None:
                 self._new.add(parent)
@@ -78,6 +82,9 @@ class Placed:
                 f"the file /{entry.path} would hide files of lower layers",
                 hint=f"rename it: {WHITEOUT} means deletion",
             )
+        parent = self._entries.get(entry.path.rpartition("/")[0])
+        if parent is not None and parent.kind != "dir":
+            raise Invalid(f"/{parent.path} is not a directory", hint=f"/{entry.path} would lie below it")
         found = self.existing(entry.path)
         if entry.kind == "dir" and found is not None:
             if found.kind != "dir":

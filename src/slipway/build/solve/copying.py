@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from slipway.build.above import Root
 from slipway.build.copy import (
     Ownership,
     Placed,
@@ -27,14 +28,13 @@ from slipway.build.solve.archives import unpacked
 from slipway.build.tree import NO_FILES, Tree
 from slipway.errors import Invalid
 from slipway.layers import Entry
-from slipway.snapshots import RootView
 from slipway.snapshots.accounts import resolve_user
 
 _OCTAL = re.compile(r"[0-7]{3,4}")
 _SYMBOLIC = re.compile(r"([ugoa]*)([-+=])([rwxXst]*)")
 
 
-def directory_entries(root: RootView, path: str, user: str) -> list[Entry]:
+def directory_entries(root: Root, path: str, user: str) -> list[Entry]:
     """What must be made so that the directory exists, owned by ``user``; nothing if it does."""
     account = resolve_user(user, root)
     placed = Placed(root, Ownership(account.uid, account.gid), time.time())
@@ -61,7 +61,7 @@ def fetched(operation: CopyOp, found: Fetched, source: RemoteSource) -> Selected
     return Selected(found.tree, entry, name, unpack=operation.unpack_remote)
 
 
-def copy_entries(operation: CopyOp, sources: Sequence[Selected], root: RootView) -> list[Entry]:
+def copy_entries(operation: CopyOp, sources: Sequence[Selected], root: Root) -> list[Entry]:
     """Where everything lands that ``operation`` copies onto ``root``.
 
     What comes out of an archive keeps the owners and modes it has in there, as BuildKit has it.

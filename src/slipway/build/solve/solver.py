@@ -16,7 +16,7 @@ from slipway.build.cache_mounts import CacheMounts
 from slipway.build.context import Context
 from slipway.build.copy import HashCache, Remembered
 from slipway.build.dockerfile import Dockerfile, parse
-from slipway.build.explain import Trace, Traces
+from slipway.build.explain import Traces
 from slipway.build.ignore import IgnoreFile
 from slipway.build.lint import Finding, Subject, lint, refuse
 from slipway.build.plan import BuildPlan, plan
@@ -78,12 +78,12 @@ class Solver:
                 reporter.finding(finding)
             lease = stack.enter_context(self.blobs.lease(f"build {request.build_id}", _LEASE))
             maker = LayerMaker(self, lease, request.no_cache, request.epoch, imported or Imported())
-            trace = await asyncio.to_thread(self.traces.load, request.line) if request.line else Trace({})
+            trace = self.traces.of(request.line)
             stages = StageRunner(request, build_plan, contexts, images, workers, maker, reporter, trace)
             try:
                 return await stages.run()
             finally:
-                if request.line:
+                if trace.missed_any and request.line:
                     await asyncio.to_thread(self.traces.save, request.line, trace)
 
     def check(self, request: SolveRequest) -> list[Finding]:

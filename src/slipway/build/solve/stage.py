@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from slipway.base.clock import iso
+from slipway.build.above import MAX_ENTRIES, Above, Root
 from slipway.build.attest.provenance import Material
 from slipway.build.base_images import BaseImage, BaseImages
 from slipway.build.cache import Made
@@ -98,6 +99,7 @@ class StageRunner:
         self._mounting = mounting
         self._runner = Runner(maker, workers, self._snapshots, mounting, request.granted)
         self._materials: dict[str, Material] = {}
+        self._written: dict[Digest | None, tuple[tuple[LayerRef, ...], dict[str, Entry]]] = {}
         self._tasks: dict[int, asyncio.Task[StageResult]] = {}
         self._ran = 0
 
@@ -197,20 +199,40 @@ class StageRunner:
 
     async def _traced(self, place: _Place, step: Step) -> None:
         """Remember what the step depended on, and say what of that was new."""
-        known = self._trace.known(place.stage, step.key) if step.cached else None
-        inputs = known if known is not None else await asyncio.to_thread(step.inputs)
         if step.cached:
-            self._trace.cached(place.stage, place.number, inputs)
+            self._trace.cached(place.stage, place.number, step.key, step.name)
             return
-        found = self._trace.missed(place.stage, place.number, inputs)
+        found = await asyncio.to_thread(lambda: self._trace.missed(place.stage, place.number, step.inputs()))
         step.why = ["the cache was not to be used"] if step.fresh else found
+
+    async def _root(self, layers: tuple[LayerRef, ...]) -> Root:
+        """The root as it is after ``layers``. What this build copied itself a moment ago is not unpacked for that."""
+        below, entries = self._written.get(_chain(layers), ((), {}))
+        if entries and not await asyncio.to_thread(self._is_unpacked, layers):
+            return Above(await self._view(below), entries)
+        return await self._view(layers)
+
+    def _is_unpacked(self, layers: tuple[LayerRef, ...]) -> bool:
+        chain = _chain(layers)
+        return chain is None or self._snapshots.has(chain)
+
+    def _wrote(self, layers: tuple[LayerRef, ...], made: Made, entries: Sequence[Entry], step: Step) -> None:
+        """Remember what a layer on top of ``layers`` has in it."""
+        if made.layer is None or step.cached:
+            return
+        below, before = self._written.get(_chain(layers), (layers, {}))
+        if len(before) + len(entries) <= MAX_ENTRIES:
+            self._written[_chain((*layers, made.layer))] = (
+                below,
+                before | {item.path: item for item in entries},
+            )
 
     async def _view(self, layers: tuple[LayerRef, ...]) -> RootView:
         chain = await asyncio.to_thread(self._snapshots.ensure, layers)
         return await asyncio.to_thread(self._snapshots.view, chain)
 
     async def _workdir(self, operation: WorkdirOp, layers: tuple[LayerRef, ...], step: Step) -> Made:
-        root = await self._view(layers)
+        root = await self._root(layers)
         entries = await asyncio.to_thread(directory_entries, root, operation.path, operation.user)
         key = content_key("workdir", b"", entries, self._maker.solver.hashes)
         step.key = key
@@ -222,7 +244,9 @@ class StageRunner:
         async def make() -> Layer | None:
             return await self._maker.write(entries) if entries else None
 
-        return await self._maker.layer(key, step, operation.created_by, make)
+        made = await self._maker.layer(key, step, operation.created_by, make)
+        self._wrote(layers, made, entries, step)
+        return made
 
     async def _copy(self, operation: CopyOp, layers: tuple[LayerRef, ...], step: Step) -> Made:
         facts = await self._facts(operation, layers)
@@ -237,7 +261,7 @@ class StageRunner:
                 found = await stack.enter_async_context(self._maker.solver.remotes.fetched(source))
                 self._materials[source.url] = _material(source, found.revision)
                 sources.append(await asyncio.to_thread(fetched, operation, found, source))
-            root = await self._view(layers)
+            root = await self._root(layers)
             hashes = self._maker.solver.hashes
             entries = await asyncio.to_thread(copy_entries, operation, sources, root)
             parts = await asyncio.to_thread(content_parts, entries, hashes)
@@ -245,9 +269,11 @@ class StageRunner:
             step.key, step.inputs = key, lambda: _copied(operation, key, entries, parts)
             if facts is not None:
                 self._maker.solver.copies.put(facts, key)
-            return await self._maker.layer(
+            made = await self._maker.layer(
                 key, step, operation.created_by, lambda: self._maker.write(entries)
             )
+            self._wrote(layers, made, entries, step)
+            return made
 
     async def _facts(self, operation: CopyOp, layers: tuple[LayerRef, ...]) -> bytes | None:
         """All that the copy's key depends on, without a look at any file; ``None`` if that cannot be said."""
