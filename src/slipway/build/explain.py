@@ -110,7 +110,9 @@ class Traces:
         draft = path.with_name(f"{path.name}.{new_id()}")
         with suppress(OSError):
             draft.write_bytes(zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 1))
-            os.replace(draft, path)
+            # A rename over a file makes ext4 write the new one out first, behind whatever the build has just written.
+            path.unlink(missing_ok=True)
+            os.rename(draft, path)
         draft.unlink(missing_ok=True)
 
     def prune(self, older_than: float) -> int:

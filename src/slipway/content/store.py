@@ -75,6 +75,25 @@ class LocalStore:
             writer.write(data)
             return writer.commit()[0]
 
+    def put_all(self, contents: Iterable[bytes]) -> list[Digest]:
+        """Several small blobs, waiting for the disk as often as for one. All are stored, or the call raises."""
+        datas = list(contents)
+        moved: list[Path] = []
+
+        def publish(path: Path, digest: Digest) -> None:
+            self._place(path, digest)
+            moved.append(self.path(digest).parent)
+
+        with contextlib.ExitStack() as stack:
+            writers = [stack.enter_context(BlobWriter(self._ingest / new_id(16), publish)) for _ in datas]
+            for writer, data in zip(writers, datas, strict=True):
+                writer.write(data)
+            # The first synchronization takes all that was made before it along; the others find nothing to do.
+            found = [writer.commit()[0] for writer in writers]
+        for directory in dict.fromkeys(moved):
+            fsync_directory(directory)
+        return found
+
     def writer(self, algorithm: str = "sha256") -> BlobWriter:
         return BlobWriter(self._ingest / new_id(16), self._publish, algorithm)
 
@@ -160,6 +179,11 @@ class LocalStore:
                 yield digest
 
     def _publish(self, path: Path, digest: Digest) -> None:
+        self._place(path, digest)
+        fsync_directory(self.path(digest).parent)
+
+    def _place(self, path: Path, digest: Digest) -> None:
+        """The blob is there, but only a synchronization of its directory makes that last."""
         target = self.path(digest)
         self._shard(target.parent)
         os.chmod(path, 0o400)
@@ -169,7 +193,6 @@ class LocalStore:
             else:
                 _touch(path)
                 os.rename(path, target)
-        fsync_directory(target.parent)
 
     @staticmethod
     def _shard(directory: Path) -> None:

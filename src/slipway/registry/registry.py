@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from sqlalchemy import delete, func, select
 
@@ -39,6 +40,19 @@ from slipway.state.tables import Manifest as ManifestRow
 UPLOAD_AGE = timedelta(days=1)
 MAX_PAGE = 10_000
 _BESIDE = re.compile(r"sha256-[0-9a-f]{64}\.(sig|att|sbom)")
+
+
+class Referrer(Protocol):
+    """A manifest that is about an image, the blobs it needs, and the tag it may have."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    @property
+    def blobs(self) -> Sequence[bytes]: ...
+
+    @property
+    def tag(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,12 +311,11 @@ class Registry:
         data = config.to_bytes()
         with self.blobs.lease("image", timedelta(minutes=10)) as lease:
             lease.add(Digest.of(data))
-            config_digest = await asyncio.to_thread(self.blobs.put, data)
-            manifest = Manifest(Descriptor(MediaType.OCI_CONFIG, config_digest, len(data)), tuple(layers))
+            manifest = Manifest(Descriptor(MediaType.OCI_CONFIG, Digest.of(data), len(data)), tuple(layers))
             raw = manifest.to_bytes()
             digest = Digest.of(raw)
             lease.add(digest)
-            await asyncio.to_thread(self.blobs.put, raw)
+            await asyncio.to_thread(self.blobs.put_all, (data, raw))
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
                 for item in manifest.references:
@@ -332,15 +345,22 @@ class Registry:
                     await manifests.tag(session, owner, tag, row)
         return Descriptor(index.media_type, digest, len(raw))
 
-    async def store_referrer(
-        self, repository: str, tag: str, manifest: Manifest, blobs: Sequence[bytes]
-    ) -> None:
-        """A document about an image, with the small blobs it needs. ``tag`` may be empty."""
-        with self.blobs.lease("referrer", timedelta(minutes=10)) as lease:
-            for data in blobs:
+    async def store_referrers(self, repository: str, found: Sequence[Referrer]) -> None:
+        """Documents about an image, with the small blobs they need, all or none."""
+        raw = [item.manifest.to_bytes() for item in found]
+        contents = dict.fromkeys([*raw, *(data for item in found for data in item.blobs)])
+        with self.blobs.lease("referrers", timedelta(minutes=10)) as lease:
+            for data in contents:
                 lease.add(Digest.of(data))
-                await asyncio.to_thread(self.blobs.put, data)
-            await self.adopt_image(repository, tag, manifest.to_bytes(), manifest)
+            await asyncio.to_thread(self.blobs.put_all, contents)
+            async with self._database.session() as session:
+                owner = await repositories.ensure(session, repository)
+                for item, data in zip(found, raw, strict=True):
+                    for blob in item.manifest.references:
+                        await repositories.link(session, owner, blob.digest, blob.size)
+                    row = await manifests.record(session, owner, item.manifest, Digest.of(data), len(data))
+                    if item.tag:
+                        await manifests.tag(session, owner, item.tag, row)
 
     async def has_referrer(self, repository: str, subject: Digest, artifact_type: str) -> bool:
         query = (

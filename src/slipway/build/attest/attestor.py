@@ -44,9 +44,7 @@ MAX_DOCUMENT = 64 * 1024 * 1024
 class Shelf(Protocol):
     """Where referrers are; the registry is one."""
 
-    async def store_referrer(
-        self, repository: str, tag: str, manifest: Manifest, blobs: Sequence[bytes]
-    ) -> None: ...
+    async def store_referrers(self, repository: str, found: Sequence[Referrer]) -> None: ...
 
     async def has_referrer(self, repository: str, subject: Digest, artifact_type: str) -> bool: ...
 
@@ -79,8 +77,8 @@ class Attestor:
         """SBOM, provenance and signature of ``image``, unless it has them: they would say the same."""
         if await self._shelf.has_referrer(repository, image.digest, SIGNATURE_TYPE):
             return
-        for item in await asyncio.to_thread(self._documents, repository, image, layers, told):
-            await self._shelf.store_referrer(repository, item.tag, item.manifest, item.blobs)
+        made = await asyncio.to_thread(self._documents, repository, image, layers, told)
+        await self._shelf.store_referrers(repository, made)
 
     def _documents(
         self, repository: str, image: Descriptor, layers: Sequence[LayerRef], told: Provenance
@@ -99,7 +97,6 @@ class Attestor:
             spdx.MEDIA_TYPE, spdx.encoded(sbom), {"org.opencontainers.image.title": "sbom.spdx.json"}
         )
         subject, when = Descriptor(image.media_type, image.digest, image.size), told.finished
-        # The signature comes last: an image that has it has everything.
         return [
             referrer(subject, spdx.MEDIA_TYPE, [plain], when),
             referrer(subject, DSSE, sealed, when, cosign_tag(image.digest, "att")),
@@ -118,8 +115,7 @@ class Attestor:
     async def sign(self, repository: str, project: str, image: Descriptor) -> None:
         """A signature alone, for an index of images that have the rest themselves."""
         key = await asyncio.to_thread(self.keys.of, project)
-        item = _signature(key, repository, image, iso(now()))
-        await self._shelf.store_referrer(repository, item.tag, item.manifest, item.blobs)
+        await self._shelf.store_referrers(repository, [_signature(key, repository, image, iso(now()))])
 
     async def attested(self, repository: str, project: str, digest: Digest) -> Attested:
         """What the project's key vouches for; anything else is only named."""

@@ -113,6 +113,8 @@ class StageRunner:
         finally:
             for context in self._contexts.values():
                 await context.settle()
+            # This object is part of a cycle; what is large in it must not wait for a collection.
+            self._written.clear()
         result = self._tasks[self._plan.target].result()
         labels = dict(result.state.config.config.get("Labels") or {}) | dict(self._request.labels)
         config = result.state.config.with_config(Labels=labels or None)
