@@ -28,7 +28,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     running = Running.make(tmp_path_factory.mktemp("registry"))
     running.seed_base()
     running.up()
-    for name, role in (("dev", "developer"), ("gus", "guest")):
+    for name, role in (("dev", "developer"), ("gus", "guest"), ("boss", "admin")):
         running.start_command("user", "create", name, "--password-stdin").communicate(f"{SECRET}\n".encode())
         running.command("project", "add", "demo", name, "--role", role)
     running.command("project", "create", "private")
@@ -248,3 +248,127 @@ def test_the_catalog_shows_what_one_may_pull(platform: Running, layout: Path) ->
     with refused.value as answer:
         assert answer.code == 401
         assert "Bearer realm=" in answer.headers["WWW-Authenticate"]
+
+
+def _artifact(
+    api: Api, repository: str, subject: dict[str, Any] | None = None, **values: Any
+) -> dict[str, Any]:
+    """Push a small manifest; its descriptor."""
+    empty = b"{}"
+    api("POST", f"/v2/{repository}/blobs/uploads/?digest={digest(empty)}", empty)
+    config = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest(empty), "size": 2}
+    body: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": config,
+        "layers": [],
+        **values,
+    }
+    if subject is not None:
+        body["subject"] = subject
+    data = json.dumps(body).encode()
+    status, headers, _ = api("PUT", f"/v2/{repository}/manifests/{digest(data)}", data, Content_Type=MANIFEST)
+    assert status == 201
+    assert headers.get("OCI-Subject") == (subject["digest"] if subject else None)
+    return {"mediaType": MANIFEST, "digest": digest(data), "size": len(data)}
+
+
+def test_a_size_that_is_not_the_blobs_is_refused(platform: Running) -> None:
+    api = Api(platform)
+    made = _artifact(api, "demo/sizes")
+    config = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest(b"{}"), "size": 3}
+    body = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": []}).encode()
+    status, _, answer = api("PUT", "/v2/demo/sizes/manifests/1", body, Content_Type=MANIFEST)
+    assert (status, json.loads(answer)["errors"][0]["code"]) == (400, "MANIFEST_INVALID")
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [{**made, "size": made["size"] + 1}]}
+    status, _, answer = api(
+        "PUT", "/v2/demo/sizes/manifests/1", json.dumps(index).encode(), Content_Type=INDEX
+    )
+    assert (status, json.loads(answer)["errors"][0]["code"]) == (400, "MANIFEST_INVALID")
+
+
+def test_referrers_that_came_as_a_tag_are_listed_with_those_we_know(platform: Running) -> None:
+    api = Api(platform)
+    image = _artifact(api, "demo/about")
+    ours = _artifact(api, "demo/about", image, artifactType="application/ours")
+    other = _artifact(api, "demo/about", annotations={"by": "another"})
+    listed = {**other, "artifactType": "application/theirs"}
+    index = {
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": [listed, {**ours, "artifactType": "application/ours"}],
+    }
+    tag = image["digest"].replace(":", "-")
+    status, _, _ = api(
+        "PUT", f"/v2/demo/about/manifests/{tag}", json.dumps(index).encode(), Content_Type=INDEX
+    )
+    assert status == 201
+    _, _, body = api("GET", f"/v2/demo/about/referrers/{image['digest']}")
+    found = json.loads(body)["manifests"]
+    assert sorted(item["digest"] for item in found) == sorted([ours["digest"], other["digest"]])
+    path = f"/v2/demo/about/referrers/{image['digest']}?artifactType=application/theirs"
+    _, headers, body = api("GET", path)
+    assert [item["digest"] for item in json.loads(body)["manifests"]] == [other["digest"]]
+    assert headers["OCI-Filters-Applied"] == "artifactType"
+
+
+def test_a_long_list_of_tags_comes_in_pages(platform: Running) -> None:
+    api = Api(platform)
+    made = _artifact(api, "demo/many")
+    data = api("GET", f"/v2/demo/many/manifests/{made['digest']}")[2]
+    names = sorted(f"t{number}" for number in range(1_050))
+    for name in names:
+        assert api("PUT", f"/v2/demo/many/manifests/{name}", data, Content_Type=MANIFEST)[0] == 201
+    found: list[str] = []
+    path = "/v2/demo/many/tags/list"
+    while path:
+        status, headers, body = api("GET", path)
+        assert status == 200
+        found += json.loads(body)["tags"]
+        link = headers.get("Link", "")
+        path = link.partition(">")[0].lstrip("<")
+    assert found == names
+    assert len(json.loads(api("GET", "/v2/demo/many/tags/list")[2])["tags"]) == 1_000
+    assert len(json.loads(api("GET", "/v2/demo/many/tags/list?n=7")[2])["tags"]) == 7
+    user = ["--creds", f"dev:{SECRET}", "--tls-verify=false"]
+    listed = run("skopeo", "list-tags", *user, f"docker://127.0.0.1:{platform.api_port}/demo/many")
+    assert sorted(json.loads(listed.stdout)["Tags"]) == names
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("DELETE", "/v2/demo/hello/manifests/sha256:zz", 400, "DIGEST_INVALID"),
+        ("GET", "/v2/demo/HELLO/tags/list", 400, "NAME_INVALID"),
+        ("GET", "/v2/demo/..%2fx/manifests/1", 400, "NAME_INVALID"),
+        ("POST", "/v2/demo/a--/blobs/uploads/", 400, "NAME_INVALID"),
+    ],
+)
+def test_what_is_malformed_is_said_by_its_code(
+    platform: Running, method: str, path: str, status: int, code: str
+) -> None:
+    found, _, body = Api(platform, "boss")(method, path)
+    assert (found, json.loads(body)["errors"][0]["code"]) == (status, code)
+
+
+def test_head_is_answered_wherever_get_is(platform: Running) -> None:
+    api = Api(platform)
+    made = _artifact(api, "demo/head")
+    _, headers, _ = api("POST", "/v2/demo/head/blobs/uploads/")
+    for path in ("/v2/demo/head/tags/list", f"/v2/demo/head/referrers/{made['digest']}", headers["Location"]):
+        status, _, body = api("HEAD", path)
+        assert (status in (200, 204), body) == (True, b"")
+
+
+def test_a_blob_that_a_client_was_told_of_is_young_again(platform: Running) -> None:
+    """Asked for and there: the client will not send it, so it must still be there when the manifest comes."""
+    api = Api(platform)
+    data = os.urandom(100)
+    api("POST", f"/v2/demo/young/blobs/uploads/?digest={digest(data)}", data)
+    hexadecimal = digest(data).removeprefix("sha256:")
+    path = platform.data / "content/blobs/sha256" / hexadecimal[:2] / hexadecimal
+    os.utime(path, (1, 1))
+    assert api("GET", f"/v2/demo/young/blobs/{digest(data)}")[0] == 200
+    assert path.stat().st_mtime == 1
+    assert api("HEAD", f"/v2/demo/young/blobs/{digest(data)}")[0] == 200
+    assert time.time() - path.stat().st_mtime < 60

@@ -59,7 +59,7 @@ class Access:
         return _user(row)
 
     async def users(self) -> list[UserRecord]:
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             return [_user(row) for row in await session.scalars(select(User).order_by(User.name))]
 
     async def set_password(self, name: str, password: str) -> None:
@@ -78,7 +78,7 @@ class Access:
         """Who logs in with ``name`` (a user, or ``robot$PROJECT+NAME``). Raises ``Unauthenticated``."""
         if name.startswith("robot$"):
             return await self._authenticate_robot(name, secret)
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             row = await session.scalar(select(User).where(User.name == name))
         if not await passwords.password_matches(secret, row.password_hash if row else None):
             raise Unauthenticated("the name or the password is wrong")
@@ -88,7 +88,7 @@ class Access:
 
     async def _authenticate_robot(self, name: str, secret: str) -> Identity:
         project, _, robot = name.removeprefix("robot$").partition("+")
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             found = (
                 await session.execute(
                     select(Robot, Project).join(Project).where(Project.name == project, Robot.name == robot)
@@ -103,7 +103,7 @@ class Access:
 
     async def identity_of(self, name: str) -> Identity:
         """The user or robot that a token we signed names. Raises ``Unauthenticated`` when it is gone."""
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             if name.startswith("robot$"):
                 project, _, robot = name.removeprefix("robot$").partition("+")
                 found = (
@@ -132,7 +132,7 @@ class Access:
         return token, expires
 
     async def check_session(self, token: str) -> Identity:
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             row = (
                 await session.execute(
                     select(LoginSession, User)
@@ -162,12 +162,12 @@ class Access:
         return _project(row)
 
     async def project(self, name: str) -> ProjectRecord:
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             return _project(await _find_project(session, name))
 
     async def projects(self, identity: Identity) -> list[ProjectRecord]:
         """The projects ``identity`` may see."""
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             rows = list(await session.scalars(select(Project).order_by(Project.name)))
             if identity.is_admin:
                 return [_project(row) for row in rows]
@@ -180,7 +180,7 @@ class Access:
 
     async def policy(self, project: str, section: str) -> dict[str, Any]:
         """What was set for one part of the platform in this project; empty where nothing was."""
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             found: dict[str, Any] = (await _find_project(session, project)).policy.get(section) or {}
         return found
 
@@ -207,7 +207,7 @@ class Access:
             await session.delete(found)
 
     async def members(self, project: str) -> list[MemberRecord]:
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             owner = await _find_project(session, project)
             rows = await session.execute(
                 select(User.name, Member.role)
@@ -240,7 +240,7 @@ class Access:
         return f"robot${project}+{name}", secret, expires
 
     async def robots(self, project: str) -> list[RobotRecord]:
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             owner = await _find_project(session, project)
             rows = await session.scalars(
                 select(Robot).where(Robot.project_id == owner.id).order_by(Robot.name)
@@ -259,7 +259,7 @@ class Access:
 
     async def permissions(self, identity: Identity, project: str) -> frozenset[Permission]:
         """Everything ``identity`` may do in ``project``; empty for a project that does not exist."""
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             row = await session.scalar(select(Project).where(Project.name == project))
             if row is None:
                 return frozenset()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 
 from slipway.access import Access, Identity, Permission
 from slipway.build.cache_images import MAX_CONFIG, CacheContent
 from slipway.content import LocalStore
-from slipway.distribution import Login, RemoteRegistry, push
+from slipway.distribution import Login, RemoteRegistry, fetch_blob, push
 from slipway.errors import Invalid
 from slipway.oci import Descriptor, Digest, Manifest, Reference, parse_manifest
 from slipway.registry import Registry
@@ -29,17 +28,10 @@ class FoundCache:
     blobs: LocalStore
 
     async def fetch(self, blob: Descriptor) -> None:
-        if not self.reference.registry or await asyncio.to_thread(self.blobs.size, blob.digest) is not None:
+        if not self.reference.registry:
             return
         async with RemoteRegistry(self.reference.registry, self.login) as remote:
-            writer = await asyncio.to_thread(self.blobs.writer, blob.digest.algorithm)
-            try:
-                async with aclosing(remote.blob(self.reference, blob)) as pieces:
-                    async for piece in pieces:
-                        await asyncio.to_thread(writer.write, piece)
-                await asyncio.to_thread(writer.commit, blob.digest, blob.size)
-            finally:
-                await asyncio.to_thread(writer.abort)
+            await fetch_blob(remote, self.reference, blob, self.blobs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from slipway.base.clock import now
 from slipway.content import LocalStore
@@ -38,12 +38,13 @@ class BuildCache:
         self._blobs = blobs
 
     async def get(self, key: str) -> Made | None:
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             row = await session.get(Row, key)
-            if row is not None and now() - row.used > _TOUCH:
-                row.used = now()
         if row is None:
             return None
+        if now() - row.used > _TOUCH:
+            async with self._database.session() as session:
+                await session.execute(update(Row).where(Row.key == key).values(used=now()))
         if row.empty:
             return Made(None, 0, row.created)
         digest = Digest.parse(row.layer_digest)
@@ -58,7 +59,7 @@ class BuildCache:
         By key, each with the bytes of a layer that no record that stays has.
         """
         query = select(Row.key, Row.layer_digest, Row.size, Row.used).order_by(Row.used.desc())
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             rows = (await session.execute(query)).all()
         oldest = now() - age
         kept: set[str] = set()

@@ -245,7 +245,7 @@ class BuildJobs:
             await session.execute(update(Row).where(Row.id == build_id).values(**values))
 
     async def get(self, build_id: str) -> Row:
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             row = await session.get(Row, build_id)
         if row is None:
             raise NotFound(f"there is no build {build_id!r}", hint="`slipway builds ls` lists them")
@@ -253,7 +253,7 @@ class BuildJobs:
 
     async def project_of(self, build_id: str) -> str:
         row = await self.get(build_id)
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             project = await session.get(Project, row.project_id)
         return project.name if project else ""
 
@@ -266,7 +266,7 @@ class BuildJobs:
             .order_by(Row.created.desc())
             .limit(count)
         )
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             return [(row, name) for row, name in (await session.execute(query)).all()]
 
     async def log(self, build_id: str, follow: bool) -> AsyncIterator[dict[str, Any]]:

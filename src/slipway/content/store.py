@@ -15,7 +15,7 @@ from slipway.base.files import fsync_directory
 from slipway.base.ids import new_id
 from slipway.content.collect import Collected, collect
 from slipway.content.leases import Lease, leased
-from slipway.content.uploads import Upload, age
+from slipway.content.uploads import RunningHashes, Upload, age
 from slipway.content.writer import BlobWriter
 from slipway.errors import Exhausted, Invalid, NotFound
 from slipway.oci import Digest
@@ -28,6 +28,7 @@ class LocalStore:
     """Blobs below ``root``. Everything blocks: call it from a thread."""
 
     def __init__(self, root: Path) -> None:
+        self._hashes = RunningHashes()
         self._blobs, self._ingest = root / "blobs", root / "ingest"
         self._uploads, self._leases = root / "uploads", root / "leases"
         for directory in (self._blobs, self._ingest, self._uploads, self._leases):
@@ -49,6 +50,10 @@ class LocalStore:
             return self.path(digest).stat().st_size
         except FileNotFoundError:
             return None
+
+    def renew(self, digest: Digest) -> int | None:
+        """``size``, and protection by age from now on: a client that is told that it is here will not send it."""
+        return self.size(digest) if _touch(self.path(digest)) else None
 
     def age(self, digest: Digest) -> float:
         try:
@@ -101,7 +106,7 @@ class LocalStore:
         """Open or (``create``) begin a resumable upload. Raises ``NotFound``."""
         if not upload_id.isalnum() or len(upload_id) > 64:
             raise Invalid(f"not an upload id: {upload_id[:80]!r}")
-        return Upload(self._uploads / upload_id, self._publish, create)
+        return Upload(self._uploads / upload_id, self._publish, create, self._hashes)
 
     def uploads(self) -> list[tuple[str, float]]:
         """Ids of uploads and the seconds since each was last written."""

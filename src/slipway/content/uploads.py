@@ -7,24 +7,49 @@ import fcntl
 import hashlib
 import os
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+from slipway.base import linux
 from slipway.content.writer import Buffer, check, full_disk_named, write_all
 from slipway.errors import Conflict, NotFound
 from slipway.oci import Digest
 from slipway.oci.digest import Hasher
 
 _BUFFER = 1024 * 1024
+_WRITEBACK = 8 * 1024 * 1024
+_KEPT = 1000
+
+
+class RunningHashes:
+    """The hashes of uploads between two requests, by id and length, so that no byte is read again to be hashed.
+
+    A few hundred bytes each, the latest thousand; what is missing is computed from the file.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, int], Hasher] = OrderedDict()
+
+    def keep(self, upload: str, size: int, hasher: Hasher) -> None:
+        self._kept[upload, size] = hasher
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+
+    def take(self, upload: str, size: int) -> Hasher | None:
+        return self._kept.pop((upload, size), None)
 
 
 class Upload:
     """One upload. Whoever writes first has it alone until ``close``: others get ``Conflict``, over processes, too.
 
-    The running hash lives in memory: whoever opens the upload anew (after a restart) reads what is there once more.
+    The running hash lives in memory, with ``hashes`` between two requests; after a restart what is there is read once
+    more.
     """
 
-    def __init__(self, path: Path, publish: Callable[[Path, Digest], None], create: bool) -> None:
+    def __init__(
+        self, path: Path, publish: Callable[[Path, Digest], None], create: bool, hashes: RunningHashes
+    ) -> None:
         flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
         try:
             self._fd = os.open(path, flags, 0o600)
@@ -33,8 +58,10 @@ class Upload:
         self._path = path
         self._publish = publish
         self._mine = False
+        self._hashes = hashes
         self.offset = os.fstat(self._fd).st_size
-        self._hasher: Hasher | None = hashlib.sha256() if self.offset == 0 else None
+        self._begun = self.offset
+        self._hasher: Hasher | None = None if self.offset else hashlib.sha256()
 
     @property
     def id(self) -> str:
@@ -51,6 +78,10 @@ class Upload:
         if self._hasher is not None:
             self._hasher.update(buffer)
         self.offset += len(buffer)
+        if self.offset - self._begun >= _WRITEBACK:
+            with contextlib.suppress(OSError):  # a hint: what the disk refuses, fsync says
+                linux.start_writeback(self._fd, self._begun, self.offset - self._begun)
+            self._begun = self.offset
 
     def _take(self) -> None:
         """Keep others out, and see that nobody was here since this upload was opened."""
@@ -68,6 +99,8 @@ class Upload:
         if here.st_ino != there.st_ino or here.st_size != self.offset:
             raise Conflict(f"the upload {self.id!r} has moved on meanwhile", hint="ask for its offset")
         self._mine = True
+        if self._hasher is None:
+            self._hasher = self._hashes.take(self.id, self.offset)
 
     def commit(self, expected: Digest, size: int | None = None) -> tuple[Digest, int]:
         """Verify, make durable, publish as a blob. On a mismatch (``Invalid``) the upload stays."""
@@ -77,6 +110,7 @@ class Upload:
         with full_disk_named():
             os.fsync(self._fd)
         self._publish(self._path, digest)
+        self._hasher = None
         self.close()
         return digest, self.offset
 
@@ -91,11 +125,15 @@ class Upload:
         return Digest.finish(hasher, algorithm)
 
     def close(self) -> None:
+        if self._mine and self._hasher is not None and self._fd >= 0:
+            self._hashes.keep(self.id, self.offset, self._hasher)
+            self._hasher = None
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def discard(self) -> None:
+        self._hasher = None
         self.close()
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()

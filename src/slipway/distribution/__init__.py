@@ -8,8 +8,8 @@ Neighbours: ``slipway.content`` takes the blobs; ``slipway.app`` puts what was p
 """
 
 from slipway.distribution.archives import image_archive
-from slipway.distribution.pull import Pulled, pull
+from slipway.distribution.pull import Pulled, fetch_blob, pull
 from slipway.distribution.push import push
 from slipway.distribution.remote import Login, RemoteRegistry
 
-__all__ = ["Login", "Pulled", "RemoteRegistry", "image_archive", "pull", "push"]
+__all__ = ["Login", "Pulled", "RemoteRegistry", "fetch_blob", "image_archive", "pull", "push"]

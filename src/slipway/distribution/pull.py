@@ -48,7 +48,8 @@ async def pull(
 
     async def one(blob: Descriptor) -> None:
         async with slots:
-            await _fetch(remote, reference, blob, blobs, lease)
+            await asyncio.to_thread(lease.add, blob.digest)
+            await fetch_blob(remote, reference, blob, blobs)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -64,10 +65,10 @@ async def pull(
     return Pulled(data, Digest.of(data), manifest, config)
 
 
-async def _fetch(
-    remote: RemoteRegistry, reference: Reference, blob: Descriptor, blobs: LocalStore, lease: Lease
+async def fetch_blob(
+    remote: RemoteRegistry, reference: Reference, blob: Descriptor, blobs: LocalStore
 ) -> None:
-    await asyncio.to_thread(lease.add, blob.digest)
+    """Fetch and verify a blob that is missing. The caller holds a lease on it."""
     if await asyncio.to_thread(blobs.size, blob.digest) is not None:
         return
     writer = await asyncio.to_thread(blobs.writer, blob.digest.algorithm)

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway.base.clock import now
-from slipway.errors import NotFound
+from slipway.errors import Invalid, NotFound
 from slipway.oci import Digest, Index, Manifest
 from slipway.state.tables import Manifest as Row
 from slipway.state.tables import ManifestReference, Repository, RepositoryBlob, Tag
@@ -48,19 +48,26 @@ async def check_references(
     session: AsyncSession,
     repository: Repository,
     manifest: Manifest | Index,
-    exists: Callable[[Digest], bool],
+    size_of: Callable[[Digest], int | None],
 ) -> None:
-    """Raises ``MissingReference`` unless everything the manifest needs is in this repository."""
+    """Raises ``MissingReference`` unless everything the manifest needs is in this repository.
+
+    ``Invalid`` if something has another size than it says: clients plan, and limit what they read, by it.
+    """
     for item in manifest.references:
+        size: int | None
         if isinstance(manifest, Index):
-            found = await by_digest(session, repository, str(item.digest)) is not None
+            row = await by_digest(session, repository, str(item.digest))
+            size = row.size if row is not None else None
         elif item.urls:
             continue  # a foreign layer: never fetched, need not be here
         else:
             linked = await session.get(RepositoryBlob, (repository.id, str(item.digest)))
-            found = linked is not None and exists(item.digest)
-        if not found:
+            size = size_of(item.digest) if linked is not None else None
+        if size is None:
             raise MissingReference(f"the manifest needs {item.digest}, which is not in {repository.name!r}")
+        if size != item.size:
+            raise Invalid(f"the manifest says {item.digest} has {item.size} bytes; it has {size}")
 
 
 async def record(

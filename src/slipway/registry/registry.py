@@ -34,7 +34,15 @@ from slipway.registry.images import ResolvedImage
 from slipway.registry.manifests import StoredManifest
 from slipway.registry.uploads import UploadState, check_chunk
 from slipway.state import Database
-from slipway.state.tables import BuildCache, ManifestReference, Repository, RepositoryBlob, Tag, Upload
+from slipway.state.tables import (
+    BuildCache,
+    ManifestReference,
+    Project,
+    Repository,
+    RepositoryBlob,
+    Tag,
+    Upload,
+)
 from slipway.state.tables import Manifest as ManifestRow
 
 UPLOAD_AGE = timedelta(days=1)
@@ -75,7 +83,7 @@ class Registry:
 
     async def get_manifest(self, repository: str, reference: str) -> StoredManifest:
         """By tag or digest. Raises ``NotFound``."""
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             owner = await repositories.require(session, repository)
             find = manifests.by_digest if ":" in reference else manifests.by_tag
             row = await find(session, owner, reference)
@@ -101,9 +109,7 @@ class Registry:
             await asyncio.to_thread(self._put_blob, data, algorithm)
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
-                await manifests.check_references(
-                    session, owner, manifest, lambda item: self.blobs.size(item) is not None
-                )
+                await manifests.check_references(session, owner, manifest, self.blobs.size)
                 row = await manifests.record(session, owner, manifest, digest, len(data))
                 if ":" not in reference:
                     await manifests.tag(session, owner, reference, row)
@@ -136,23 +142,20 @@ class Registry:
             await session.execute(delete(ManifestRow).where(ManifestRow.id.in_(about)))
             await session.delete(row)
 
-    async def tags(self, repository: str, count: int | None, last: str) -> list[str]:
+    async def tags(self, repository: str, count: int, last: str) -> list[str]:
         """Tag names after ``last``, sorted by their bytes."""
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             owner = await repositories.require(session, repository)
             query = select(Tag.name).where(Tag.repository_id == owner.id, Tag.name > last).order_by(Tag.name)
-            return list(
-                await session.scalars(query.limit(min(count, MAX_PAGE)) if count is not None else query)
-            )
+            return list(await session.scalars(query.limit(min(count, MAX_PAGE))))
 
     async def catalog(self, projects: Sequence[str] | None, count: int, last: str) -> list[str]:
         """Repository names after ``last``; only those of ``projects`` unless it is ``None``."""
-        async with self._database.session() as session:
-            names = await session.scalars(
-                select(Repository.name).where(Repository.name > last).order_by(Repository.name)
-            )
-            allowed = [name for name in names if projects is None or name.partition("/")[0] in projects]
-            return allowed[: min(count, MAX_PAGE)]
+        query = select(Repository.name).where(Repository.name > last).order_by(Repository.name)
+        if projects is not None:
+            query = query.join(Project, Project.id == Repository.project_id).where(Project.name.in_(projects))
+        async with self._database.read() as session:
+            return list(await session.scalars(query.limit(min(count, MAX_PAGE))))
 
     async def tag_records(self, projects: Sequence[str]) -> list[TagRecord]:
         """Every tag of these projects with its image's size (manifest, config and layers).
@@ -170,7 +173,7 @@ class Registry:
             .join(ManifestRow, ManifestRow.id == Tag.manifest_id)
             .order_by(Repository.name, Tag.name)
         )
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             rows = (await session.execute(query)).all()
         return [
             TagRecord(name, tag, Digest.parse(digest), size, updated)
@@ -179,7 +182,7 @@ class Registry:
         ]
 
     async def tags_of(self, repository: str, digest: Digest) -> list[str]:
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             owner = await repositories.require(session, repository)
             row = await manifests.by_digest(session, owner, str(digest))
             if row is None:
@@ -190,7 +193,7 @@ class Registry:
 
     async def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> Index:
         """What refers to ``digest``; an empty index when nothing does."""
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             owner = await repositories.find(session, repository)
             rows = (
                 list(
@@ -204,7 +207,20 @@ class Registry:
                 else []
             )
         found = [await self._referrer(row) for row in rows if artifact_type in ("", row.artifact_type)]
+        known = {item.digest for item in found}
+        for item in await self._pushed_referrers(repository, digest):
+            if item.digest not in known and artifact_type in ("", item.artifact_type):
+                found.append(item)
         return Index(tuple(found))
+
+    async def _pushed_referrers(self, repository: str, digest: Digest) -> tuple[Descriptor, ...]:
+        """The index that clients keep under a tag where a registry knows no referrers; it may have come along."""
+        try:
+            stored = await self.get_manifest(repository, f"{digest.algorithm}-{digest.hex}")
+            index = parse_manifest(stored.data, stored.media_type)
+        except (NotFound, Invalid):
+            return ()
+        return index.manifests if isinstance(index, Index) else ()
 
     async def _referrer(self, row: ManifestRow) -> Descriptor:
         digest = Digest.parse(row.digest)
@@ -215,12 +231,16 @@ class Registry:
 
     # Blobs
 
-    async def blob_size(self, repository: str, digest: Digest) -> int:
-        """Raises ``NotFound`` unless the blob is linked here, whatever other repositories have."""
-        async with self._database.session() as session:
+    async def blob_size(self, repository: str, digest: Digest, *, keep: bool = False) -> int:
+        """Raises ``NotFound`` unless the blob is linked here, whatever other repositories have.
+
+        ``keep``: somebody asks in order to reference it soon, so it is as young as if it had just been pushed.
+        """
+        async with self._database.read() as session:
             owner = await repositories.find(session, repository)
             linked = await session.get(RepositoryBlob, (owner.id, str(digest))) if owner else None
-        size = await asyncio.to_thread(self.blobs.size, digest) if linked else None
+        look = self.blobs.renew if keep else self.blobs.size
+        size = await asyncio.to_thread(look, digest) if linked else None
         if size is None:
             raise NotFound(f"there is no blob {digest} in {repository!r}")
         return size
@@ -372,7 +392,7 @@ class Registry:
                 ManifestRow.artifact_type == artifact_type,
             )
         )
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             return (await session.execute(query.limit(1))).first() is not None
 
     async def referrer_manifests(self, repository: str, subject: Digest) -> list[tuple[Digest, Manifest]]:
@@ -428,7 +448,7 @@ class Registry:
 
     async def roots(self) -> set[Digest]:
         """Every digest that something references: what collection must keep."""
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             found = set(await session.scalars(select(ManifestRow.digest)))
             found |= set(await session.scalars(select(ManifestReference.digest)))
             found |= set(await session.scalars(select(BuildCache.layer_digest)))

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 
 from slipway.errors import Exhausted, Unavailable
 
+_READING = "slipway_reading"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -25,9 +26,11 @@ class Database:
     def __init__(self, url: str) -> None:
         self.engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        reading = self.engine.execution_options(**{_READING: True})
+        self._readers = async_sessionmaker(reading, expire_on_commit=False)
         if self.engine.dialect.name == "sqlite":
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
-            event.listen(self.engine.sync_engine, "begin", _begin_immediate)
+            event.listen(self.engine.sync_engine, "begin", _begin)
 
     @classmethod
     def sqlite(cls, path: Path) -> Database:
@@ -46,6 +49,18 @@ class Database:
         """
         try:
             async with self._sessions.begin() as session:
+                yield session
+        except OperationalError as error:
+            raise _foreign(error) from error
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """A session that sees one state of the database and waits for no writer; what it changes is thrown away.
+
+        Raises ``Unavailable`` when the database does not answer.
+        """
+        try:
+            async with self._readers() as session:
                 yield session
         except OperationalError as error:
             raise _foreign(error) from error
@@ -70,10 +85,11 @@ def _prepare_sqlite(connection: DBAPIConnection, _record: Any) -> None:
     cursor.close()
 
 
-def _begin_immediate(connection: Connection) -> None:
+def _begin(connection: Connection) -> None:
     # A deferred transaction that reads and then writes fails at once when another wrote in between;
-    # taking the write lock first makes it wait instead.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # taking the write lock first makes it wait instead. One that only reads needs no lock at all.
+    reading = connection.get_execution_options().get(_READING, False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
 def _upgrade(connection: Connection) -> None:

@@ -96,6 +96,29 @@ def test_uploads_survive_being_reopened(
     assert store.uploads() == []
 
 
+def test_an_upload_in_two_requests_is_hashed_once(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = store.upload("abc", create=True)
+    first.append(b"one ")
+    first.close()
+    second = store.upload("abc")
+    second.append(b"two")
+
+    def pread(fd: int, size: int, offset: int) -> bytes:
+        raise AssertionError("it is read again")
+
+    monkeypatch.setattr(os, "pread", pread)
+    assert second.commit(Digest.of(b"one two"))[1] == 7
+
+
+def test_after_a_restart_an_upload_is_read_once_more(tmp_path: Path) -> None:
+    first = LocalStore(tmp_path).upload("abc", create=True)
+    first.append(b"one ")
+    first.close()
+    second = LocalStore(tmp_path).upload("abc")
+    second.append(b"two")
+    assert second.commit(Digest.of(b"one two"))[1] == 7
+
+
 def test_a_mismatch_keeps_the_upload(store: LocalStore) -> None:
     upload = store.upload("abc", create=True)
     upload.append(b"part")

@@ -16,24 +16,39 @@ from slipway.api.registry import blobs, manifests
 from slipway.api.registry.auth import Authentication, Caller
 from slipway.api.registry.errors import Coded, respond
 from slipway.errors import Invalid, SlipwayError, Unauthenticated, Unsupported
+from slipway.oci.reference import is_repository
 from slipway.registry import Registry
 
 Handler = Callable[[Registry, Request, str, str], Awaitable[Response]]
 _ACTIONS = {"GET": "pull", "HEAD": "pull", "DELETE": "delete"}
 _REPOSITORY = r"(?P<name>[^:@]{1,255})"
 _ROUTES: tuple[tuple[re.Pattern[str], str, dict[str, Handler]], ...] = (
-    (re.compile(f"{_REPOSITORY}/tags/list(?P<rest>)"), "NAME_UNKNOWN", {"GET": manifests.tags}),
+    (
+        re.compile(f"{_REPOSITORY}/tags/list(?P<rest>)"),
+        "NAME_UNKNOWN",
+        {"GET": manifests.tags, "HEAD": manifests.tags},
+    ),
     (
         re.compile(f"{_REPOSITORY}/manifests/(?P<rest>[^/]+)"),
         "MANIFEST_UNKNOWN",
         {"GET": manifests.get, "HEAD": manifests.get, "PUT": manifests.put, "DELETE": manifests.remove},
     ),
-    (re.compile(f"{_REPOSITORY}/referrers/(?P<rest>[^/]+)"), "NAME_UNKNOWN", {"GET": manifests.referrers}),
+    (
+        re.compile(f"{_REPOSITORY}/referrers/(?P<rest>[^/]+)"),
+        "NAME_UNKNOWN",
+        {"GET": manifests.referrers, "HEAD": manifests.referrers},
+    ),
     (re.compile(f"{_REPOSITORY}/blobs/uploads/?(?P<rest>)"), "NAME_UNKNOWN", {"POST": blobs.start}),
     (
         re.compile(f"{_REPOSITORY}/blobs/uploads/(?P<rest>[^/]+)"),
         "BLOB_UPLOAD_UNKNOWN",
-        {"GET": blobs.status, "PATCH": blobs.append, "PUT": blobs.finish, "DELETE": blobs.cancel},
+        {
+            "GET": blobs.status,
+            "HEAD": blobs.status,
+            "PATCH": blobs.append,
+            "PUT": blobs.finish,
+            "DELETE": blobs.cancel,
+        },
     ),
     (
         re.compile(f"{_REPOSITORY}/blobs/(?P<rest>[^/]+)"),
@@ -86,7 +101,7 @@ class _Api:
             name for name in projects if Permission.PULL in await self._access.permissions(identity, name)
         ]
         count = manifests.page_size(request, default=100)
-        found = await self._registry.catalog(visible, count or 0, request.query_params.get("last", ""))
+        found = await self._registry.catalog(visible, count, request.query_params.get("last", ""))
         return manifests.page(request, {"repositories": found}, found, count)
 
     async def _route(self, request: Request, path: str, caller: Caller) -> Response:
@@ -104,11 +119,13 @@ class _Api:
         self, request: Request, caller: Caller, match: re.Match[str], code: str, handler: Handler
     ) -> Response:
         name, rest = match["name"], match["rest"]
+        if not is_repository(name):
+            return respond(Invalid(f"not a repository name: {name[:200]!r}"), "NAME_INVALID")
         upload = "/blobs/uploads" in request.url.path
         action = "push" if upload else _ACTIONS.get(request.method, "push")
         try:
             await self._auth.require(caller, name, action)
-            source = request.query_params.get("from", "")
+            source = request.query_params.get("from", "") if request.query_params.get("mount") else ""
             request.state.owner = caller.name
             request.state.may_mount = bool(source) and await self._may_pull(caller, source)
             return await handler(self._registry, request, name, rest)

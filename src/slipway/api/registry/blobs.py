@@ -21,7 +21,7 @@ _HEADERS = {"Docker-Distribution-API-Version": "registry/2.0"}
 
 async def get(registry: Registry, request: Request, name: str, text: str) -> Response:
     digest = _digest(text)
-    size = await registry.blob_size(name, digest)
+    size = await registry.blob_size(name, digest, keep=request.method == "HEAD")
     headers = _HEADERS | {
         "Docker-Content-Digest": str(digest),
         "Accept-Ranges": "bytes",

@@ -18,6 +18,7 @@ from slipway.registry import Registry
 
 _HEADERS = {"Docker-Distribution-API-Version": "registry/2.0"}
 MAX_COUNT = 10_000
+DEFAULT_COUNT = 1_000
 
 
 async def get(registry: Registry, request: Request, name: str, reference: str) -> Response:
@@ -58,12 +59,14 @@ async def put(registry: Registry, request: Request, name: str, reference: str) -
 
 
 async def remove(registry: Registry, request: Request, name: str, reference: str) -> Response:
+    if ":" in reference:
+        _digest(reference)
     await registry.delete_manifest(name, reference)
     return Response(status_code=202)
 
 
 async def tags(registry: Registry, request: Request, name: str, _rest: str) -> Response:
-    count = page_size(request, default=None)
+    count = page_size(request, default=DEFAULT_COUNT)
     try:
         found = await registry.tags(name, count, request.query_params.get("last", ""))
     except NotFound as error:
@@ -78,7 +81,7 @@ async def referrers(registry: Registry, request: Request, name: str, digest: str
     return Response(json.dumps(json.loads(index.to_bytes())), 200, headers, MediaType.OCI_INDEX)
 
 
-def page_size(request: Request, default: int | None) -> int | None:
+def page_size(request: Request, default: int) -> int:
     """``n``, between 0 and a limit of ours."""
     text = request.query_params.get("n")
     if text is None:
@@ -88,7 +91,7 @@ def page_size(request: Request, default: int | None) -> int | None:
     return min(int(text[:9]), MAX_COUNT)
 
 
-def page(request: Request, body: dict[str, Any], found: Sequence[str], count: int | None) -> Response:
+def page(request: Request, body: dict[str, Any], found: Sequence[str], count: int) -> Response:
     """A list with a link to what follows, if there may be more."""
     headers = dict(_HEADERS)
     if count and len(found) == count:

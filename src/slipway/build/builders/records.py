@@ -65,7 +65,7 @@ class Builders:
             )  # fmt: skip
 
     async def all(self) -> list[BuilderRecord]:
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             return [_record(row) for row in await session.scalars(select(Row).order_by(Row.name))]
 
     async def remove(self, name: str) -> None:
@@ -77,7 +77,7 @@ class Builders:
 
     async def require(self, name: str, project: str) -> BuilderRecord:
         """The builder, if the project may use it. Raises ``NotFound`` and ``Denied``."""
-        async with self._database.session() as session:
+        async with self._database.read() as session:
             row = await session.get(Row, name)
         if row is None:
             raise NotFound(f"there is no builder {name!r}", hint="`slipway builder ls` lists them")

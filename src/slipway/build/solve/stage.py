@@ -6,9 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
-from slipway.base.clock import iso
 from slipway.build.above import MAX_ENTRIES, Above, Root
 from slipway.build.attest.provenance import Material
 from slipway.build.base_images import BaseImage, BaseImages
@@ -16,7 +14,7 @@ from slipway.build.cache import Made
 from slipway.build.context import Context
 from slipway.build.copy import content_key, content_parts
 from slipway.build.dockerfile import DockerfileError, Instruction, parse
-from slipway.build.explain import MAX_FILES, Inputs, Trace, fingerprints
+from slipway.build.explain import Inputs, Trace
 from slipway.build.keys import frame, key_of
 from slipway.build.plan import (
     BuildPlan,
@@ -33,9 +31,10 @@ from slipway.build.plan import (
     lower,
 )
 from slipway.build.plan import Source as From
-from slipway.build.remote import GitSource, RemoteSource
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.solve.copying import copy_entries, directory_entries, fetched, selected
+from slipway.build.solve.history import recorded, time_of
+from slipway.build.solve.inputs import copied, material_of
 from slipway.build.solve.layers import LayerMaker
 from slipway.build.solve.mounting import Mounting
 from slipway.build.solve.report import Reporter, Step
@@ -45,7 +44,7 @@ from slipway.build.solve.workers import Workers
 from slipway.build.tree import Tree
 from slipway.errors import SlipwayError
 from slipway.layers import Entry, Layer
-from slipway.oci import Digest, HistoryEntry, ImageConfig, Platform, Reference, chain_id
+from slipway.oci import Digest, ImageConfig, Platform, Reference, chain_id
 from slipway.snapshots import LayerRef, RootView
 
 NO_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -119,7 +118,7 @@ class StageRunner:
         labels = dict(result.state.config.config.get("Labels") or {}) | dict(self._request.labels)
         config = result.state.config.with_config(Labels=labels or None)
         if self._request.epoch is not None:
-            config = replace(config, created=_time(self._request.epoch))
+            config = replace(config, created=time_of(self._request.epoch))
         diff_ids = tuple(layer.diff_id for layer in result.layers)
         return Solved(
             replace(config, diff_ids=diff_ids), result.layers, self._ran == 0, self._maker.records,
@@ -184,7 +183,7 @@ class StageRunner:
         if isinstance(operation, ConfigOp):
             if not operation.recorded:
                 return operation.state, None
-            return _recorded(operation.state, operation.created_by, None, epoch), None
+            return recorded(operation.state, operation.created_by, None, epoch), None
         with self._reporter.step(place.label, operation.created_by) as step:
             step.fresh = place.fresh
             if isinstance(operation, RunOp):
@@ -197,7 +196,7 @@ class StageRunner:
             await self._traced(place, step)
         if not step.cached:
             self._ran += 1
-        return _recorded(state, operation.created_by, made, epoch), made
+        return recorded(state, operation.created_by, made, epoch), made
 
     async def _traced(self, place: _Place, step: Step) -> None:
         """Remember what the step depended on, and say what of that was new."""
@@ -261,14 +260,14 @@ class StageRunner:
             sources = await asyncio.to_thread(selected, operation, tree)
             for source in operation.remotes:
                 found = await stack.enter_async_context(self._maker.solver.remotes.fetched(source))
-                self._materials[source.url] = _material(source, found.revision)
+                self._materials[source.url] = material_of(source, found.revision)
                 sources.append(await asyncio.to_thread(fetched, operation, found, source))
             root = await self._root(layers)
             hashes = self._maker.solver.hashes
             entries = await asyncio.to_thread(copy_entries, operation, sources, root)
             parts = await asyncio.to_thread(content_parts, entries, hashes)
             key = key_of("copy", (operation.definition(), *parts))
-            step.key, step.inputs = key, lambda: _copied(operation, key, entries, parts)
+            step.key, step.inputs = key, lambda: copied(operation, key, entries, parts)
             if facts is not None:
                 self._maker.solver.copies.put(facts, key)
             made = await self._maker.layer(
@@ -311,39 +310,8 @@ class StageRunner:
         return image
 
 
-def _time(epoch: int) -> str:
-    return iso(datetime.fromtimestamp(epoch, UTC))
-
-
 def _chain(layers: tuple[LayerRef, ...]) -> Digest | None:
     return chain_id([layer.diff_id for layer in layers])
-
-
-def _material(source: RemoteSource, revision: str) -> Material:
-    if isinstance(source, GitSource):
-        return Material(f"git+{source.url}", {"gitCommit": revision})
-    algorithm, _, value = revision.partition(":")
-    return Material(source.url, {algorithm: value} if value else {})
-
-
-def _copied(operation: CopyOp, key: str, entries: Sequence[Entry], parts: Sequence[bytes]) -> Inputs:
-    facts = {"--chmod": operation.chmod, "unpacking": str(operation.unpack)}
-    if len(entries) > MAX_FILES:
-        return Inputs(key, operation.created_by, facts | {"the files": key})
-    return Inputs(key, operation.created_by, facts, fingerprints((entry.path for entry in entries), parts))
-
-
-def _recorded(state: StageState, created_by: str, made: Made | None, epoch: int | None = None) -> StageState:
-    """The state with one more line of history; times are the layers', so that a cached build changes nothing."""
-    when: datetime | None = made.created if made else None
-    created = iso(when) if when else state.config.created
-    if state.config.created and created < state.config.created:
-        created = state.config.created
-    if epoch is not None:
-        created = _time(epoch)
-    entry = HistoryEntry(created_by, created, empty_layer=made is None or made.layer is None)
-    config = replace(state.config, history=(*state.config.history, entry), created=created)
-    return replace(state, config=config)
 
 
 def _placed(error: SlipwayError, operation: Operation) -> SlipwayError:
