@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 
 from slipway.build.attest import Watch
 from slipway.build.cache import Made
@@ -88,7 +89,7 @@ class Runner:
                     await self._maker.looked_at(committed.layer, watch)
                 return committed.layer
             except BaseException:
-                await asyncio.shield(asyncio.to_thread(self._snapshots.discard, request.active))
+                await self._discarded(request)
                 raise
 
     async def _ready(self, operation: RunOp, chain: Digest | None, given: Prepared) -> RunStep:
@@ -99,8 +100,16 @@ class Runner:
         except asyncio.CancelledError:
             await asyncio.wait({making})
             if making.exception() is None:
-                await asyncio.to_thread(self._snapshots.discard, making.result().active)
+                await self._discarded(making.result())
             raise
+
+    async def _discarded(self, request: RunStep) -> None:
+        """Throw away what the step wrote, to the end: another step's failure may cancel this one a second time."""
+        removing = asyncio.create_task(asyncio.to_thread(self._snapshots.discard, request.active))
+        while not removing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({removing})
+        removing.result()
 
     def _prepared(self, operation: RunOp, chain: Digest | None, given: Prepared) -> RunStep:
         with self._snapshots.view(chain) as view:
