@@ -53,7 +53,9 @@ class LocalStore:
 
     def renew(self, digest: Digest) -> int | None:
         """``size``, and protection by age from now on: a client that is told that it is here will not send it."""
-        return self.size(digest) if _touch(self.path(digest)) else None
+        with self._locked(fcntl.LOCK_SH):  # the sweep must not be between its look and its removal
+            touched = _touch(self.path(digest))
+        return self.size(digest) if touched else None
 
     def age(self, digest: Digest) -> float:
         try:
