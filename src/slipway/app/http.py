@@ -49,6 +49,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_came()
         super().on_headers_complete()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.timeout_keep_alive_task is not None:  # no next request has come
+            # uvicorn's own time begins anew with any byte, also of a body that nobody reads any more.
+            self._await_head()
+
     def _await_head(self) -> None:
         self._head_came()
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)

@@ -19,6 +19,7 @@ import uvicorn
 
 from slipway.api.platform import create_app
 from slipway.api.platform.callers import PEER
+from slipway.api.registry import Pace
 from slipway.api.registry import create_app as create_registry
 from slipway.app.http import HttpProtocol
 from slipway.app.platform import Platform, make_machine
@@ -83,12 +84,14 @@ def _tune_collector() -> None:
 
 async def _serve_sockets(platform: Platform, settings: Settings, listener: socket.socket) -> None:
     app = create_app(platform.services())
-    app.mount("/", create_registry(platform.registry, platform.access))
+    idle = settings["registry.idle_seconds"]
+    app.mount("/", create_registry(platform.registry, platform.access, Pace(idle)))
     common: dict[str, Any] = {
         "log_config": None, "access_log": False, "lifespan": "off", "timeout_graceful_shutdown": _GRACE_SECONDS,
         "ws": "none", "loop": "asyncio",
     }  # fmt: skip
-    tcp = _Server(uvicorn.Config(app, http=HttpProtocol, **common))
+    protocol = type("_Protocol", (HttpProtocol,), {"idle": idle})
+    tcp = _Server(uvicorn.Config(app, http=protocol, **common))
     local = _Server(uvicorn.Config(app, http=_PeerProtocol, **common))
     unix = _unix_socket(settings)
     loop = asyncio.get_running_loop()

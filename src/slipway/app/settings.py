@@ -97,6 +97,12 @@ SETTINGS = (
     Setting("build.no_proxy", str, "", "Hosts that need no proxy, separated by commas."),
     Setting("build.cache_size", _size, "20g", "What the build cache keeps at most."),
     Setting("build.cache_days", _positive, "30", "After how many days without use it is forgotten."),
+    Setting(
+        "registry.idle_seconds",
+        _positive,
+        "120",
+        "A client is ended that sends less than 64 KiB of a push, or takes nothing of a pull, for so long.",
+    ),
     Setting("network.pool", str, "10.89.0.0/16", "Address range from which app networks are taken."),
     Setting("log.level", _choice("debug", "info", "warning", "error"), "info", "How much the server writes."),
 )

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from slipway.access import ANONYMOUS, Access, Permission
 from slipway.api.registry import blobs, manifests
 from slipway.api.registry.auth import Authentication, Caller
+from slipway.api.registry.bodies import DEFAULT_PACE, Pace
 from slipway.api.registry.errors import Coded, respond
 from slipway.errors import Invalid, SlipwayError, Unauthenticated, Unsupported
 from slipway.oci.reference import is_repository
@@ -61,9 +62,10 @@ _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 
 
 class _Api:
-    def __init__(self, registry: Registry, access: Access) -> None:
+    def __init__(self, registry: Registry, access: Access, pace: Pace) -> None:
         self._registry = registry
         self._access = access
+        self._pace = pace
         self._auth = Authentication(access)
 
     async def dispatch(self, request: Request) -> Response:
@@ -127,6 +129,7 @@ class _Api:
             await self._auth.require(caller, name, action)
             source = request.query_params.get("from", "") if request.query_params.get("mount") else ""
             request.state.owner = caller.name
+            request.state.pace = self._pace
             request.state.may_mount = bool(source) and await self._may_pull(caller, source)
             return await handler(self._registry, request, name, rest)
         except Unauthenticated as error:
@@ -165,9 +168,9 @@ class _Api:
             return respond(error)
 
 
-def create_app(registry: Registry, access: Access) -> Starlette:
-    """The registry as an ASGI application."""
-    api = _Api(registry, access)
+def create_app(registry: Registry, access: Access, pace: Pace = DEFAULT_PACE) -> Starlette:
+    """The registry as an ASGI application. Clients that send bodies slower than ``pace`` are ended."""
+    api = _Api(registry, access, pace)
     return Starlette(
         routes=[
             Route("/v2/{path:path}", api.dispatch, methods=_METHODS),

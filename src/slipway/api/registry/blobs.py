@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
+from slipway.api.registry.bodies import TooSlow, pieces
 from slipway.api.registry.errors import Coded
 from slipway.api.registry.files import FileSlice
 from slipway.content import Upload
@@ -87,6 +88,8 @@ async def _finish(
     try:
         await _receive(request, upload)
         await registry.finish_upload(name, upload, digest)
+    except TooSlow:
+        raise
     except Invalid as error:
         raise Coded(error, "DIGEST_INVALID") from error
     finally:
@@ -101,20 +104,18 @@ async def cancel(registry: Registry, request: Request, name: str, upload_id: str
 
 async def _receive(request: Request, upload: Upload) -> None:
     """Append the body, a mebibyte at a time: hashing and writing happen in a thread."""
-    pieces: list[bytes] = []
+    held: list[bytes] = []
     size = 0
     try:
-        async for chunk in request.stream():
-            pieces.append(chunk)
+        async for chunk in pieces(request, request.state.pace):
+            held.append(chunk)
             size += len(chunk)
             if size >= _PIECE:
-                await asyncio.to_thread(upload.append, b"".join(pieces))
-                pieces, size = [], 0
-    except ClientDisconnect as error:
-        raise Invalid("the client went away in the middle of the upload") from error
+                await asyncio.to_thread(upload.append, b"".join(held))
+                held, size = [], 0
     finally:
-        if pieces and size:
-            await asyncio.to_thread(upload.append, b"".join(pieces))
+        if size:
+            await asyncio.to_thread(upload.append, b"".join(held))
 
 
 def _accepted(name: str, upload_id: str, span: str, status_code: int) -> Response:

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from slipway.api.registry.bodies import pieces
 from slipway.api.registry.errors import Coded
 from slipway.errors import Exhausted, Invalid, NotFound
 from slipway.oci import Digest, MediaType, parse_manifest
@@ -36,7 +37,7 @@ async def get(registry: Registry, request: Request, name: str, reference: str) -
 
 async def put(registry: Registry, request: Request, name: str, reference: str) -> Response:
     data = bytearray()
-    async for chunk in request.stream():
+    async for chunk in pieces(request, request.state.pace):
         data += chunk
         if len(data) > MAX_MANIFEST:
             raise Exhausted(f"the manifest is larger than its limit is: {MAX_MANIFEST} bytes")
