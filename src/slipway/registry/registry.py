@@ -29,9 +29,10 @@ from slipway.oci import (
     parse_manifest,
 )
 from slipway.oci.reference import is_tag
-from slipway.registry import manifests, repositories
+from slipway.registry import manifests, referrers, repositories
 from slipway.registry.images import ResolvedImage
 from slipway.registry.manifests import StoredManifest
+from slipway.registry.referrers import ReferrersPage
 from slipway.registry.uploads import UploadState, check_chunk
 from slipway.state import Database
 from slipway.state.tables import (
@@ -228,6 +229,17 @@ class Registry:
         return Descriptor(
             row.media_type, digest, row.size, parsed.annotations, artifact_type=row.artifact_type
         )
+
+    async def referrers_page(
+        self, repository: str, digest: Digest, artifact_type: str, last: str, count: int
+    ) -> ReferrersPage:
+        """At most ``count`` of what refers to ``digest``, those from a tag of another registry's clients included."""
+        async with self._database.read() as session:
+            owner = await repositories.find(session, repository)
+            if owner is None or not count:
+                return ReferrersPage(Index(()), "")
+            found, tagged = await referrers.rows(session, owner, digest, artifact_type, last, count + 1)
+        return await asyncio.to_thread(referrers.page, self.blobs, found, tagged, artifact_type, last, count)
 
     # Blobs
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -16,6 +15,7 @@ from slipway.errors import Exhausted, Invalid, NotFound
 from slipway.oci import Digest, MediaType, parse_manifest
 from slipway.oci.manifest import MAX_MANIFEST
 from slipway.registry import Registry
+from slipway.registry.referrers import PAGE as REFERRERS
 
 _HEADERS = {"Docker-Distribution-API-Version": "registry/2.0"}
 MAX_COUNT = 10_000
@@ -76,10 +76,18 @@ async def tags(registry: Registry, request: Request, name: str, _rest: str) -> R
 
 
 async def referrers(registry: Registry, request: Request, name: str, digest: str) -> Response:
-    wanted = request.query_params.get("artifactType", "")
-    index = await registry.referrers(name, _digest(digest), wanted)
+    """Pages follow a Link; ``n`` and ``last`` are as for tags, ``last`` being a digest."""
+    wanted, last = request.query_params.get("artifactType", ""), request.query_params.get("last", "")
+    subject = _digest(digest)
+    if last:
+        _digest(last)
+    count = page_size(request, default=REFERRERS)
+    found = await registry.referrers_page(name, subject, wanted, last, min(count, REFERRERS))
     headers = _HEADERS | ({"OCI-Filters-Applied": "artifactType"} if wanted else {})
-    return Response(json.dumps(json.loads(index.to_bytes())), 200, headers, MediaType.OCI_INDEX)
+    if found.last:
+        query = {"n": str(count), "last": found.last} | ({"artifactType": wanted} if wanted else {})
+        headers["Link"] = f'<{quote(request.url.path)}?{urlencode(query)}>; rel="next"'
+    return Response(found.index.to_bytes(), 200, headers, MediaType.OCI_INDEX)
 
 
 def page_size(request: Request, default: int) -> int:
