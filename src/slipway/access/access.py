@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway.access import passwords
+from slipway.access.audit import AuditLog
 from slipway.access.identity import Identity
 from slipway.access.records import MemberRecord, ProjectRecord, RobotRecord, UserRecord
 from slipway.access.roles import Permission, Role, permissions_of
@@ -43,6 +44,7 @@ class Access:
     def __init__(self, database: Database, keys: Path, service: str = "slipway-registry") -> None:
         self._database = database
         self.tokens = RegistryTokens(keys, service)
+        self.audit_log = AuditLog(database)
 
     # Users
 
@@ -346,4 +348,4 @@ def _user(row: User) -> UserRecord:
 
 
 def _project(row: Project) -> ProjectRecord:
-    return ProjectRecord(row.id, row.name, row.public, row.created)
+    return ProjectRecord(row.id, row.name, row.public, row.created, row.used)

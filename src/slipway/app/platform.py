@@ -39,7 +39,7 @@ from slipway.engines.embedded import EmbeddedEngine
 from slipway.errors import Conflict, NotFound
 from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
-from slipway.registry import Registry, Transfers
+from slipway.registry import Registry, Retention, Transfers, Trash
 from slipway.runtime import Containers, HostFacts
 from slipway.snapshots import SnapshotStore
 from slipway.state import Database
@@ -105,12 +105,13 @@ class Platform:
         )  # fmt: skip
         builder = RegistryBuilder(self.jobs, self.registry, self.access)
         self.deliverer = Deliverer(Apps(self.database), builder, engine)
+        self.trash, self.retention = Trash(self.database), Retention(self.database)
         self._uploads = data / "uploads"
         self._uploads.mkdir(exist_ok=True, mode=0o700)
         bounds = Bounds(timedelta(days=settings["build.cache_days"]), settings["build.cache_size"])
         self.housekeeping = Housekeeping(
             machine.blobs, machine.snapshots, self.registry, cache, self.cache_mounts, self.remotes,
-            (self.traces, self.inventories), self._uploads, bounds,
+            (self.traces, self.inventories), self._uploads, bounds, self.trash, self.retention,
         )  # fmt: skip
         self._started = now()
         self._tasks: list[asyncio.Task[None]] = []
@@ -132,6 +133,7 @@ class Platform:
             self.machine.containers.run_forever(),
             self.deliverer.run_forever(),
             self.housekeeping.run_forever(),
+            self.registry.pulls.run_forever(),
         )
         self._tasks = [asyncio.create_task(_supervised(item)) for item in work]
 
@@ -147,9 +149,9 @@ class Platform:
 
     def services(self) -> Services:
         return Services(
-            self.access, self.registry, self.attestor, Transfers(self.registry, self.machine.snapshots),
-            self.jobs, Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status,
-            self._uploads, self.remotes, self._prune,
+            self.access, self.registry, self.trash, self.retention, self.attestor,
+            Transfers(self.registry, self.machine.snapshots), self.jobs, Builders(self.database), self.deliverer,
+            self._images_of, self._make_base, self._status, self._uploads, self.remotes, self._prune,
         )  # fmt: skip
 
     def _images_of(

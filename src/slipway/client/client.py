@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from slipway import wire
 from slipway.client.credentials import Credentials
 from slipway.client.transport import Transport
 from slipway.wire import bodies
+
+if TYPE_CHECKING:
+    from slipway.client.registry import RegistryVerbs
 
 API = "/api/v1"
 Events = Iterator[dict[str, Any]]
@@ -25,6 +29,13 @@ class Client:
 
     def __init__(self, credentials: Credentials) -> None:
         self.transport = Transport(credentials.server, credentials.token)
+
+    @cached_property
+    def registry(self) -> RegistryVerbs:
+        """Policies, trash, sites, webhooks and the audit."""
+        from slipway.client.registry import RegistryVerbs
+
+        return RegistryVerbs(self.transport)
 
     @property
     def is_local(self) -> bool:
@@ -126,8 +137,8 @@ class Client:
     def push_image(self, request: wire.Push) -> Events:
         return self.transport.stream("POST", f"{API}/images/push", request.model_dump())
 
-    def delete_image(self, reference: str) -> None:
-        self.transport.call("DELETE", _query("/images", reference=reference))
+    def delete_image(self, reference: str, *, now: bool = False) -> None:
+        self.transport.call("DELETE", _query("/images", reference=reference, now=now))
 
     def base_image(self, request: wire.BaseImage) -> Events:
         return self.transport.stream("POST", f"{API}/images/base", request.model_dump())

@@ -34,7 +34,10 @@ async def rows(
 ) -> tuple[Sequence[Row], Row | None]:
     """The first ``count`` referrers after ``last``, and the index that is tagged as the subject's referrers."""
     query = select(Row).where(
-        Row.repository_id == repository.id, Row.subject == str(subject), Row.digest > last
+        Row.repository_id == repository.id,
+        Row.subject == str(subject),
+        Row.digest > last,
+        Row.deleted.is_(None),
     )
     if artifact_type:
         query = query.where(Row.artifact_type == artifact_type)

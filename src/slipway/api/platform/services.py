@@ -16,7 +16,7 @@ from slipway.build.jobs import BuildJobs
 from slipway.build.remote import Remotes
 from slipway.delivery import Deliverer
 from slipway.distribution import Login
-from slipway.registry import Registry, Transfers
+from slipway.registry import Registry, Retention, Transfers, Trash
 
 
 class ImagesOf(Protocol):
@@ -33,6 +33,8 @@ class Services:
 
     access: Access
     registry: Registry
+    trash: Trash
+    retention: Retention
     attestor: Attestor
     transfers: Transfers
     jobs: BuildJobs

@@ -126,7 +126,7 @@ class _Api:
         upload = "/blobs/uploads" in request.url.path
         action = "push" if upload else _ACTIONS.get(request.method, "push")
         try:
-            await self._auth.require(caller, name, action)
+            request.state.own = await self._own_only(caller, name, action, match)
             source = request.query_params.get("from", "") if request.query_params.get("mount") else ""
             request.state.owner = caller.name
             request.state.pace = self._pace
@@ -138,6 +138,21 @@ class _Api:
             raise
         except SlipwayError as error:
             return respond(error, code)
+
+    async def _own_only(self, caller: Caller, name: str, action: str, match: re.Match[str]) -> bool:
+        """Whether ``action`` is allowed for what the caller pushed only; raises unless it is allowed at all.
+
+        Who may push may take back a tag or an image that nobody else had a part in.
+        """
+        if (
+            action == "delete"
+            and "/manifests/" in match[0]
+            and not await self._auth.may(caller, name, action)
+        ):
+            await self._auth.require(caller, name, "push")
+            return True
+        await self._auth.require(caller, name, action)
+        return False
 
     async def _may_pull(self, caller: Caller, repository: str) -> bool:
         try:

@@ -54,17 +54,18 @@ class Authentication:
             raise Unauthenticated("the authorization header has no password")
         return await self._access.authenticate(name, secret)
 
-    async def require(self, caller: Caller, repository: str, action: str) -> None:
-        """Raises ``Unauthenticated`` (a token with the scope may help) or ``Denied`` (nothing will)."""
+    async def may(self, caller: Caller, repository: str, action: str) -> bool:
         if caller.identity is not None:
             granted = await self._access.permissions(caller.identity, repository.partition("/")[0])
-            allowed = _PERMISSIONS[action] in granted
-        else:
-            allowed = any(
-                grant.type == "repository" and grant.name == repository and action in grant.actions
-                for grant in caller.grants
-            )
-        if allowed:
+            return _PERMISSIONS[action] in granted
+        return any(
+            grant.type == "repository" and grant.name == repository and action in grant.actions
+            for grant in caller.grants
+        )
+
+    async def require(self, caller: Caller, repository: str, action: str) -> None:
+        """Raises ``Unauthenticated`` (a token with the scope may help) or ``Denied`` (nothing will)."""
+        if await self.may(caller, repository, action):
             return
         if caller.identity is not None and caller.identity.kind != "anonymous":
             await self._access.audit(
@@ -85,7 +86,7 @@ class Authentication:
         realm = str(request.url.replace(path="/token", query=""))
         text = f'Bearer realm="{realm}",service="{self._access.tokens.service}"'
         if repository:
-            actions = {"push": "pull,push"}.get(action, action)
+            actions = {"push": "pull,push", "delete": "pull,push,delete"}.get(action, action)
             text += f',scope="repository:{repository}:{actions}"'
         return {"WWW-Authenticate": text}
 

@@ -26,6 +26,8 @@ async def get(registry: Registry, request: Request, name: str, reference: str) -
     if ":" in reference:
         _digest(reference)
     stored = await registry.get_manifest(name, reference)
+    if ":" not in reference:
+        registry.pulls.note(name, reference)
     headers = _HEADERS | {
         "Docker-Content-Digest": str(stored.digest),
         "ETag": f'"{stored.digest}"',
@@ -45,7 +47,7 @@ async def put(registry: Registry, request: Request, name: str, reference: str) -
         _digest(reference)
     try:
         stored = await registry.put_manifest(
-            name, reference, bytes(data), request.headers.get("content-type", "")
+            name, reference, bytes(data), request.headers.get("content-type", ""), request.state.owner
         )
     except Invalid as error:
         raise Coded(error, "MANIFEST_INVALID") from error
@@ -62,7 +64,7 @@ async def put(registry: Registry, request: Request, name: str, reference: str) -
 async def remove(registry: Registry, request: Request, name: str, reference: str) -> Response:
     if ":" in reference:
         _digest(reference)
-    await registry.delete_manifest(name, reference)
+    await registry.delete_manifest(name, reference, request.state.owner, own=request.state.own)
     return Response(status_code=202)
 
 

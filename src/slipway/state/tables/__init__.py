@@ -5,13 +5,18 @@ from slipway.state.tables.base import Base, UtcDateTime
 from slipway.state.tables.build import Build, BuildCache, Builder
 from slipway.state.tables.delivery import App, Release
 from slipway.state.tables.registry import (
+    Clock,
+    DeletedTag,
     Manifest,
     ManifestReference,
+    ProjectBlob,
     Repository,
     RepositoryBlob,
     Tag,
     Upload,
 )
+from slipway.state.tables.sites import ReplicationConflict, Site
+from slipway.state.tables.webhooks import Webhook, WebhookDelivery
 
 __all__ = [
     "App",
@@ -20,17 +25,24 @@ __all__ = [
     "Build",
     "BuildCache",
     "Builder",
+    "Clock",
+    "DeletedTag",
     "LoginSession",
     "Manifest",
     "ManifestReference",
     "Member",
     "Project",
+    "ProjectBlob",
     "Release",
+    "ReplicationConflict",
     "Repository",
     "RepositoryBlob",
     "Robot",
+    "Site",
     "Tag",
     "Upload",
     "User",
     "UtcDateTime",
+    "Webhook",
+    "WebhookDelivery",
 ]
