@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway import __version__
-from slipway.access import Access, Identity
+from slipway.access import Access, Identity, Vault
 from slipway.api.platform import Services
 from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
@@ -40,6 +40,7 @@ from slipway.errors import Conflict, NotFound
 from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
 from slipway.registry import Registry, Retention, Transfers, Trash
+from slipway.registry.replication import Replicator, Sites
 from slipway.runtime import Containers, HostFacts
 from slipway.snapshots import SnapshotStore
 from slipway.state import Database
@@ -106,6 +107,8 @@ class Platform:
         builder = RegistryBuilder(self.jobs, self.registry, self.access)
         self.deliverer = Deliverer(Apps(self.database), builder, engine)
         self.trash, self.retention = Trash(self.database), Retention(self.database)
+        sites = Sites(self.database, Vault(data / "keys"))
+        self.replicator = Replicator(self.database, self.registry, sites, self.access)
         self._uploads = data / "uploads"
         self._uploads.mkdir(exist_ok=True, mode=0o700)
         bounds = Bounds(timedelta(days=settings["build.cache_days"]), settings["build.cache_size"])
@@ -134,6 +137,7 @@ class Platform:
             self.deliverer.run_forever(),
             self.housekeeping.run_forever(),
             self.registry.pulls.run_forever(),
+            self.replicator.run_forever(),
         )
         self._tasks = [asyncio.create_task(_supervised(item)) for item in work]
 
@@ -149,7 +153,7 @@ class Platform:
 
     def services(self) -> Services:
         return Services(
-            self.access, self.registry, self.trash, self.retention, self.attestor,
+            self.access, self.registry, self.trash, self.retention, self.replicator, self.attestor,
             Transfers(self.registry, self.machine.snapshots), self.jobs, Builders(self.database), self.deliverer,
             self._images_of, self._make_base, self._status, self._uploads, self.remotes, self._prune,
         )  # fmt: skip

@@ -26,7 +26,8 @@ Start here:
 _MODULES = {
     "up": "server", "down": "server", "status": "server", "doctor": "server", "serve": "server",
     "deliver": "deliver", "build": "build", "builds": "build", "builder": "builders", "image": "images", "app": "apps",
-    "audit": "policies", "login": "accounts", "user": "accounts", "project": "accounts", "robot": "accounts",
+    "login": "accounts", "user": "accounts", "project": "accounts", "robot": "accounts",
+    "audit": "policies", "site": "sites",
 }  # fmt: skip
 
 

@@ -28,9 +28,11 @@ from slipway.oci import (
     parse_manifest,
 )
 from slipway.oci.reference import is_tag
-from slipway.registry import events, manifests, referrers, repositories, tagging, trash, usage
+from slipway.registry import events, manifests, merge, referrers, repositories, tagging, trash, usage
+from slipway.registry.feed import Feed
 from slipway.registry.images import ResolvedImage
 from slipway.registry.manifests import StoredManifest
+from slipway.registry.moves import Moved
 from slipway.registry.pulls import Pulls
 from slipway.registry.referrers import ReferrersPage
 from slipway.registry.uploads import UploadState, check_chunk
@@ -79,6 +81,7 @@ class Registry:
         self._database = database
         self.blobs = blobs
         self.pulls = Pulls(database)
+        self.feed = Feed(database)
 
     # Manifests and tags
 
@@ -95,12 +98,13 @@ class Registry:
         return StoredManifest(data, row.media_type, digest)
 
     async def put_manifest(
-        self, repository: str, reference: str, data: bytes, content_type: str, by: str = ""
-    ) -> StoredManifest:
+        self, repository: str, reference: str, data: bytes, content_type: str, by: str = "",
+        moved: Moved | None = None,
+    ) -> StoredManifest:  # fmt: skip
         """Store under a tag or its digest, exactly as sent.
 
-        Raises ``Invalid``, ``manifests.MissingReference``, ``usage.QuotaExceeded``, and ``Conflict`` for an immutable
-        tag.
+        ``moved``: the tag was moved like this at another site. Raises ``Invalid``, ``manifests.MissingReference``,
+        ``usage.QuotaExceeded``, and ``Conflict`` for an immutable tag.
         """
         manifest = parse_manifest(data, content_type)
         algorithm = "sha512" if reference.startswith("sha512:") else "sha256"
@@ -118,7 +122,9 @@ class Registry:
                     await manifests.check_references(session, owner, manifest, self.blobs.size)
                     row = await manifests.record(session, owner, manifest, digest, len(data), by)
                     tag = "" if ":" in reference else reference
-                    if tag:
+                    if tag and moved is not None:
+                        await merge.apply(session, owner, tag, row, moved.move, moved.by)
+                    elif tag:
                         await tagging.put(session, owner, tag, row, by)
                     await tagging.pushed(session, owner, digest, by, tag)
             except usage.QuotaExceeded:
@@ -141,7 +147,7 @@ class Registry:
 
     async def delete_manifest(
         self, repository: str, reference: str, by: str = "", *,
-        own: bool = False, whole: bool = False, kept: bool = True,
+        own: bool = False, whole: bool = False, kept: bool = True, moved: Moved | None = None,
     ) -> None:  # fmt: skip
         """A tag alone, or by digest the manifest with all its tags and what was said about it: to the trash.
 
@@ -150,6 +156,9 @@ class Registry:
         """
         async with self._database.session() as session:
             owner = await repositories.require(session, repository)
+            if moved is not None and ":" not in reference:
+                await merge.apply(session, owner, reference, None, moved.move, moved.by)
+                return
             await trash.throw_away(session, owner, reference, by, own=own, whole=whole)
             if not kept:
                 await trash.purge(session, owner, reference)
@@ -202,6 +211,13 @@ class Registry:
             return list(
                 await session.scalars(select(Tag.name).where(Tag.manifest_id == row.id).order_by(Tag.name))
             )
+
+    async def tags_by(self, repository: str, by: str) -> list[str]:
+        """The tags of a repository that ``by`` put where they are."""
+        async with self._database.read() as session:
+            owner = await repositories.require(session, repository)
+            query = select(Tag.name).where(Tag.repository_id == owner.id, Tag.pushed_by == by)
+            return list(await session.scalars(query.order_by(Tag.name)))
 
     async def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> Index:
         """What refers to ``digest``; an empty index when nothing does."""

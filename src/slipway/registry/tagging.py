@@ -17,7 +17,7 @@ from slipway.oci import Digest
 from slipway.registry import clock, events
 from slipway.registry.policy import RegistryPolicy
 from slipway.registry.repositories import project_of
-from slipway.state.tables import DeletedTag, Manifest, Project, Repository, Tag
+from slipway.state.tables import DeletedTag, Manifest, ManifestReference, Project, Repository, Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,16 @@ async def remove(
 
 
 async def changed(session: AsyncSession, manifest: Manifest) -> None:
-    """Something was added about an image: whoever follows its tags is to look again."""
-    query = select(Tag.name).where(Tag.manifest_id == manifest.id)
+    """Something was added about an image: whoever follows its tags, or those of an index of it, is to look again."""
+    above = (
+        select(ManifestReference.manifest_id)
+        .join(Manifest, Manifest.id == ManifestReference.manifest_id)
+        .where(Manifest.repository_id == manifest.repository_id, ManifestReference.digest == manifest.digest)
+    )
+    query = select(Tag.name).where(
+        Tag.repository_id == manifest.repository_id,
+        (Tag.manifest_id == manifest.id) | Tag.manifest_id.in_(above),
+    )
     names = list(await session.scalars(query))
     for name in names:
         sequence, _ = await clock.tick(session)

@@ -21,6 +21,7 @@ from slipway.access import Access
 from slipway.api.registry import Pace, create_app
 from slipway.app.http import HttpProtocol
 from slipway.content import LocalStore
+from slipway.errors import Conflict
 from slipway.registry import Registry
 from slipway.state import Database
 
@@ -89,14 +90,16 @@ class Serving:
 
 
 @contextlib.asynccontextmanager
-async def serving(directory: Path, pace: Pace | None = None) -> AsyncIterator[Serving]:
+async def serving(directory: Path, pace: Pace | None = None, port: int = 0) -> AsyncIterator[Serving]:
+    """``port`` 0 is any. A directory that was served before is served again."""
     database = Database.sqlite(directory / "state.db")
     await database.migrate()
     access = Access(database, directory / "keys")
-    await access.create_user(USER, SECRET, is_admin=True)
-    await access.create_project("lib", public=True)
+    with contextlib.suppress(Conflict):
+        await access.create_user(USER, SECRET, is_admin=True)
+        await access.create_project("lib", public=True)
     registry = Registry(database, LocalStore(directory / "content"))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", port)) as listener:
         config = uvicorn.Config(
             create_app(registry, access, pace or Pace()), http=HttpProtocol, loop="asyncio", ws="none",
             lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1,

@@ -156,14 +156,18 @@ async def test_developers_take_back_what_they_pushed_and_nothing_else(tmp_path: 
         import base64
 
         word = base64.b64encode(f"{login}:{secret}".encode()).decode()
-        mine = {"Authorization": f"Basic {word}"}
+        mine = f"Basic {word}"
         path = "/v2/lib/x/manifests"
         manifest = (await server("GET", f"{path}/theirs")).body
-        assert (await server("PUT", f"{path}/mine", manifest, Content_Type=MANIFEST, **mine)).status == 201
-        assert (await server("DELETE", f"{path}/theirs", **mine)).status == 403
+        assert (
+            await server("PUT", f"{path}/mine", manifest, Content_Type=MANIFEST, Authorization=mine)
+        ).status == 201
+        assert (await server("DELETE", f"{path}/theirs", Authorization=mine)).status == 403
         digest = (await server("HEAD", f"{path}/mine")).headers["Docker-Content-Digest"]
-        assert (await server("DELETE", f"{path}/{digest}", **mine)).status == 403  # somebody else's image
-        assert (await server("DELETE", f"{path}/mine", **mine)).status == 202
+        assert (
+            await server("DELETE", f"{path}/{digest}", Authorization=mine)
+        ).status == 403  # somebody else's image
+        assert (await server("DELETE", f"{path}/mine", Authorization=mine)).status == 202
         assert await tag_names(server) == ["theirs"]
         guest, secret, _ = await server.access.create_robot("lib", "guest", Role.GUEST)
         word = base64.b64encode(f"{guest}:{secret}".encode()).decode()

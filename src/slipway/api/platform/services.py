@@ -17,6 +17,7 @@ from slipway.build.remote import Remotes
 from slipway.delivery import Deliverer
 from slipway.distribution import Login
 from slipway.registry import Registry, Retention, Transfers, Trash
+from slipway.registry.replication import Replicator
 
 
 class ImagesOf(Protocol):
@@ -35,6 +36,7 @@ class Services:
     registry: Registry
     trash: Trash
     retention: Retention
+    replicator: Replicator
     attestor: Attestor
     transfers: Transfers
     jobs: BuildJobs

@@ -16,9 +16,11 @@ from slipway.api.registry import blobs, manifests
 from slipway.api.registry.auth import Authentication, Caller
 from slipway.api.registry.bodies import DEFAULT_PACE, Pace
 from slipway.api.registry.errors import Coded, respond
+from slipway.api.registry.sites import SiteRoutes
 from slipway.errors import Invalid, SlipwayError, Unauthenticated, Unsupported
 from slipway.oci.reference import is_repository
 from slipway.registry import Registry
+from slipway.registry.moves import MOVE_HEADER, parse_move
 
 Handler = Callable[[Registry, Request, str, str], Awaitable[Response]]
 _ACTIONS = {"GET": "pull", "HEAD": "pull", "DELETE": "delete"}
@@ -67,6 +69,7 @@ class _Api:
         self._access = access
         self._pace = pace
         self._auth = Authentication(access)
+        self._sites = SiteRoutes(registry.feed, access)
 
     async def dispatch(self, request: Request) -> Response:
         path = request.path_params["path"]
@@ -76,6 +79,8 @@ class _Api:
                 return self._root(request, caller)
             if path == "_catalog":
                 return await self._catalog(request, caller)
+            if path.startswith("_slipway/"):
+                return await self._site(request, path.removeprefix("_slipway/"), caller)
             return await self._route(request, path, caller)
         except Coded as error:
             return respond(error.error, error.code)
@@ -106,6 +111,13 @@ class _Api:
         found = await self._registry.catalog(visible, count, request.query_params.get("last", ""))
         return manifests.page(request, {"repositories": found}, found, count)
 
+    async def _site(self, request: Request, path: str, caller: Caller) -> Response:
+        identity = caller.identity or await self._access.identity_of(caller.name)
+        if identity.kind == "anonymous":
+            raise Unauthenticated("sites have to log in")
+        answer = await self._sites.answer(request, path, identity)
+        return answer or respond(Invalid("there is no such endpoint"), "NAME_INVALID")
+
     async def _route(self, request: Request, path: str, caller: Caller) -> Response:
         for pattern, code, handlers in _ROUTES:
             match = pattern.fullmatch(path)
@@ -125,10 +137,14 @@ class _Api:
             return respond(Invalid(f"not a repository name: {name[:200]!r}"), "NAME_INVALID")
         upload = "/blobs/uploads" in request.url.path
         action = "push" if upload else _ACTIONS.get(request.method, "push")
+        move = request.headers.get(MOVE_HEADER)
+        if move:
+            action = "delete"  # who tells what happened at other sites decides what holds here
         try:
-            request.state.own = await self._own_only(caller, name, action, match)
+            request.state.own = await self._own_only(caller, name, action, match, told=bool(move))
             source = request.query_params.get("from", "") if request.query_params.get("mount") else ""
             request.state.owner = caller.name
+            request.state.moved = parse_move(move) if move else None
             request.state.pace = self._pace
             request.state.may_mount = bool(source) and await self._may_pull(caller, source)
             return await handler(self._registry, request, name, rest)
@@ -139,16 +155,15 @@ class _Api:
         except SlipwayError as error:
             return respond(error, code)
 
-    async def _own_only(self, caller: Caller, name: str, action: str, match: re.Match[str]) -> bool:
+    async def _own_only(
+        self, caller: Caller, name: str, action: str, match: re.Match[str], *, told: bool
+    ) -> bool:
         """Whether ``action`` is allowed for what the caller pushed only; raises unless it is allowed at all.
 
         Who may push may take back a tag or an image that nobody else had a part in.
         """
-        if (
-            action == "delete"
-            and "/manifests/" in match[0]
-            and not await self._auth.may(caller, name, action)
-        ):
+        deleting = action == "delete" and "/manifests/" in match[0] and not told
+        if deleting and not await self._auth.may(caller, name, action):
             await self._auth.require(caller, name, "push")
             return True
         await self._auth.require(caller, name, action)

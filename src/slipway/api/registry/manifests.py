@@ -47,8 +47,9 @@ async def put(registry: Registry, request: Request, name: str, reference: str) -
         _digest(reference)
     try:
         stored = await registry.put_manifest(
-            name, reference, bytes(data), request.headers.get("content-type", ""), request.state.owner
-        )
+            name, reference, bytes(data), request.headers.get("content-type", ""), request.state.owner,
+            request.state.moved,
+        )  # fmt: skip
     except Invalid as error:
         raise Coded(error, "MANIFEST_INVALID") from error
     headers = _HEADERS | {
@@ -64,7 +65,9 @@ async def put(registry: Registry, request: Request, name: str, reference: str) -
 async def remove(registry: Registry, request: Request, name: str, reference: str) -> Response:
     if ":" in reference:
         _digest(reference)
-    await registry.delete_manifest(name, reference, request.state.owner, own=request.state.own)
+    await registry.delete_manifest(
+        name, reference, request.state.owner, own=request.state.own, moved=request.state.moved
+    )
     return Response(status_code=202)
 
 
