@@ -41,6 +41,7 @@ from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
 from slipway.registry import Registry, Retention, Transfers, Trash
 from slipway.registry.replication import Replicator, Sites
+from slipway.registry.webhooks import Webhooks
 from slipway.runtime import Containers, HostFacts
 from slipway.snapshots import SnapshotStore
 from slipway.state import Database
@@ -107,7 +108,9 @@ class Platform:
         builder = RegistryBuilder(self.jobs, self.registry, self.access)
         self.deliverer = Deliverer(Apps(self.database), builder, engine)
         self.trash, self.retention = Trash(self.database), Retention(self.database)
-        sites = Sites(self.database, Vault(data / "keys"))
+        vault = Vault(data / "keys")
+        sites = Sites(self.database, vault)
+        self.webhooks = Webhooks(self.database, vault, local=settings["webhooks.local"])
         self.replicator = Replicator(self.database, self.registry, sites, self.access)
         self._uploads = data / "uploads"
         self._uploads.mkdir(exist_ok=True, mode=0o700)
@@ -138,6 +141,7 @@ class Platform:
             self.housekeeping.run_forever(),
             self.registry.pulls.run_forever(),
             self.replicator.run_forever(),
+            self.webhooks.run_forever(),
         )
         self._tasks = [asyncio.create_task(_supervised(item)) for item in work]
 
@@ -153,7 +157,7 @@ class Platform:
 
     def services(self) -> Services:
         return Services(
-            self.access, self.registry, self.trash, self.retention, self.replicator, self.attestor,
+            self.access, self.registry, self.trash, self.retention, self.replicator, self.webhooks, self.attestor,
             Transfers(self.registry, self.machine.snapshots), self.jobs, Builders(self.database), self.deliverer,
             self._images_of, self._make_base, self._status, self._uploads, self.remotes, self._prune,
         )  # fmt: skip

@@ -25,6 +25,7 @@ from slipway.app.http import HttpProtocol
 from slipway.app.platform import Platform, make_machine
 from slipway.app.settings import Settings
 from slipway.base.files import atomic_write
+from slipway.base.rate import RateLimit
 from slipway.errors import Conflict
 
 log = logging.getLogger(__name__)
@@ -84,8 +85,8 @@ def _tune_collector() -> None:
 
 async def _serve_sockets(platform: Platform, settings: Settings, listener: socket.socket) -> None:
     app = create_app(platform.services())
-    idle = settings["registry.idle_seconds"]
-    app.mount("/", create_registry(platform.registry, platform.access, Pace(idle)))
+    idle, rate = settings["registry.idle_seconds"], RateLimit(settings["registry.requests_per_second"])
+    app.mount("/", create_registry(platform.registry, platform.access, Pace(idle), rate))
     common: dict[str, Any] = {
         "log_config": None, "access_log": False, "lifespan": "off", "timeout_graceful_shutdown": _GRACE_SECONDS,
         "ws": "none", "loop": "asyncio",

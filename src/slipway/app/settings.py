@@ -40,6 +40,13 @@ def _positive(text: str) -> float:
     return value
 
 
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if value < 0:
+        raise ValueError("the number must be 0 or more")
+    return value
+
+
 def _count(text: str) -> int:
     value = int(text)
     if value <= 0:
@@ -61,6 +68,13 @@ def _choice(*words: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _switch(text: str) -> bool:
+    words = {"on": True, "true": True, "off": False, "false": False}
+    if text.lower() not in words:
+        raise ValueError("on or off")
+    return words[text.lower()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +117,14 @@ SETTINGS = (
         "120",
         "A client is ended that sends less than 64 KiB of a push, or takes nothing of a pull, for so long.",
     ),
+    Setting(
+        "registry.requests_per_second",
+        _not_negative,
+        "0",
+        "Registry requests of one account, or of one address without one; 0: no limit.",
+    ),
     Setting("network.pool", str, "10.89.0.0/16", "Address range from which app networks are taken."),
+    Setting("webhooks.local", _switch, "off", "Webhooks may lead to this machine itself."),
     Setting("log.level", _choice("debug", "info", "warning", "error"), "info", "How much the server writes."),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}

@@ -18,6 +18,7 @@ from slipway.delivery import Deliverer
 from slipway.distribution import Login
 from slipway.registry import Registry, Retention, Transfers, Trash
 from slipway.registry.replication import Replicator
+from slipway.registry.webhooks import Webhooks
 
 
 class ImagesOf(Protocol):
@@ -37,6 +38,7 @@ class Services:
     trash: Trash
     retention: Retention
     replicator: Replicator
+    webhooks: Webhooks
     attestor: Attestor
     transfers: Transfers
     jobs: BuildJobs

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
@@ -11,13 +13,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from slipway.access import ANONYMOUS, Access, Permission
+from slipway.access import ANONYMOUS, Access, Identity, Permission
 from slipway.api.registry import blobs, manifests
-from slipway.api.registry.auth import Authentication, Caller
-from slipway.api.registry.bodies import DEFAULT_PACE, Pace
+from slipway.api.registry.auth import Authentication, Caller, address_of
+from slipway.api.registry.bodies import DEFAULT_PACE, Pace, pieces
 from slipway.api.registry.errors import Coded, respond
 from slipway.api.registry.sites import SiteRoutes
-from slipway.errors import Invalid, SlipwayError, Unauthenticated, Unsupported
+from slipway.base.rate import RateLimit
+from slipway.errors import Exhausted, Invalid, SlipwayError, Unauthenticated, Unsupported
 from slipway.oci.reference import is_repository
 from slipway.registry import Registry
 from slipway.registry.moves import MOVE_HEADER, parse_move
@@ -59,12 +62,15 @@ _ROUTES: tuple[tuple[re.Pattern[str], str, dict[str, Handler]], ...] = (
         {"GET": blobs.get, "HEAD": blobs.get, "DELETE": blobs.remove},
     ),
 )
+_MOST_FORM = 64 * 1024
+UNLIMITED = RateLimit(0)
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 
 
 class _Api:
-    def __init__(self, registry: Registry, access: Access, pace: Pace) -> None:
+    def __init__(self, registry: Registry, access: Access, pace: Pace, rate: RateLimit) -> None:
+        self._rate = rate
         self._registry = registry
         self._access = access
         self._pace = pace
@@ -75,6 +81,7 @@ class _Api:
         path = request.path_params["path"]
         try:
             caller = await self._auth.caller(request)
+            self._check_rate(caller, request)
             if path == "":
                 return self._root(request, caller)
             if path == "_catalog":
@@ -88,6 +95,14 @@ class _Api:
             return respond(error, headers=self._auth.challenge(request) | _VERSION)
         except SlipwayError as error:
             return respond(error)
+
+    def _check_rate(self, caller: Caller, request: Request) -> None:
+        key = address_of(request) if caller.name == ANONYMOUS.name else caller.name
+        if wait := self._rate.take(key):
+            seconds = math.ceil(wait)
+            raise Exhausted(
+                "there were too many requests", hint=f"try again in {seconds} s", retry_after=seconds
+            )
 
     def _root(self, request: Request, caller: Caller) -> Response:
         if caller.identity is ANONYMOUS:
@@ -179,28 +194,52 @@ class _Api:
     async def token(self, request: Request) -> Response:
         """GET with Basic (or anonymous), or the OAuth2 form of POST."""
         try:
-            header = request.headers.get("authorization", "")
-            scopes = [word for item in request.query_params.getlist("scope") for word in item.split()]
-            identity = ANONYMOUS
-            if request.method == "POST":
-                form = parse_qs((await request.body())[:65536].decode(errors="replace"))
-                scopes += [word for item in form.get("scope", []) for word in item.split()]
-                if form.get("grant_type") != ["password"]:
-                    raise Invalid("only grant_type=password is supported")
-                name, secret = form.get("username", [""])[0], form.get("password", [""])[0]
-                identity = await self._access.authenticate(name, secret)
-            elif header:
-                identity = await self._auth.basic(header)
-            elif not scopes:
-                raise Unauthenticated("log in to get a token")
-            return JSONResponse(await self._auth.token(identity, scopes))
+            asked = await self._form(request) if request.method == "POST" else await self._query(request)
+            return JSONResponse(await self._auth.token(asked.identity, asked.scopes, offline=asked.offline))
         except SlipwayError as error:
             return respond(error)
 
+    async def _query(self, request: Request) -> _Asked:
+        header = request.headers.get("authorization", "")
+        scopes = [word for item in request.query_params.getlist("scope") for word in item.split()]
+        if not header and not scopes:
+            raise Unauthenticated("log in to get a token")
+        identity = await self._auth.basic(header, address_of(request)) if header else ANONYMOUS
+        return _Asked(identity, scopes, request.query_params.get("offline_token") == "true")
 
-def create_app(registry: Registry, access: Access, pace: Pace = DEFAULT_PACE) -> Starlette:
-    """The registry as an ASGI application. Clients that send bodies slower than ``pace`` are ended."""
-    api = _Api(registry, access, pace)
+    async def _form(self, request: Request) -> _Asked:
+        body = b""
+        async for piece in pieces(request, self._pace):
+            body += piece
+            if len(body) > _MOST_FORM:
+                raise Invalid("the form is too large")
+        form = {key: values[0] for key, values in parse_qs(body.decode(errors="replace")).items()}
+        scopes, kind = form.get("scope", "").split(), form.get("grant_type")
+        if kind == "refresh_token":
+            identity = await self._access.check_session(form.get("refresh_token", ""), "refresh")
+            return _Asked(identity, scopes, False)
+        if kind == "password":
+            name, secret = form.get("username", ""), form.get("password", "")
+            identity = await self._access.authenticate(name, secret, address_of(request))
+            return _Asked(identity, scopes, form.get("access_type") == "offline")
+        raise Invalid("grant_type is password or refresh_token")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What somebody wants a token for; ``offline``: and one to get more of them."""
+
+    identity: Identity
+    scopes: list[str]
+    offline: bool
+
+
+def create_app(
+    registry: Registry, access: Access, pace: Pace = DEFAULT_PACE, rate: RateLimit = UNLIMITED
+) -> Starlette:
+    """The registry as an ASGI application. Clients that send bodies slower than ``pace`` are ended; ``rate`` is for
+    each account, and for each address of those without one."""
+    api = _Api(registry, access, pace, rate)
     return Starlette(
         routes=[
             Route("/v2/{path:path}", api.dispatch, methods=_METHODS),

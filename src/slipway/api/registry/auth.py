@@ -26,6 +26,10 @@ class Caller:
     identity: Identity | None = None
 
 
+def address_of(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
 class Authentication:
     """Checks requests and issues tokens."""
 
@@ -39,10 +43,10 @@ class Authentication:
         if scheme.lower() == "bearer":
             subject, grants = self._access.tokens.check(value.strip())
             return Caller(subject, grants)
-        identity = await self.basic(header) if header else ANONYMOUS
+        identity = await self.basic(header, address_of(request)) if header else ANONYMOUS
         return Caller(identity.name, (), identity)
 
-    async def basic(self, header: str) -> Identity:
+    async def basic(self, header: str, address: str) -> Identity:
         scheme, _, value = header.partition(" ")
         if scheme.lower() != "basic":
             raise Unauthenticated("the authorization is neither Basic nor Bearer")
@@ -52,7 +56,7 @@ class Authentication:
             raise Unauthenticated("the authorization header is malformed") from error
         if not sign:
             raise Unauthenticated("the authorization header has no password")
-        return await self._access.authenticate(name, secret)
+        return await self._access.authenticate(name, secret, address)
 
     async def may(self, caller: Caller, repository: str, action: str) -> bool:
         if caller.identity is not None:
@@ -90,11 +94,17 @@ class Authentication:
             text += f',scope="repository:{repository}:{actions}"'
         return {"WWW-Authenticate": text}
 
-    async def token(self, identity: Identity, scopes: list[str]) -> dict[str, object]:
-        """A token for what was asked and is allowed; asking for more is no error."""
+    async def token(self, identity: Identity, scopes: list[str], *, offline: bool) -> dict[str, object]:
+        """A token for what was asked and is allowed; asking for more is no error.
+
+        ``offline``: with one that gets further tokens without a password. It ends with the password.
+        """
         grants = [await self._grant(identity, scope) for scope in scopes[:MAX_SCOPES]]
         token = self._access.tokens.issue(identity.name, [grant for grant in grants if grant.actions])
-        return {"token": token, "access_token": token, "expires_in": LIFETIME, "issued_at": iso(now())}
+        found = {"token": token, "access_token": token, "expires_in": LIFETIME, "issued_at": iso(now())}
+        if offline and identity.kind == "user":
+            found["refresh_token"] = (await self._access.open_session(identity, "refresh"))[0]
+        return found
 
     async def _grant(self, identity: Identity, scope: str) -> Grant:
         kind, _, rest = scope.partition(":")

@@ -49,6 +49,8 @@ def respond(error: SlipwayError, code: str = "", headers: dict[str, str] | None 
     status, default = next((status, word) for kind, status, word in _DEFAULTS if isinstance(error, kind))
     if status not in (400, 404) or isinstance(error, MissingReference | OutOfOrder):
         code = default
+    if (seconds := error.context.get("retry_after")) is not None:
+        status, code, headers = 429, "TOOMANYREQUESTS", {**(headers or {}), "Retry-After": str(seconds)}
     if isinstance(error, Exhausted) and "limit is" in error.message:
         status, code = 413, "SIZE_INVALID"
     if isinstance(error, TooSlow):  # the rest of the body is not awaited
