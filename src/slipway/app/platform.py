@@ -41,6 +41,7 @@ from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
 from slipway.registry import Registry, Retention, Transfers, Trash
 from slipway.registry.replication import Replicator, Sites
+from slipway.registry.through import PullThrough
 from slipway.registry.webhooks import Webhooks
 from slipway.runtime import Containers, HostFacts
 from slipway.snapshots import SnapshotStore
@@ -108,8 +109,9 @@ class Platform:
         builder = RegistryBuilder(self.jobs, self.registry, self.access)
         self.deliverer = Deliverer(Apps(self.database), builder, engine)
         self.trash, self.retention = Trash(self.database), Retention(self.database)
-        vault = Vault(data / "keys")
+        self._vault = vault = Vault(data / "keys")
         sites = Sites(self.database, vault)
+        self.through = PullThrough(self.database, self.registry, vault)
         self.webhooks = Webhooks(self.database, vault, local=settings["webhooks.local"])
         self.replicator = Replicator(self.database, self.registry, sites, self.access)
         self._uploads = data / "uploads"
@@ -157,9 +159,9 @@ class Platform:
 
     def services(self) -> Services:
         return Services(
-            self.access, self.registry, self.trash, self.retention, self.replicator, self.webhooks, self.attestor,
-            Transfers(self.registry, self.machine.snapshots), self.jobs, Builders(self.database), self.deliverer,
-            self._images_of, self._make_base, self._status, self._uploads, self.remotes, self._prune,
+            self.access, self._vault, self.registry, self.trash, self.retention, self.replicator, self.webhooks,
+            self.attestor, Transfers(self.registry, self.machine.snapshots), self.jobs, Builders(self.database),
+            self.deliverer, self._images_of, self._make_base, self._status, self._uploads, self.remotes, self._prune,
         )  # fmt: skip
 
     def _images_of(

@@ -30,6 +30,14 @@ class RegistryVerbs:
         path = f"{API}/projects/{quote(project)}/registry-policy"
         return wire.RegistryPolicy.model_validate(self._transport.call("PUT", path, policy.model_dump()))
 
+    def upstream(self, project: str) -> wire.Upstream:
+        found = self._transport.call("GET", f"{API}/projects/{quote(project)}/upstream")
+        return wire.Upstream.model_validate(found)
+
+    def set_upstream(self, project: str, wanted: wire.NewUpstream) -> wire.Upstream:
+        path = f"{API}/projects/{quote(project)}/upstream"
+        return wire.Upstream.model_validate(self._transport.call("PUT", path, wanted.model_dump()))
+
     def retention(self, project: str, *, apply: bool) -> list[wire.Verdict]:
         """Every tag with its verdict; with ``apply`` those that were thrown away."""
         found = self._list(f"/projects/{quote(project)}/retention", "POST" if apply else "GET")

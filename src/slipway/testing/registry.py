@@ -17,12 +17,13 @@ from typing import Any
 import aiohttp
 import uvicorn
 
-from slipway.access import Access
+from slipway.access import Access, Vault
 from slipway.api.registry import Pace, create_app
 from slipway.app.http import HttpProtocol
 from slipway.content import LocalStore
 from slipway.errors import Conflict
 from slipway.registry import Registry
+from slipway.registry.through import PullThrough
 from slipway.state import Database
 
 USER, SECRET = "tester", "correct horse"
@@ -99,9 +100,10 @@ async def serving(directory: Path, pace: Pace | None = None, port: int = 0) -> A
         await access.create_user(USER, SECRET, is_admin=True)
         await access.create_project("lib", public=True)
     registry = Registry(database, LocalStore(directory / "content"))
+    through = PullThrough(database, registry, Vault(directory / "keys"))
     with socket.create_server(("127.0.0.1", port)) as listener:
         config = uvicorn.Config(
-            create_app(registry, access, pace or Pace()), http=HttpProtocol, loop="asyncio", ws="none",
+            create_app(registry, access, through, pace or Pace()), http=HttpProtocol, loop="asyncio", ws="none",
             lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1,
         )  # fmt: skip
         server = uvicorn.Server(config)

@@ -32,6 +32,23 @@ class RegistryPolicy(Request):
     used: int = 0
 
 
+class NewUpstream(Request):
+    """The registry that a project stands for; an empty ``url`` is none."""
+
+    url: str
+    username: str = ""
+    password: str = Field(default="", repr=False)
+    prefix: str = ""
+    fresh: float = Field(default=300, ge=0, description="seconds after which a tag is asked for again")
+
+
+class Upstream(Answer):
+    url: str
+    username: str = ""
+    prefix: str = ""
+    fresh: float = 300
+
+
 class Verdict(Answer):
     """What retention does with a tag."""
 

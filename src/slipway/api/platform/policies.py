@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
@@ -13,6 +13,7 @@ from slipway.access import AuditFilter, Identity, Permission
 from slipway.api.platform.callers import Caller, Parts
 from slipway.oci import Reference
 from slipway.registry.policy import RegistryPolicy
+from slipway.registry.through import SECTION, Upstream
 
 router = APIRouter(tags=["policies"])
 _MOST_EVENTS = 1000
@@ -41,6 +42,26 @@ async def set_registry_policy(
     await parts.access.set_policy(name, "registry", policy.to_json())
     await parts.access.audit(caller, "project.registry-policy", name, project=name, detail=policy.to_json())
     return await _policy(parts, name)
+
+
+@router.get("/projects/{name}/upstream")
+async def upstream(parts: Parts, caller: Caller, name: str) -> wire.Upstream:
+    """The registry that the project stands for; without its password."""
+    await parts.access.require(caller, name, Permission.VIEW)
+    return wire.Upstream.model_validate(await parts.access.policy(name, SECTION) or {"url": ""})
+
+
+@router.put("/projects/{name}/upstream")
+async def set_upstream(parts: Parts, caller: Caller, name: str, request: wire.NewUpstream) -> wire.Upstream:
+    """An empty ``url`` ends it; what was fetched stays."""
+    await parts.access.require_admin(caller, "let a project stand for another registry")
+    value: dict[str, Any] = {}
+    if request.url:
+        given = request.model_dump(exclude={"password"})
+        value = Upstream.parse({**given, "secret": parts.vault.seal(request.password)}).to_json()
+    await parts.access.set_policy(name, SECTION, value)
+    await parts.access.audit(caller, "project.upstream", name, project=name, detail={"url": request.url})
+    return wire.Upstream.model_validate(value or {"url": ""})
 
 
 @router.get("/projects/{name}/retention")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from slipway.access import Access, Identity
+from slipway.access import Access, Identity, Vault
 from slipway.base.progress import Progress
 from slipway.build.attest import Attestor
 from slipway.build.base_images import Images
@@ -34,6 +34,7 @@ class Services:
     """The rooms that routes call into."""
 
     access: Access
+    vault: Vault
     registry: Registry
     trash: Trash
     retention: Retention

@@ -24,6 +24,7 @@ from slipway.errors import Exhausted, Invalid, SlipwayError, Unauthenticated, Un
 from slipway.oci.reference import is_repository
 from slipway.registry import Registry
 from slipway.registry.moves import MOVE_HEADER, parse_move
+from slipway.registry.through import PullThrough
 
 Handler = Callable[[Registry, Request, str, str], Awaitable[Response]]
 _ACTIONS = {"GET": "pull", "HEAD": "pull", "DELETE": "delete"}
@@ -69,7 +70,10 @@ _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 
 
 class _Api:
-    def __init__(self, registry: Registry, access: Access, pace: Pace, rate: RateLimit) -> None:
+    def __init__(
+        self, registry: Registry, access: Access, pace: Pace, rate: RateLimit, through: PullThrough
+    ) -> None:
+        self._through = through
         self._rate = rate
         self._registry = registry
         self._access = access
@@ -159,6 +163,9 @@ class _Api:
             request.state.own = await self._own_only(caller, name, action, match, told=bool(move))
             source = request.query_params.get("from", "") if request.query_params.get("mount") else ""
             request.state.owner = caller.name
+            request.state.through = self._through
+            if action != "pull":
+                await self._through.refuse_push(name)
             request.state.moved = parse_move(move) if move else None
             request.state.pace = self._pace
             request.state.may_mount = bool(source) and await self._may_pull(caller, source)
@@ -235,11 +242,12 @@ class _Asked:
 
 
 def create_app(
-    registry: Registry, access: Access, pace: Pace = DEFAULT_PACE, rate: RateLimit = UNLIMITED
-) -> Starlette:
+    registry: Registry, access: Access, through: PullThrough, pace: Pace = DEFAULT_PACE,
+    rate: RateLimit = UNLIMITED,
+) -> Starlette:  # fmt: skip
     """The registry as an ASGI application. Clients that send bodies slower than ``pace`` are ended; ``rate`` is for
     each account, and for each address of those without one."""
-    api = _Api(registry, access, pace, rate)
+    api = _Api(registry, access, pace, rate, through)
     return Starlette(
         routes=[
             Route("/v2/{path:path}", api.dispatch, methods=_METHODS),

@@ -22,7 +22,8 @@ _HEADERS = {"Docker-Distribution-API-Version": "registry/2.0"}
 
 async def get(registry: Registry, request: Request, name: str, text: str) -> Response:
     digest = _digest(text)
-    size = await registry.blob_size(name, digest, keep=request.method == "HEAD")
+    head = request.method == "HEAD"
+    size = await request.state.through.blob(name, digest, keep=head, fetch=not head)
     headers = _HEADERS | {
         "Docker-Content-Digest": str(digest),
         "Accept-Ranges": "bytes",

@@ -25,7 +25,7 @@ DEFAULT_COUNT = 1_000
 async def get(registry: Registry, request: Request, name: str, reference: str) -> Response:
     if ":" in reference:
         _digest(reference)
-    stored = await registry.get_manifest(name, reference)
+    stored = await request.state.through.manifest(name, reference)
     if ":" not in reference:
         registry.pulls.note(name, reference)
     headers = _HEADERS | {

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from slipway import wire
-from slipway.cli.commands.policies import registry_policy, retention
+from slipway.cli.commands.policies import registry_policy, retention, upstream
 from slipway.cli.session import Session, with_session
 from slipway.cli.sizes import size_of
 from slipway.client import Client, Credentials
@@ -226,5 +226,6 @@ def robot_rm(session: Session, project_name: str, name: str) -> None:
 
 project.add_command(registry_policy)
 project.add_command(retention)
+project.add_command(upstream)
 
 COMMANDS = [login, user, project, robot]

@@ -96,6 +96,47 @@ def _lines(policy: wire.RegistryPolicy) -> list[str]:
     return found
 
 
+@click.command("upstream")
+@click.argument("name")
+@click.argument("url", default="")
+@click.option("-u", "--user", "username", default="", help="Our account there.")
+@click.option("--password-stdin", is_flag=True, help="Read its password from standard input.")
+@click.option("--prefix", default="", help="In front of names over there, e.g. library.")
+@click.option(
+    "--fresh", type=click.FloatRange(0), default=300, show_default=True, help="Seconds a tag is believed."
+)
+@click.option("--off", is_flag=True, help="Stand for nothing any more; what was fetched stays.")
+@with_session
+def upstream(
+    session: Session,
+    name: str,
+    url: str,
+    username: str,
+    password_stdin: bool,
+    prefix: str,
+    fresh: float,
+    off: bool,
+) -> None:
+    """Let the project stand for the registry at URL: what is pulled from it is fetched from there once and kept.
+
+    docker pull SLIPWAY/NAME/library/alpine then pulls library/alpine of that registry.
+    """
+    if not url and not off:
+        found = session.client.registry.upstream(name)
+        session.value(found, found.url or f"{name} stands for no other registry")
+        return
+    password = ""
+    if username:
+        password = (
+            sys.stdin.readline().rstrip("\n") if password_stdin else click.prompt("password", hide_input=True)
+        )
+    wanted = wire.NewUpstream(
+        url="" if off else url, username=username, password=password, prefix=prefix, fresh=fresh
+    )
+    found = session.client.registry.set_upstream(name, wanted)
+    session.said(f"{name} stands for {found.url or 'itself'}", project=name, upstream=found.url)
+
+
 @click.command("retention")
 @click.argument("name")
 @click.option("--apply", is_flag=True, help="Throw away what no rule keeps, instead of only saying so.")
