@@ -1,0 +1,250 @@
+"""The advisories on disk: one SQLite file, made anew by each load and put in place by renaming.
+
+Readers have the file of before until they look again, so a load disturbs no one and may fail at any point. Two tables:
+``advisories`` (what is said once) and ``affected`` (one package of one advisory), found by ecosystem and name. Values
+are JSON, packed where that is shorter. ``path.lock`` is held while a file is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from slipway.base.clock import iso, now
+from slipway.base.files import fsync_directory
+from slipway.base.ids import new_id
+from slipway.errors import Unavailable
+from slipway.registry.findings import packed
+from slipway.registry.findings.advisories import Advisory, Affected
+from slipway.registry.findings.ecosystems import ORDERS, base_of, normalised, suffix_of
+from slipway.registry.findings.osv import LIMITS, Counts, Limits, read
+
+_FORM = 1
+_SCHEMA = """
+CREATE TABLE sources (name TEXT PRIMARY KEY, loaded TEXT NOT NULL, advisories INTEGER NOT NULL);
+CREATE TABLE advisories (number INTEGER PRIMARY KEY, source TEXT NOT NULL, data BLOB NOT NULL);
+CREATE TABLE affected (ecosystem TEXT NOT NULL, name TEXT NOT NULL, advisory INTEGER NOT NULL, data BLOB NOT NULL);
+"""
+_INDEX = "CREATE INDEX affected_by_package ON affected (ecosystem, name)"
+
+
+class Lookup(Protocol):
+    """What matching asks. ``lookup("Debian", "curl")`` has the advisories of every release, ``lookup("Debian:12",
+    "curl")`` those of one; each with only its entries for this package."""
+
+    def lookup(self, ecosystem: str, name: str) -> list[Advisory]: ...
+
+    def ecosystems(self) -> frozenset[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file that was loaded, by the name it was given."""
+
+    name: str
+    loaded: datetime
+    advisories: int
+
+
+class Advisories:
+    """An index of advisories. Everything blocks; any thread may call, and several processes may share the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._opened: tuple[int, int, int] | None = None
+
+    def load(self, file: Path, source: str = "", limits: Limits = LIMITS) -> Counts:
+        """Read a dump into the index, in place of what came before under the same ``source``.
+
+        ``all.zip`` of osv.dev is one ecosystem's, so each ecosystem is a source of its own. On any error the index is
+        as it was. Raises ``Invalid`` and ``NotFound`` for the file, ``Unavailable`` for the disk.
+        """
+        counts = Counts()
+        with self._made_anew() as connection:
+            _forget(connection, source)
+            kept = 0
+            for advisory in read(file, counts, limits):
+                if _insert(connection, source, advisory):
+                    kept += 1
+                else:
+                    counts.unused += 1
+            connection.execute("INSERT INTO sources VALUES (?, ?, ?)", (source, iso(now()), kept))
+        return counts
+
+    def remove(self, source: str) -> None:
+        """Forget what came under this name; nothing happens if there is no such source."""
+        with self._made_anew() as connection:
+            _forget(connection, source)
+
+    def lookup(self, ecosystem: str, name: str) -> list[Advisory]:
+        """See ``Lookup``. An advisory that several sources have comes once, as it was modified last."""
+        base = base_of(ecosystem)
+        rows = self._rows(
+            "SELECT advisories.data, affected.advisory, affected.data FROM affected"
+            " JOIN advisories ON advisories.number = affected.advisory"
+            " WHERE affected.ecosystem = ? AND affected.name = ? ORDER BY affected.advisory",
+            (base, normalised(base, name)),
+        )
+        meant = (base, ecosystem) if suffix_of(ecosystem) else None
+        whole: dict[int, Advisory] = {}
+        entries: dict[int, list[Affected]] = {}
+        for data, number, value in rows:
+            entry = packed.affected(value, name)
+            if meant is None or entry.ecosystem in meant:
+                entries.setdefault(number, []).append(entry)
+                if number not in whole:
+                    whole[number] = packed.advisory(data)
+        by_id: dict[str, Advisory] = {}
+        for number, item in sorted(whole.items(), key=lambda pair: pair[1].modified):
+            by_id[item.id] = replace(item, affected=tuple(entries[number]))
+        return list(by_id.values())
+
+    def ecosystems(self) -> frozenset[str]:
+        """The bases there is any advisory of. A package of another one is not known to be free of findings."""
+        found = set()
+        for base in ORDERS:
+            if self._rows("SELECT 1 FROM affected WHERE ecosystem = ? LIMIT 1", (base,)):
+                found.add(base)
+        return frozenset(found)
+
+    def sources(self) -> list[Source]:
+        rows = self._rows("SELECT name, loaded, advisories FROM sources ORDER BY name", ())
+        return [Source(name, datetime.fromisoformat(loaded), count) for name, loaded, count in rows]
+
+    @property
+    def updated(self) -> datetime | None:
+        """When something was last loaded; ``None`` if nothing ever was."""
+        return max((item.loaded for item in self.sources()), default=None)
+
+    def close(self) -> None:
+        """Let go of the file; the next call opens it again."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._opened = None
+
+    def _rows(self, statement: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
+        with self._lock:
+            try:
+                connection = self._current()
+                return connection.execute(statement, values).fetchall() if connection is not None else []
+            except sqlite3.Error as error:
+                self._close()
+                raise Unavailable(
+                    f"the index of advisories {self._path} cannot be read: {error}",
+                    hint="remove the file and load the databases again",
+                ) from error
+
+    def _current(self) -> sqlite3.Connection | None:
+        """A connection to the file that is there now; ``None`` if there is none, or one of another version."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            self._close()
+            return None
+        identity = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if identity != self._opened:
+            self._close()
+            self._connection = _open(self._path)
+            self._opened = identity
+        return self._connection
+
+    @contextlib.contextmanager
+    def _made_anew(self) -> Iterator[sqlite3.Connection]:
+        """A writable copy of the file, which takes its place when the block ends well."""
+        directory = self._path.parent
+        draft = directory / f".{self._path.name}.{new_id()}"
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with self._path.with_name(f"{self._path.name}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                for left in directory.glob(f".{self._path.name}.*"):  # by a process that was killed
+                    left.unlink(missing_ok=True)
+                connection = _draft(self._path, draft)
+                try:
+                    yield connection
+                    connection.execute(_INDEX)
+                    connection.commit()
+                finally:
+                    connection.close()
+                with draft.open("rb") as handle:
+                    os.fsync(handle.fileno())
+                os.rename(draft, self._path)
+                fsync_directory(directory)
+        except (sqlite3.Error, OSError) as error:
+            raise Unavailable(f"the index of advisories {self._path} cannot be written: {error}") from error
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _open(path: Path) -> sqlite3.Connection | None:
+    """A read-only connection; a file is never changed once it has its name. ``None`` for another version's."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
+    )
+    try:
+        ours = connection.execute("PRAGMA user_version").fetchone()[0] == _FORM
+    except sqlite3.Error:
+        connection.close()
+        raise
+    if not ours:
+        connection.close()
+        return None
+    return connection
+
+
+def _draft(path: Path, draft: Path) -> sqlite3.Connection:
+    """A copy to write into, without its index, which is quicker made at the end; or an empty file."""
+    present = _open(path) if path.exists() else None
+    if present is not None:
+        present.close()
+        shutil.copyfile(path, draft)
+    connection = sqlite3.connect(draft)
+    # Nobody sees the file before it is whole, so it needs no journal; the cache is what bounds the memory.
+    connection.execute("PRAGMA journal_mode=OFF")
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("PRAGMA cache_size=-32768")
+    if present is None:
+        connection.executescript(_SCHEMA)
+        connection.execute(f"PRAGMA user_version={_FORM}")
+    else:
+        connection.execute("DROP INDEX affected_by_package")
+    return connection
+
+
+def _forget(connection: sqlite3.Connection, source: str) -> None:
+    connection.execute(
+        "DELETE FROM affected WHERE advisory IN (SELECT number FROM advisories WHERE source = ?)", (source,)
+    )
+    connection.execute("DELETE FROM advisories WHERE source = ?", (source,))
+    connection.execute("DELETE FROM sources WHERE name = ?", (source,))
+
+
+def _insert(connection: sqlite3.Connection, source: str, advisory: Advisory) -> bool:
+    """Whether anything of it can be matched; what cannot is not kept."""
+    entries = [item for item in advisory.affected if base_of(item.ecosystem) in ORDERS]
+    if not entries:
+        return False
+    number = connection.execute(
+        "INSERT INTO advisories (source, data) VALUES (?, ?)", (source, packed.of_advisory(advisory))
+    ).lastrowid
+    rows = []
+    for item in entries:
+        base = base_of(item.ecosystem)
+        rows.append((base, normalised(base, item.name), number, packed.of_affected(item)))
+    connection.executemany("INSERT INTO affected VALUES (?, ?, ?, ?)", rows)
+    return True
