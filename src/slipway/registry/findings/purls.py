@@ -50,7 +50,7 @@ def packages_of(document: Mapping[str, Any]) -> list[Installed]:
 
 def installed(purl: str) -> Installed | None:
     """A purl with a version, ``pkg:deb/debian/libc6@2.36-9?distro=debian-12&upstream=glibc``; else ``None``."""
-    if not purl.startswith("pkg:") or len(purl) > _MAX_PURL:
+    if not purl.startswith("pkg:") or len(purl) > _MAX_PURL or not purl.isprintable():
         return None
     path, _, query = purl[4:].partition("#")[0].partition("?")
     path, _, version = path.rpartition("@")

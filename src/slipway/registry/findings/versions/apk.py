@@ -12,7 +12,7 @@ from slipway.registry.findings.versions.keys import Key, number
 
 _VERSION = re.compile(
     r"(?P<first>[0-9]+)(?P<more>(?:\.[0-9]+)*)(?P<letter>[a-z]?)"
-    r"(?P<suffixes>(?:_(?:alpha|beta|pre|rc|cvs|svn|git|hg|p)[0-9]*)*)"
+    r"(?P<suffixes>(?:_(?:alpha|beta|pre|rc|cvs|svn|git|hg|p)(?![a-z])[0-9]*)*)"
     r"(?P<commit>~[0-9a-fA-F]+)?(?P<revision>-r[0-9]+)?"
 )
 _SUFFIX = re.compile(r"_([a-z]+)([0-9]*)")
