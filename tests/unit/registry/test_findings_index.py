@@ -79,7 +79,8 @@ def test_lookup_by_ecosystem_and_release(advisories: Advisories, tmp_path: Path)
     assert ids(advisories.lookup("Debian:11", "curl")) == ["X-1", "X-2"]
     assert ids(advisories.lookup("Debian:10", "curl")) == ["X-2"]
     assert advisories.lookup("Debian:11", "wget") == []
-    assert advisories.ecosystems() == {"Debian", "npm"}
+    assert advisories.ecosystems() == {"Debian", "Debian:11", "Debian:12", "npm"}
+    assert ids(advisories.lookup("Debian", "curl", lambda ecosystem: ecosystem == "Debian:11")) == ["X-1"]
     assert found[0].affected[0].versions == {"1", "2"}
     updated = advisories.updated
     assert updated is not None
@@ -220,4 +221,4 @@ AFFECTED = st.builds(
 )
 def test_what_is_kept_comes_back(advisory: Advisory, affected: Affected) -> None:
     assert packed.advisory(packed.of_advisory(advisory)) == advisory
-    assert packed.affected(packed.of_affected(affected), affected.name) == affected
+    assert packed.affected(packed.of_affected(affected), affected.ecosystem, affected.name) == affected

@@ -40,10 +40,15 @@ _SEPARATORS = re.compile(r"[-_.]+")
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Where a package's advisories are: in which base, whether a release's suffix is meant, how versions go."""
+    """Where a package's advisories are: in which base, for which releases' suffixes, and how versions go there."""
 
     base: str
     accepts: Callable[[str], bool]
+
+    def means(self, ecosystem: str) -> bool:
+        """Whether advisories for this ecosystem are for the package; those for no release in particular are for all."""
+        suffix = suffix_of(ecosystem)
+        return base_of(ecosystem) == self.base and (not suffix or self.accepts(suffix))
 
     @property
     def scheme(self) -> Scheme:

@@ -13,7 +13,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -25,25 +25,40 @@ from slipway.base.ids import new_id
 from slipway.errors import Unavailable
 from slipway.registry.findings import packed
 from slipway.registry.findings.advisories import Advisory, Affected
-from slipway.registry.findings.ecosystems import ORDERS, base_of, normalised, suffix_of
+from slipway.registry.findings.ecosystems import ORDERS, base_of, normalised
 from slipway.registry.findings.osv import LIMITS, Counts, Limits, read
 
 _FORM = 1
 _SCHEMA = """
 CREATE TABLE sources (name TEXT PRIMARY KEY, loaded TEXT NOT NULL, advisories INTEGER NOT NULL);
 CREATE TABLE advisories (number INTEGER PRIMARY KEY, source TEXT NOT NULL, data BLOB NOT NULL);
-CREATE TABLE affected (ecosystem TEXT NOT NULL, name TEXT NOT NULL, advisory INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE TABLE affected (
+    base TEXT NOT NULL, name TEXT NOT NULL, ecosystem TEXT NOT NULL, advisory INTEGER NOT NULL, data BLOB NOT NULL
+);
+CREATE TABLE ecosystems (name TEXT PRIMARY KEY);
 """
-_INDEX = "CREATE INDEX affected_by_package ON affected (ecosystem, name)"
+_FINISH = """
+CREATE INDEX affected_by_package ON affected (base, name);
+DELETE FROM ecosystems;
+INSERT INTO ecosystems SELECT DISTINCT ecosystem FROM affected;
+"""
 
 
 class Lookup(Protocol):
-    """What matching asks. ``lookup("Debian", "curl")`` has the advisories of every release, ``lookup("Debian:12",
-    "curl")`` those of one; each with only its entries for this package."""
+    """What matching asks."""
 
-    def lookup(self, ecosystem: str, name: str) -> list[Advisory]: ...
+    def lookup(self, ecosystem: str, name: str, means: Callable[[str], bool] | None = None) -> list[Advisory]:
+        """The advisories of a package, each with only the entries that are for it.
 
-    def ecosystems(self) -> frozenset[str]: ...
+        ``lookup("Debian", "curl")`` has those of every release, ``lookup("Debian:12", "curl")`` those of one and those
+        for no release in particular; ``means`` decides by the ecosystem's whole name instead.
+        """
+        ...
+
+    def ecosystems(self) -> frozenset[str]:
+        """The ecosystems, with their releases, that there is any advisory of. A package of another one is not known
+        to be free of findings."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +102,20 @@ class Advisories:
         with self._made_anew() as connection:
             _forget(connection, source)
 
-    def lookup(self, ecosystem: str, name: str) -> list[Advisory]:
+    def lookup(self, ecosystem: str, name: str, means: Callable[[str], bool] | None = None) -> list[Advisory]:
         """See ``Lookup``. An advisory that several sources have comes once, as it was modified last."""
         base = base_of(ecosystem)
         rows = self._rows(
-            "SELECT advisories.data, affected.advisory, affected.data FROM affected"
+            "SELECT advisories.data, affected.advisory, affected.ecosystem, affected.data FROM affected"
             " JOIN advisories ON advisories.number = affected.advisory"
-            " WHERE affected.ecosystem = ? AND affected.name = ? ORDER BY affected.advisory",
+            " WHERE affected.base = ? AND affected.name = ? ORDER BY affected.advisory",
             (base, normalised(base, name)),
         )
-        meant = (base, ecosystem) if suffix_of(ecosystem) else None
         whole: dict[int, Advisory] = {}
         entries: dict[int, list[Affected]] = {}
-        for data, number, value in rows:
-            entry = packed.affected(value, name)
-            if meant is None or entry.ecosystem in meant:
-                entries.setdefault(number, []).append(entry)
+        for data, number, place, value in rows:
+            if means(place) if means is not None else ecosystem == base or place in (base, ecosystem):
+                entries.setdefault(number, []).append(packed.affected(value, place, name))
                 if number not in whole:
                     whole[number] = packed.advisory(data)
         by_id: dict[str, Advisory] = {}
@@ -111,12 +124,8 @@ class Advisories:
         return list(by_id.values())
 
     def ecosystems(self) -> frozenset[str]:
-        """The bases there is any advisory of. A package of another one is not known to be free of findings."""
-        found = set()
-        for base in ORDERS:
-            if self._rows("SELECT 1 FROM affected WHERE ecosystem = ? LIMIT 1", (base,)):
-                found.add(base)
-        return frozenset(found)
+        """See ``Lookup``."""
+        return frozenset(name for (name,) in self._rows("SELECT name FROM ecosystems", ()))
 
     def sources(self) -> list[Source]:
         rows = self._rows("SELECT name, loaded, advisories FROM sources ORDER BY name", ())
@@ -177,7 +186,8 @@ class Advisories:
                 connection = _draft(self._path, draft)
                 try:
                     yield connection
-                    connection.execute(_INDEX)
+                    connection.commit()
+                    connection.executescript(_FINISH)
                     connection.commit()
                 finally:
                     connection.close()
@@ -245,6 +255,6 @@ def _insert(connection: sqlite3.Connection, source: str, advisory: Advisory) -> 
     rows = []
     for item in entries:
         base = base_of(item.ecosystem)
-        rows.append((base, normalised(base, item.name), number, packed.of_affected(item)))
-    connection.executemany("INSERT INTO affected VALUES (?, ?, ?, ?)", rows)
+        rows.append((base, normalised(base, item.name), item.ecosystem, number, packed.of_affected(item)))
+    connection.executemany("INSERT INTO affected VALUES (?, ?, ?, ?, ?)", rows)
     return True

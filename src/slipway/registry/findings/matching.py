@@ -13,7 +13,7 @@ from typing import Any
 
 from slipway.registry.findings import grouping
 from slipway.registry.findings.advisories import Advisory, Level
-from slipway.registry.findings.ecosystems import Home, home, suffix_of
+from slipway.registry.findings.ecosystems import Home, home
 from slipway.registry.findings.finding import Finding
 from slipway.registry.findings.index import Lookup
 from slipway.registry.findings.purls import Installed, packages_of
@@ -46,7 +46,7 @@ def match_document(document: Mapping[str, Any], advisories: Lookup) -> Matches:
 def match(packages: Iterable[Installed], advisories: Lookup) -> Matches:
     """The findings for these packages. Blocks while the index is read."""
     known = advisories.ecosystems()
-    cache: dict[tuple[str, str], list[Advisory]] = {}
+    cache: dict[tuple[str, str, str], list[Advisory]] = {}
     unchecked: Counter[str] = Counter()
     findings: list[Finding] = []
     checked = 0
@@ -54,15 +54,17 @@ def match(packages: Iterable[Installed], advisories: Lookup) -> Matches:
         place = home(package)
         if isinstance(place, str):
             unchecked[place] += 1
-        elif place.base not in known:
-            unchecked[f"there are no advisories of {place.base}"] += 1
+        elif not any(map(place.means, known)):
+            release = f" for {package.distribution} {package.release}" if package.distribution else ""
+            unchecked[f"there are no advisories of {place.base}{release}"] += 1
         else:
             checked += 1
             told: list[Finding] = []
             for name, version in _names(package):
-                key = (place.base, name)
+                # Binaries of one source ask the same; an image with two distributions in it asks for each.
+                key = (package.distribution, package.release, name)
                 if key not in cache:
-                    cache[key] = advisories.lookup(place.base, name)
+                    cache[key] = advisories.lookup(place.base, name, place.means)
                 told += _findings(package, name, version, place, cache[key])
             findings += grouping.grouped(told)
     return Matches(tuple(sorted(findings, key=_order)), checked, dict(sorted(unchecked.items())))
@@ -86,12 +88,7 @@ def _findings(
     package: Installed, name: str, version: str, place: Home, advisories: Iterable[Advisory]
 ) -> Iterable[Finding]:
     for advisory in advisories:
-        # Advisories of a distribution that are for no release in particular are for all.
-        entries = [
-            item
-            for item in advisory.affected
-            if not (suffix := suffix_of(item.ecosystem)) or place.accepts(suffix)
-        ]
+        entries = advisory.affected
         hit = next((item for item in entries if is_affected(version, [item], place.scheme)), None)
         if hit is not None:
             yield Finding(

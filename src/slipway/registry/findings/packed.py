@@ -24,14 +24,14 @@ def advisory(data: Packed) -> Advisory:
 
 
 def of_affected(value: Affected) -> Packed:
-    """All but the name, which is in the row."""
+    """All but ecosystem and name, which are in the row."""
     ranges = [[item.kind, [[event.kind, event.version] for event in item.events]] for item in value.ranges]
     severity = _of_severity(value.severity) if value.severity is not None else None
-    return _packed([value.ecosystem, ranges, sorted(value.versions), severity])
+    return _packed([ranges, sorted(value.versions), severity])
 
 
-def affected(data: Packed, name: str) -> Affected:
-    ecosystem, ranges, versions, severity = _unpacked(data)
+def affected(data: Packed, ecosystem: str, name: str) -> Affected:
+    ranges, versions, severity = _unpacked(data)
     return Affected(
         ecosystem,
         name,

@@ -92,5 +92,7 @@ def _text(value: object, name: str) -> str:
 
 def _clean(text: str) -> str:
     """Without halves of surrogate pairs, which no encoding takes, and without control characters."""
+    if text.isprintable():
+        return text
     text = text.encode(errors="replace").decode()
     return "".join(letter if letter.isprintable() else "?" for letter in text)
