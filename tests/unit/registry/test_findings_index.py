@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import zipfile
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,10 @@ def dump(tmp_path: Path, *records: dict[str, Any]) -> Path:
 
 
 @pytest.fixture
-def advisories(tmp_path: Path) -> Advisories:
-    return Advisories(tmp_path / "findings" / "index.sqlite")
+def advisories(tmp_path: Path) -> Iterator[Advisories]:
+    made = Advisories(tmp_path / "findings" / "index.sqlite")
+    yield made
+    made.close()
 
 
 def ids(found: list[Advisory]) -> list[str]:

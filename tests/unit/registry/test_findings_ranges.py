@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from slipway.registry.findings.advisories import Affected, Event, Range
@@ -90,3 +92,41 @@ def test_ranges_in_turn_are_intervals(bounds: list[int], version: int) -> None:
     ]
     inside = sum(bound <= version for bound in bounds) % 2 == 1
     assert is_affected(f"{version}.0.0", [affected(*events, kind="SEMVER")], semver.key) is inside
+
+
+def test_a_record_of_very_many_events_takes_no_time() -> None:
+    events = [f"{kind} {number}" for number in range(10_000) for kind in ("fixed", "introduced")]
+    started = time.monotonic()
+    assert first_fixed("5", [affected(*events)] * 3, pep440.key) is None
+    assert time.monotonic() - started < 60  # minutes, if each fix were worked out anew
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["introduced", "fixed", "last_affected", "limit"]), st.sampled_from("0123456789*")
+    ),
+    max_size=8,
+)
+
+
+@given(EVENTS, st.integers(0, 9))
+def test_as_the_schemas_pseudocode_has_it(events: list[tuple[str, str]], version: int) -> None:
+    def at(kind: str, text: str) -> int:
+        return 99 if text == "*" else int(text)
+
+    made = [(kind, text) for kind, text in events if text != "*" or kind == "limit"]
+    limits = [at(kind, text) for kind, text in made if kind == "limit"]
+    expected = False
+    for kind, text in sorted(made, key=lambda event: (at(*event), event[0] == "last_affected")):
+        if kind == "introduced" and version >= at(kind, text):
+            expected = True
+        elif (kind == "fixed" and version >= at(kind, text)) or (
+            kind == "last_affected" and version > at(kind, text)
+        ):
+            expected = False
+    if limits and not any(version < limit for limit in limits):
+        expected = False
+    # An introduction at "0" is before all else, also before a fix at 0 that the document has first.
+    assume(not {("introduced", "0"), ("fixed", "0")} <= set(made))
+    entry = affected(*(f"{kind} {text}" for kind, text in made))
+    assert is_affected(str(version), [entry], pep440.key) is expected

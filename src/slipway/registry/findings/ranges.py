@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from slipway.registry.findings.advisories import Affected, Event, Range
 from slipway.registry.findings.versions import Key, Scheme, semver
@@ -17,9 +17,7 @@ _MOST_FIXES = 50
 
 def is_affected(version: str, entries: Iterable[Affected], scheme: Scheme) -> bool:
     """Whether any of the entries (of one package) lists the version or has it in a range."""
-    return any(
-        _listed(version, entry, scheme) or _in_ranges(version, entry.ranges, scheme) for entry in entries
-    )
+    return _holds(version, [_Entry.of(entry, scheme) for entry in entries], scheme)
 
 
 def first_fixed(version: str, entries: Iterable[Affected], scheme: Scheme) -> str | None:
@@ -34,39 +32,68 @@ def first_fixed(version: str, entries: Iterable[Affected], scheme: Scheme) -> st
     }
     now = scheme(version)
     later = sorted((key, fix) for fix in told if (key := scheme(fix)) > now)[:_MOST_FIXES]
-    return next((fix for _, fix in later if not is_affected(fix, entries, scheme)), None)
+    made = [_Entry.of(entry, scheme) for entry in entries] if later else []
+    return next((fix for _, fix in later if not _holds(fix, made, scheme)), None)
 
 
-def _listed(version: str, entry: Affected, scheme: Scheme) -> bool:
-    """As the same text; where there is no range to ask, also as the same version (``1.0`` and ``1.0.0``)."""
-    if version in entry.versions:
-        return True
-    if entry.ranges or not entry.versions:
-        return False
-    key = scheme(version)
-    return any(scheme(item) == key for item in entry.versions)
+@dataclass(frozen=True, slots=True)
+class _Timeline:
+    """A range with its events in order; ``semantic`` if they are in the order of SemVer, not the ecosystem's."""
+
+    semantic: bool
+    events: Sequence[tuple[Key, str]]
+    limits: Sequence[Key]
+
+    @classmethod
+    def of(cls, item: Range, ecosystem: Scheme) -> _Timeline:
+        semantic = item.kind == "SEMVER"
+        scheme = semver.key if semantic else ecosystem
+        placed = [(_place(event, scheme), event.kind) for event in item.events]
+        # A last affected version is after an introduction at the same version; else the document's order stands.
+        events = sorted(placed, key=lambda pair: (pair[0], pair[1] == "last_affected"))
+        limits = [key for key, kind in events if kind == "limit"]
+        return cls(semantic, events, limits)
+
+    def has(self, place: Key) -> bool:
+        if self.limits and not any(place < limit for limit in self.limits):
+            return False
+        affected = False
+        for key, kind in self.events:
+            if place < key:
+                break
+            if kind == "introduced":
+                affected = True
+            elif kind == "fixed" or (kind == "last_affected" and place > key):
+                affected = False
+        return affected
 
 
-def _in_ranges(version: str, ranges: Iterable[Range], scheme: Scheme) -> bool:
-    return any(_in_range(version, item, semver.key if item.kind == "SEMVER" else scheme) for item in ranges)
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    versions: frozenset[str]
+    timelines: Sequence[_Timeline]
+
+    @classmethod
+    def of(cls, entry: Affected, scheme: Scheme) -> _Entry:
+        return cls(entry.versions, [_Timeline.of(item, scheme) for item in entry.ranges])
+
+    def lists(self, version: str, scheme: Scheme) -> bool:
+        """As the same text; where there is no range to ask, also as the same version (``1.0`` and ``1.0.0``)."""
+        if version in self.versions:
+            return True
+        if self.timelines or not self.versions:
+            return False
+        key = scheme(version)
+        return any(scheme(item) == key for item in self.versions)
 
 
-def _in_range(version: str, item: Range, scheme: Scheme) -> bool:
-    place = (1, scheme(version))
-    key = cache(lambda event: _place(event, scheme))
-    limits = [key(event) for event in item.events if event.kind == "limit"]
-    if limits and not any(place < limit for limit in limits):
-        return False
-    affected = False
-    # A last affected version is after an introduction at the same version; otherwise the document's order stands.
-    for event in sorted(item.events, key=lambda event: (key(event), event.kind == "last_affected")):
-        if event.kind == "introduced" and place >= key(event):
-            affected = True
-        elif (event.kind == "fixed" and place >= key(event)) or (
-            event.kind == "last_affected" and place > key(event)
-        ):
-            affected = False
-    return affected
+def _holds(version: str, entries: Iterable[_Entry], scheme: Scheme) -> bool:
+    own, semantic = (1, scheme(version)), (1, semver.key(version))
+    return any(
+        entry.lists(version, scheme)
+        or any(line.has(semantic if line.semantic else own) for line in entry.timelines)
+        for entry in entries
+    )
 
 
 def _place(event: Event, scheme: Scheme) -> Key:
