@@ -171,6 +171,20 @@ def test_a_damaged_index_is_said(advisories: Advisories, tmp_path: Path) -> None
         advisories.load(dump(tmp_path, record("X-1", ("PyPI", "a"))))
 
 
+def test_a_damaged_value_is_said(advisories: Advisories, tmp_path: Path) -> None:
+    import sqlite3
+
+    advisories.load(dump(tmp_path, record("X-1", ("PyPI", "a"))))
+    for value in (b"no zlib", "no JSON", "[1]", "3"):
+        connection = sqlite3.connect(tmp_path / "findings" / "index.sqlite")
+        connection.execute("UPDATE affected SET data = ?", (value,))
+        connection.commit()
+        connection.close()
+        advisories.close()
+        with pytest.raises(Unavailable, match="cannot be read"):
+            advisories.lookup("PyPI", "a")
+
+
 def test_an_index_of_another_form_counts_for_nothing(advisories: Advisories, tmp_path: Path) -> None:
     import sqlite3
 

@@ -202,15 +202,23 @@ def test_what_was_not_looked_at_is_said(tmp_path: Path) -> None:
     }
 
 
+def test_the_reasons_of_a_document_from_anybody_are_few(tmp_path: Path) -> None:
+    purls = [f"pkg:kind{index}{'x' * 500}/a@1" for index in range(300)]
+    found = matched(tmp_path, [record("X-1", ("npm", "a", None))], *purls)
+    assert sum(found.unchecked.values()) == 300
+    assert len(found.unchecked) <= 51
+    assert max(map(len, found.unchecked)) <= 200
+
+
 def test_several_records_of_one_flaw_are_one_finding(tmp_path: Path) -> None:
     records = [
         record("GHSA-a", ("PyPI", "x", "2.0"), aliases=["CVE-1", "PYSEC-1"],
                **cvss("AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H")),
-        record("PYSEC-1", ("PyPI", "x", "2.0"), aliases=["CVE-1"]),
+        record("PYSEC-1", ("PyPI", "x", "2.0.1"), aliases=["CVE-1"]),
         record("GHSA-b", ("PyPI", "x", "3.0"), aliases=["CVE-2"]),
     ]  # fmt: skip
     found = matched(tmp_path, records, "pkg:pypi/x@1.0")
-    assert told(found) == [("GHSA-a", "x", "2.0"), ("GHSA-b", "x", "3.0")]
+    assert told(found) == [("GHSA-a", "x", "2.0.1"), ("GHSA-b", "x", "3.0")]
     assert (found.findings[0].aliases, found.findings[0].others) == (("CVE-1",), ("PYSEC-1",))
 
 

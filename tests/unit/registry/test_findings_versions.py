@@ -62,6 +62,9 @@ def test_a_number_of_any_length_is_compared(name: str) -> None:
 @example("1.0~~", "1.0~")
 @example("0:1", "1")
 @example("1.a", "1.+")
+@example("0", "0~")
+@example("0-0~", "0")
+@example("0a", "0")
 def test_dpkg_agrees(first: str, second: str) -> None:
     word = {-1: "lt", 0: "eq", 1: "gt"}[compare(dpkg.key, first, second)]
     assert subprocess.run(["dpkg", "--compare-versions", first, word, second], check=False).returncode == 0

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from slipway.registry.findings.finding import Finding
+from slipway.registry.findings.versions import Scheme
 
 
-def grouped(findings: Sequence[Finding]) -> list[Finding]:
+def grouped(findings: Sequence[Finding], scheme: Scheme) -> list[Finding]:
     """The findings of one package, those of the same flaw as one.
 
     Records that name each other as aliases (PYSEC and GHSA of one CVE) are the same; the one that says most stays.
     An advisory that passes on several flaws (a DSA) is left to the findings of these, if each of them is there.
     """
-    merged = [_merged(group) for group in _same(findings)]
+    merged = [_merged(group, scheme) for group in _same(findings)]
     single = {name for item in merged for name in _flaws(item) if len(_flaws(item)) == 1}
     bundles = [item for item in merged if len(_flaws(item)) > 1 and _flaws(item) <= single]
     told: dict[str, tuple[str, ...]] = {}
@@ -57,16 +58,14 @@ def _same(findings: Sequence[Finding]) -> list[list[Finding]]:
     return list(groups.values())
 
 
-def _merged(group: Sequence[Finding]) -> Finding:
-    """The one with a score, then with a level, then with a fix; the others' names go with it."""
-    best = max(
-        group,
-        key=lambda item: (item.severity.score is not None, item.severity.level.rank, item.fixed is not None),
-    )
+def _merged(group: Sequence[Finding], scheme: Scheme) -> Finding:
+    """The one with a score, then the highest level; the others' names go with it, and what is worst in any of them:
+    the level, and the latest of the fixes."""
+    best = max(group, key=lambda item: (item.severity.score is not None, item.severity.level.rank))
     others = {item.id for item in group} - {best.id}
     aliases = {name for item in group for name in item.aliases} - {best.id} - others
     worst = max((item.severity for item in group), key=lambda severity: severity.level.rank)
-    fixed = best.fixed or next((item.fixed for item in group if item.fixed), None)
+    fixed = max((item.fixed for item in group if item.fixed is not None), key=scheme, default=None)
     return replace(
         best,
         aliases=tuple(sorted(aliases)),

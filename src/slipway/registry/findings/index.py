@@ -1,8 +1,8 @@
 """The advisories on disk: one SQLite file, made anew by each load and put in place by renaming.
 
-Readers have the file of before until they look again, so a load disturbs no one and may fail at any point. Two tables:
-``advisories`` (what is said once) and ``affected`` (one package of one advisory), found by ecosystem and name. Values
-are JSON, packed where that is shorter. ``path.lock`` is held while a file is made.
+Readers have the file of before until they look again, so a load disturbs no one and may fail at any point.
+``path.lock`` is held while a file is made. Rows are found by ecosystem and name; values are JSON, compressed where that
+is shorter.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import sqlite3
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -23,25 +23,10 @@ from slipway.base.clock import iso, now
 from slipway.base.files import fsync_directory
 from slipway.base.ids import new_id
 from slipway.errors import Unavailable
-from slipway.registry.findings import packed
+from slipway.registry.findings import packed, tables
 from slipway.registry.findings.advisories import Advisory, Affected
-from slipway.registry.findings.ecosystems import ORDERS, base_of, normalised
+from slipway.registry.findings.ecosystems import base_of, normalised
 from slipway.registry.findings.osv import LIMITS, Counts, Limits, read
-
-_FORM = 1
-_SCHEMA = """
-CREATE TABLE sources (name TEXT PRIMARY KEY, loaded TEXT NOT NULL, advisories INTEGER NOT NULL);
-CREATE TABLE advisories (number INTEGER PRIMARY KEY, source TEXT NOT NULL, data BLOB NOT NULL);
-CREATE TABLE affected (
-    base TEXT NOT NULL, name TEXT NOT NULL, ecosystem TEXT NOT NULL, advisory INTEGER NOT NULL, data BLOB NOT NULL
-);
-CREATE TABLE ecosystems (name TEXT PRIMARY KEY);
-"""
-_FINISH = """
-CREATE INDEX affected_by_package ON affected (base, name);
-DELETE FROM ecosystems;
-INSERT INTO ecosystems SELECT DISTINCT ecosystem FROM affected;
-"""
 
 
 class Lookup(Protocol):
@@ -87,10 +72,10 @@ class Advisories:
         """
         counts = Counts()
         with self._made_anew() as connection:
-            _forget(connection, source)
+            tables.forget(connection, source)
             kept = 0
             for advisory in read(file, counts, limits):
-                if _insert(connection, source, advisory):
+                if tables.insert(connection, source, advisory):
                     kept += 1
                 else:
                     counts.unused += 1
@@ -100,7 +85,7 @@ class Advisories:
     def remove(self, source: str) -> None:
         """Forget what came under this name; nothing happens if there is no such source."""
         with self._made_anew() as connection:
-            _forget(connection, source)
+            tables.forget(connection, source)
 
     def lookup(self, ecosystem: str, name: str, means: Callable[[str], bool] | None = None) -> list[Advisory]:
         """See ``Lookup``. An advisory that several sources have comes once, as it was modified last."""
@@ -113,11 +98,14 @@ class Advisories:
         )
         whole: dict[int, Advisory] = {}
         entries: dict[int, list[Affected]] = {}
-        for data, number, place, value in rows:
-            if means(place) if means is not None else ecosystem == base or place in (base, ecosystem):
-                entries.setdefault(number, []).append(packed.affected(value, place, name))
-                if number not in whole:
-                    whole[number] = packed.advisory(data)
+        try:
+            for data, number, place, value in rows:
+                if means(place) if means is not None else ecosystem == base or place in (base, ecosystem):
+                    entries.setdefault(number, []).append(packed.affected(value, place, name))
+                    if number not in whole:
+                        whole[number] = packed.advisory(data)
+        except (ValueError, TypeError, zlib.error) as error:
+            raise self._unreadable(error) from error
         by_id: dict[str, Advisory] = {}
         for number, item in sorted(whole.items(), key=lambda pair: pair[1].modified):
             by_id[item.id] = replace(item, affected=tuple(entries[number]))
@@ -153,10 +141,13 @@ class Advisories:
                 return connection.execute(statement, values).fetchall() if connection is not None else []
             except sqlite3.Error as error:
                 self._close()
-                raise Unavailable(
-                    f"the index of advisories {self._path} cannot be read: {error}",
-                    hint="remove the file and load the databases again",
-                ) from error
+                raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> Unavailable:
+        return Unavailable(
+            f"the index of advisories {self._path} cannot be read: {error}",
+            hint="remove the file and load the databases again",
+        )
 
     def _current(self) -> sqlite3.Connection | None:
         """A connection to the file that is there now; ``None`` if there is none, or one of another version."""
@@ -168,7 +159,7 @@ class Advisories:
         identity = (found.st_ino, found.st_mtime_ns, found.st_size)
         if identity != self._opened:
             self._close()
-            self._connection = _open(self._path)
+            self._connection = tables.opened(self._path)
             self._opened = identity
         return self._connection
 
@@ -183,12 +174,10 @@ class Advisories:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 for left in directory.glob(f".{self._path.name}.*"):  # by a process that was killed
                     left.unlink(missing_ok=True)
-                connection = _draft(self._path, draft)
+                connection = tables.draft_of(self._path, draft)
                 try:
                     yield connection
-                    connection.commit()
-                    connection.executescript(_FINISH)
-                    connection.commit()
+                    tables.finish(connection)
                 finally:
                     connection.close()
                 with draft.open("rb") as handle:
@@ -199,62 +188,3 @@ class Advisories:
             raise Unavailable(f"the index of advisories {self._path} cannot be written: {error}") from error
         finally:
             draft.unlink(missing_ok=True)
-
-
-def _open(path: Path) -> sqlite3.Connection | None:
-    """A read-only connection; a file is never changed once it has its name. ``None`` for another version's."""
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
-    )
-    try:
-        ours = connection.execute("PRAGMA user_version").fetchone()[0] == _FORM
-    except sqlite3.Error:
-        connection.close()
-        raise
-    if not ours:
-        connection.close()
-        return None
-    return connection
-
-
-def _draft(path: Path, draft: Path) -> sqlite3.Connection:
-    """A copy to write into, without its index, which is quicker made at the end; or an empty file."""
-    present = _open(path) if path.exists() else None
-    if present is not None:
-        present.close()
-        shutil.copyfile(path, draft)
-    connection = sqlite3.connect(draft)
-    # Nobody sees the file before it is whole, so it needs no journal; the cache is what bounds the memory.
-    connection.execute("PRAGMA journal_mode=OFF")
-    connection.execute("PRAGMA synchronous=OFF")
-    connection.execute("PRAGMA cache_size=-32768")
-    if present is None:
-        connection.executescript(_SCHEMA)
-        connection.execute(f"PRAGMA user_version={_FORM}")
-    else:
-        connection.execute("DROP INDEX affected_by_package")
-    return connection
-
-
-def _forget(connection: sqlite3.Connection, source: str) -> None:
-    connection.execute(
-        "DELETE FROM affected WHERE advisory IN (SELECT number FROM advisories WHERE source = ?)", (source,)
-    )
-    connection.execute("DELETE FROM advisories WHERE source = ?", (source,))
-    connection.execute("DELETE FROM sources WHERE name = ?", (source,))
-
-
-def _insert(connection: sqlite3.Connection, source: str, advisory: Advisory) -> bool:
-    """Whether anything of it can be matched; what cannot is not kept."""
-    entries = [item for item in advisory.affected if base_of(item.ecosystem) in ORDERS]
-    if not entries:
-        return False
-    number = connection.execute(
-        "INSERT INTO advisories (source, data) VALUES (?, ?)", (source, packed.of_advisory(advisory))
-    ).lastrowid
-    rows = []
-    for item in entries:
-        base = base_of(item.ecosystem)
-        rows.append((base, normalised(base, item.name), item.ecosystem, number, packed.of_affected(item)))
-    connection.executemany("INSERT INTO affected VALUES (?, ?, ?, ?, ?)", rows)
-    return True

@@ -20,6 +20,8 @@ from slipway.registry.findings.purls import Installed, packages_of
 from slipway.registry.findings.ranges import first_fixed, is_affected
 from slipway.registry.findings.severity import for_package
 
+_MOST_REASONS, _LONGEST_REASON = 50, 200
+
 
 @dataclass(frozen=True, slots=True)
 class Matches:
@@ -46,28 +48,38 @@ def match_document(document: Mapping[str, Any], advisories: Lookup) -> Matches:
 def match(packages: Iterable[Installed], advisories: Lookup) -> Matches:
     """The findings for these packages. Blocks while the index is read."""
     known = advisories.ecosystems()
-    cache: dict[tuple[str, str, str], list[Advisory]] = {}
+    covered: dict[tuple[str, str, str], bool] = {}
+    cache: dict[tuple[str, str, str, str], list[Advisory]] = {}
     unchecked: Counter[str] = Counter()
     findings: list[Finding] = []
     checked = 0
     for package in packages:
         place = home(package)
         if isinstance(place, str):
-            unchecked[place] += 1
-        elif not any(map(place.means, known)):
-            release = f" for {package.distribution} {package.release}" if package.distribution else ""
-            unchecked[f"there are no advisories of {place.base}{release}"] += 1
-        else:
-            checked += 1
-            told: list[Finding] = []
-            for name, version in _names(package):
-                # Binaries of one source ask the same; an image with two distributions in it asks for each.
-                key = (package.distribution, package.release, name)
-                if key not in cache:
-                    cache[key] = advisories.lookup(place.base, name, place.means)
-                told += _findings(package, name, version, place, cache[key])
-            findings += grouping.grouped(told)
+            _count(unchecked, place)
+            continue
+        where = (place.base, package.distribution, package.release)
+        if where not in covered:
+            covered[where] = any(map(place.means, known))
+        if not covered[where]:
+            _count(unchecked, f"there are no advisories of {' '.join(where)}".rstrip())
+            continue
+        checked += 1
+        told: list[Finding] = []
+        for name, version in _names(package):
+            # Binaries of one source ask the same.
+            key = (*where, name)
+            if key not in cache:
+                cache[key] = advisories.lookup(place.base, name, place.means)
+            told += _findings(package, name, version, place, cache[key])
+        findings += grouping.grouped(told, place.scheme)
     return Matches(tuple(sorted(findings, key=_order)), checked, dict(sorted(unchecked.items())))
+
+
+def _count(unchecked: Counter[str], reason: str) -> None:
+    """The reasons have words of the document in them: they are short, and not many."""
+    reason = reason[:_LONGEST_REASON]
+    unchecked[reason if reason in unchecked or len(unchecked) < _MOST_REASONS else "for other reasons"] += 1
 
 
 def _names(package: Installed) -> list[tuple[str, str]]:

@@ -23,14 +23,17 @@ def key(text: str) -> Key:
 
 
 def _part(text: str) -> Key:
-    """Stretches of other characters and of digits in turn, closed by the end. ``""`` and ``"0"`` are the same."""
+    """Stretches of other characters and of digits in turn, closed by the end.
+
+    ``""`` and ``"0"`` are the same, so the first stretch may look like the end: hence two of them.
+    """
     made = [
         ((*(_order(letter) for letter in letters), 0), number(digits))
         for letters, digits in _PARTS.findall(text)
     ]
     while made and made[-1] == _END:
         made.pop()
-    return (*made, _END)
+    return (*made, _END, _END)
 
 
 def _order(letter: str) -> int:
