@@ -280,7 +280,7 @@ def test_a_watch_changes_nothing_that_passes(tmp_path: Path) -> None:
     packages, notes = inventories.image([LayerRef(layer.diff_id, layer.descriptor)])
     names = {item.name for item in packages}
     assert {"libc6", "dpkg", "bash"} <= names
-    assert all(item.distribution == "debian" for item in packages)
+    assert all(item.distribution == "debian" and item.release for item in packages)
     assert notes == []
 
 

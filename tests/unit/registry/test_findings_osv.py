@@ -209,6 +209,25 @@ def test_an_entry_that_lies_about_its_size(tmp_path: Path) -> None:
     assert "damaged" in counts.reasons[0]
 
 
+@pytest.mark.parametrize("cut", [0, 8])
+def test_an_entry_with_wide_numbers(tmp_path: Path, cut: int) -> None:
+    """Sizes and offset in the field of zip64, as archives beyond four gigabytes have them; or only a part of it."""
+    data = archive(tmp_path / "zip", MINIMAL).read_bytes()
+    start, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
+    entry = bytearray(data[start:end])
+    packed, size = struct.unpack_from("<II", entry, 20)
+    entry[20:28], entry[30:32], entry[42:46] = b"\xff" * 8, struct.pack("<H", 28 - cut), b"\xff" * 4
+    entry += struct.pack("<HHQQQ", 1, 24, size, packed, 0)[: 28 - cut]
+    tail = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 1, 1, len(entry), start, 0)
+    path = tmp_path / "wide"
+    path.write_bytes(data[:start] + entry + tail)
+    if cut:
+        with pytest.raises(Invalid, match="cut off"):
+            list(read(path))
+    else:
+        assert [item.id for item in read(path)] == ["X-1"]
+
+
 def test_a_large_archive_needs_little_memory(tmp_path: Path) -> None:
     import tracemalloc
 
