@@ -40,6 +40,8 @@ from slipway.errors import Conflict, NotFound
 from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
 from slipway.registry import Registry, Retention, Transfers, Trash
+from slipway.registry.findings import Advisories
+from slipway.registry.gate import PullGate
 from slipway.registry.replication import Replicator, Sites
 from slipway.registry.through import PullThrough
 from slipway.registry.webhooks import Webhooks
@@ -97,6 +99,8 @@ class Platform:
             data / "sockets", self.inventories, _surroundings(settings),
         )  # fmt: skip
         self.attestor = Attestor(self.inventories, ProjectKeys(data / "signing"), self.registry)
+        self.advisories = Advisories(data / "advisories.sqlite")
+        self.gate = PullGate(self.database, self.attestor, self.advisories)
         sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks))
         self.jobs = BuildJobs(
             self.database, solver, sandboxes, self.registry, data / "builds", _limits(settings),
@@ -160,8 +164,9 @@ class Platform:
     def services(self) -> Services:
         return Services(
             self.access, self._vault, self.registry, self.trash, self.retention, self.replicator, self.webhooks,
-            self.attestor, Transfers(self.registry, self.machine.snapshots), self.jobs, Builders(self.database),
-            self.deliverer, self._images_of, self._make_base, self._status, self._uploads, self.remotes, self._prune,
+            self.gate, self.advisories, self.attestor, Transfers(self.registry, self.machine.snapshots), self.jobs,
+            Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status, self._uploads,
+            self.remotes, self._prune,
         )  # fmt: skip
 
     def _images_of(

@@ -86,7 +86,12 @@ def _tune_collector() -> None:
 async def _serve_sockets(platform: Platform, settings: Settings, listener: socket.socket) -> None:
     app = create_app(platform.services())
     idle, rate = settings["registry.idle_seconds"], RateLimit(settings["registry.requests_per_second"])
-    app.mount("/", create_registry(platform.registry, platform.access, platform.through, Pace(idle), rate))
+    app.mount(
+        "/",
+        create_registry(
+            platform.registry, platform.access, platform.through, Pace(idle), rate, platform.gate
+        ),
+    )
     common: dict[str, Any] = {
         "log_config": None, "access_log": False, "lifespan": "off", "timeout_graceful_shutdown": _GRACE_SECONDS,
         "ws": "none", "loop": "asyncio",

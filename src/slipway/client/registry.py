@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote, urlencode
 
 from slipway import wire
@@ -54,6 +54,22 @@ class RegistryVerbs:
 
     def audit_export(self, wanted: wire.AuditFilter) -> Iterator[bytes]:
         return self._transport.pieces(f"{API}/audit/export?{_query(wanted)}")
+
+    # Findings
+
+    def findings(self, reference: str) -> wire.Findings:
+        found = self._transport.call("GET", f"{API}/images/findings?{urlencode({'reference': reference})}")
+        return wire.Findings.model_validate(found)
+
+    def advisories(self) -> list[wire.AdvisorySource]:
+        return [wire.AdvisorySource.model_validate(item) for item in self._list("/advisories")]
+
+    def load_advisories(self, source: str, file: IO[bytes]) -> wire.AdvisoriesLoaded:
+        found = self._transport.call("PUT", f"{API}/advisories/{quote(source, safe='')}", file)
+        return wire.AdvisoriesLoaded.model_validate(found)
+
+    def remove_advisories(self, source: str) -> None:
+        self._transport.call("DELETE", f"{API}/advisories/{quote(source, safe='')}")
 
     # Sites
 

@@ -25,17 +25,17 @@ from slipway.errors import Denied, Invalid, NotFound, SlipwayError
 from slipway.oci import Descriptor, Digest, Reference, parse_manifest
 from slipway.registry import manifests, repositories, tagging
 from slipway.registry.manifests import StoredManifest
+from slipway.registry.projects import ProjectSettings
 from slipway.registry.registry import Registry
 from slipway.registry.repositories import project_of
 from slipway.state import Database
 from slipway.state.tables import Manifest as Row
-from slipway.state.tables import ManifestReference, Project, Repository
+from slipway.state.tables import ManifestReference, Repository
 
 T = TypeVar("T")
 SECTION = "upstream"
 _BY = "upstream"
 _LEASE = timedelta(hours=6)
-_KNOWN_SECONDS = 2.0
 _MOST_CHECKED = 50_000
 
 
@@ -88,21 +88,14 @@ class PullThrough:
         self._database = database
         self._registry = registry
         self._vault = vault
-        self._upstreams: dict[str, tuple[float, Upstream | None]] = {}
+        self._settings = ProjectSettings(database)
         self._checked: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._fetching: dict[object, asyncio.Task[Any]] = {}
 
     async def upstream(self, repository: str) -> Upstream | None:
         """The registry that the repository's project stands for, as of at most two seconds ago."""
-        project = repository.partition("/")[0]
-        at, found = self._upstreams.get(project, (0.0, None))
-        if time.monotonic() - at > _KNOWN_SECONDS:
-            async with self._database.read() as session:
-                row = await session.scalar(select(Project).where(Project.name == project))
-            value = row.policy.get(SECTION) if row is not None else None
-            found = Upstream.parse(value) if value else None
-            self._upstreams[project] = (time.monotonic(), found)
-        return found
+        value = await self._settings.section(repository.partition("/")[0], SECTION)
+        return Upstream.parse(value) if value else None
 
     async def refuse_push(self, repository: str) -> None:
         """Raises ``Denied`` where everything comes from another registry."""

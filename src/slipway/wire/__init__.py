@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         Source,
     )
     from slipway.wire.builds import Build, Builder, BuildRequest, NamedContext, Prune, Pruned
+    from slipway.wire.findings import AdvisoriesLoaded, AdvisorySource, Finding, Findings
     from slipway.wire.images import BaseImage, Image, ImageDetail, Push
     from slipway.wire.policies import AuditEvent, AuditFilter, KeepRule, RegistryPolicy, Thrown, Verdict
     from slipway.wire.sites import (
@@ -75,6 +76,8 @@ if TYPE_CHECKING:
     from slipway.wire.status import Status
 
 _MODULES = {
+    "AdvisoriesLoaded": "findings",
+    "AdvisorySource": "findings",
     "App": "apps",
     "AppDetail": "apps",
     "AuditEvent": "policies",
@@ -85,6 +88,8 @@ _MODULES = {
     "BuildRequest": "builds",
     "Builder": "builds",
     "Deliver": "apps",
+    "Finding": "findings",
+    "Findings": "findings",
     "Image": "images",
     "ImageDetail": "images",
     "Instance": "apps",
@@ -96,6 +101,7 @@ _MODULES = {
     "NewProject": "accounts",
     "NewRobot": "accounts",
     "NewSite": "sites",
+    "NewUpstream": "policies",
     "NewUser": "accounts",
     "NewWebhook": "sites",
     "Password": "accounts",
@@ -119,15 +125,16 @@ _MODULES = {
     "Status": "status",
     "Thrown": "policies",
     "Token": "accounts",
-    "User": "accounts",
-    "NewUpstream": "policies",
     "Upstream": "policies",
+    "User": "accounts",
     "Verdict": "policies",
     "Webhook": "sites",
     "WebhookDelivery": "sites",
 }
 
 __all__ = [
+    "AdvisoriesLoaded",
+    "AdvisorySource",
     "App",
     "AppDetail",
     "AuditEvent",
@@ -138,6 +145,8 @@ __all__ = [
     "BuildRequest",
     "Builder",
     "Deliver",
+    "Finding",
+    "Findings",
     "Image",
     "ImageDetail",
     "Instance",

@@ -75,6 +75,9 @@ async def export(
 ) -> Response:
     wanted = Reference.parse(reference)
     await parts.access.require(caller, wanted.repository.partition("/")[0], Permission.PULL)
+    await parts.gate.check(
+        wanted.repository, await parts.registry.get_manifest(wanted.repository, wanted.target)
+    )
     chosen = Platform.parse(platform) if platform else None
     return StreamingResponse(
         await parts.transfers.export(wanted, format, chosen), media_type="application/x-tar"

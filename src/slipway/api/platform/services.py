@@ -17,6 +17,8 @@ from slipway.build.remote import Remotes
 from slipway.delivery import Deliverer
 from slipway.distribution import Login
 from slipway.registry import Registry, Retention, Transfers, Trash
+from slipway.registry.findings import Advisories
+from slipway.registry.gate import PullGate
 from slipway.registry.replication import Replicator
 from slipway.registry.webhooks import Webhooks
 
@@ -40,6 +42,8 @@ class Services:
     retention: Retention
     replicator: Replicator
     webhooks: Webhooks
+    gate: PullGate
+    advisories: Advisories
     attestor: Attestor
     transfers: Transfers
     jobs: BuildJobs

@@ -23,6 +23,7 @@ from slipway.base.rate import RateLimit
 from slipway.errors import Exhausted, Invalid, SlipwayError, Unauthenticated, Unsupported
 from slipway.oci.reference import is_repository
 from slipway.registry import Registry
+from slipway.registry.gate import PullGate
 from slipway.registry.moves import MOVE_HEADER, parse_move
 from slipway.registry.through import PullThrough
 
@@ -71,8 +72,10 @@ _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 
 class _Api:
     def __init__(
-        self, registry: Registry, access: Access, pace: Pace, rate: RateLimit, through: PullThrough
-    ) -> None:
+        self, registry: Registry, access: Access, pace: Pace, rate: RateLimit, through: PullThrough,
+        gate: PullGate | None,
+    ) -> None:  # fmt: skip
+        self._gate = gate
         self._through = through
         self._rate = rate
         self._registry = registry
@@ -164,6 +167,7 @@ class _Api:
             source = request.query_params.get("from", "") if request.query_params.get("mount") else ""
             request.state.owner = caller.name
             request.state.through = self._through
+            request.state.gate = self._gate
             if action != "pull":
                 await self._through.refuse_push(name)
             request.state.moved = parse_move(move) if move else None
@@ -243,11 +247,11 @@ class _Asked:
 
 def create_app(
     registry: Registry, access: Access, through: PullThrough, pace: Pace = DEFAULT_PACE,
-    rate: RateLimit = UNLIMITED,
+    rate: RateLimit = UNLIMITED, gate: PullGate | None = None,
 ) -> Starlette:  # fmt: skip
     """The registry as an ASGI application. Clients that send bodies slower than ``pace`` are ended; ``rate`` is for
-    each account, and for each address of those without one."""
-    api = _Api(registry, access, pace, rate, through)
+    each account, and for each address of those without one; ``gate`` decides which images can be pulled."""
+    api = _Api(registry, access, pace, rate, through, gate)
     return Starlette(
         routes=[
             Route("/v2/{path:path}", api.dispatch, methods=_METHODS),

@@ -26,6 +26,8 @@ async def get(registry: Registry, request: Request, name: str, reference: str) -
     if ":" in reference:
         _digest(reference)
     stored = await request.state.through.manifest(name, reference)
+    if request.method == "GET" and request.state.gate is not None:
+        await request.state.gate.check(name, stored)
     if ":" not in reference:
         registry.pulls.note(name, reference)
     headers = _HEADERS | {

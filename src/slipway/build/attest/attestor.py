@@ -117,6 +117,10 @@ class Attestor:
         key = await asyncio.to_thread(self.keys.of, project)
         await self._shelf.store_referrers(repository, [_signature(key, repository, image, iso(now()))])
 
+    async def signed(self, repository: str, project: str, digest: Digest) -> bool:
+        """Whether the project's key has signed the image."""
+        return (await self.attested(repository, project, digest)).signed
+
     async def attested(self, repository: str, project: str, digest: Digest) -> Attested:
         """What the project's key vouches for; anything else is only named."""
         key = (await asyncio.to_thread(self.keys.of, project)).public_key()

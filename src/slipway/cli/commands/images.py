@@ -13,6 +13,8 @@ from slipway.cli.events.plain import size
 from slipway.cli.outputs import Output, push
 from slipway.cli.session import Session, with_session
 
+_LEVELS = ("critical", "high", "medium", "low", "unknown")
+
 
 @click.group()
 def image() -> None:
@@ -73,6 +75,25 @@ def _counted(packages: list[str]) -> str:
 def image_sbom(session: Session, reference: str) -> None:
     """Print what is in an image as an SPDX document."""
     click.echo(json.dumps(session.client.sbom(reference), indent=1))
+
+
+@image.command("findings")
+@click.argument("reference")
+@with_session
+def image_findings(session: Session, reference: str) -> None:
+    """List what is known to be wrong with an image's packages, the worst first (see slipway advisories)."""
+    found = session.client.registry.findings(reference)
+    if session.json:
+        session.value(found, "")
+        return
+    session.table(found.findings, ("severity", "id", "package", "version", "fixed", "summary"))
+    counts = Counter(item.severity for item in found.findings)
+    each = ", ".join(f"{counts[level]} {level}" for level in _LEVELS if counts[level])
+    click.echo(
+        f"{len(found.findings)} findings{f' ({each})' if each else ''} in {found.checked} packages", err=True
+    )
+    for reason, count in found.unchecked.items():
+        click.echo(f"not looked up: {count} packages, {reason}", err=True)
 
 
 @image.command("export")
