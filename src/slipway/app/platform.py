@@ -18,6 +18,7 @@ from slipway.api.platform import Services
 from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
 from slipway.app.settings import Settings
+from slipway.app.tls import authority_certificate
 from slipway.base.clock import now
 from slipway.base.progress import Progress
 from slipway.build.attest import Attestor, Inventories, ProjectKeys
@@ -149,7 +150,7 @@ class Platform:
         return Services(
             self.access, self.registry, self.attestor, Transfers(self.registry, self.machine.snapshots),
             self.jobs, Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status,
-            self._uploads, self.remotes, self._prune,
+            self._uploads, self.remotes, self._prune, authority_certificate(self.settings),
         )  # fmt: skip
 
     def _images_of(
@@ -192,6 +193,7 @@ class Platform:
             "started": self._started,
             "pid": os.getpid(),
             "api": self.settings["listen"],
+            "url": self.settings.url,
             "apps_address": self.settings["apps.listen"],
             "data": str(self.settings.data),
             "runtime": f"{facts.version}, cgroups {facts.cgroups}",

@@ -33,6 +33,16 @@ def _optional_path(text: str) -> str:
     return _path(text) if text else ""
 
 
+def _switch(text: str) -> bool:
+    if text.lower() not in ("on", "off", "true", "false"):
+        raise ValueError("on or off")
+    return text.lower() in ("on", "true")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 def _positive(text: str) -> float:
     value = float(text)
     if value <= 0:
@@ -81,6 +91,14 @@ SETTINGS = (
     Setting("data", _path, "/var/lib/slipway", "Everything that must survive."),
     Setting("run", _path, "/run/slipway", "Sockets, pid files and what ends with a reboot."),
     Setting("listen", _address, "127.0.0.1:7070", "Platform API, registry and console."),
+    Setting(
+        "tls.certificate", _optional_path, "", "PEM file of the listener's certificate; with it, HTTPS only."
+    ),
+    Setting("tls.key", _optional_path, "", "PEM file of the certificate's key."),
+    Setting(
+        "tls.local_ca", _switch, "off", "Without a certificate: make one, signed by an authority of our own."
+    ),
+    Setting("tls.names", _words, "", "Further names and addresses in it, separated by commas."),
     Setting("apps.listen", _address, "127.0.0.1:8080", "Where delivered apps answer, by host name."),
     Setting("apps.domain", str, "localhost", "Apps are SERVICE.APP.PROJECT.DOMAIN."),
     Setting(
@@ -123,6 +141,15 @@ class Settings:
     @property
     def socket(self) -> Path:
         return self.run / "slipway.sock"
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether the listener speaks HTTPS."""
+        return bool(self["tls.certificate"] or self["tls.key"] or self["tls.local_ca"])
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.is_secure else 'http'}://{self['listen']}"
 
     @property
     def pid_file(self) -> Path:
@@ -171,8 +198,12 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
     found: list[tuple[str, str]] = []
     for key, value in table.items():
         name = f"{prefix}{key}"
-        found += _flatten(value, f"{name}.") if isinstance(value, dict) else [(name, str(value))]
+        found += _flatten(value, f"{name}.") if isinstance(value, dict) else [(name, _text(value))]
     return found
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _known(name: str, origin: str) -> str:

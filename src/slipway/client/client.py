@@ -24,7 +24,7 @@ class Client:
     """Talks to one server as one caller."""
 
     def __init__(self, credentials: Credentials) -> None:
-        self.transport = Transport(credentials.server, credentials.token)
+        self.transport = Transport(credentials.server, credentials.token, authority=credentials.authority)
 
     @property
     def is_local(self) -> bool:
@@ -36,6 +36,9 @@ class Client:
 
     def status(self) -> wire.Status:
         return wire.Status.model_validate(self.transport.call("GET", f"{API}/status"))
+
+    def authority(self) -> wire.Authority:
+        return wire.Authority.model_validate(self.transport.call("GET", f"{API}/tls/ca"))
 
     def login(self, name: str, password: str) -> wire.Token:
         body = {"name": name, "password": password}

@@ -62,11 +62,12 @@ if TYPE_CHECKING:
     )
     from slipway.wire.builds import Build, Builder, BuildRequest, NamedContext, Prune, Pruned
     from slipway.wire.images import BaseImage, Image, ImageDetail, Push
-    from slipway.wire.status import Status
+    from slipway.wire.status import Authority, Status
 
 _MODULES = {
     "App": "apps",
     "AppDetail": "apps",
+    "Authority": "status",
     "BaseImage": "images",
     "Build": "builds",
     "BuildPolicy": "accounts",
@@ -105,6 +106,7 @@ _MODULES = {
 __all__ = [
     "App",
     "AppDetail",
+    "Authority",
     "BaseImage",
     "Build",
     "BuildPolicy",

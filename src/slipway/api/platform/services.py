@@ -44,3 +44,4 @@ class Services:
     uploads: Path
     remotes: Remotes
     prune: Callable[[float, int, bool], Awaitable[dict[str, Any]]]
+    authority: Path | None = None

@@ -11,6 +11,7 @@ from slipway import wire
 from slipway.cli.session import Session, with_session
 from slipway.cli.sizes import size_of
 from slipway.client import Client, Credentials
+from slipway.client.credentials import read_authority
 
 _ENTITLEMENTS = ["network.host", "security.insecure"]
 
@@ -28,12 +29,16 @@ _STDIN = click.option("--password-stdin", is_flag=True, help="Read the password 
 @click.command()
 @click.argument("server", default="http://127.0.0.1:7070")
 @click.option("-u", "--user", required=True)
+@click.option("--ca", default="", metavar="FILE", help="Trust this authority (PEM) instead of the system's.")
 @_STDIN
 @with_session
-def login(session: Session, server: str, user: str, password_stdin: bool) -> None:
+def login(session: Session, server: str, user: str, ca: str, password_stdin: bool) -> None:
     """Log in to SERVER and remember it. Root on the server's own machine needs none."""
-    token = Client(Credentials(server)).login(user, _read_password(password_stdin, confirm=False))
-    path = Credentials(server, token.token).save()
+    authority = read_authority(ca) or Credentials.load(server).authority
+    token = Client(Credentials(server, authority=authority)).login(
+        user, _read_password(password_stdin, confirm=False)
+    )
+    path = Credentials(server, token.token, authority).save()
     session.said(f"logged in to {server} as {user}; the token is in {path}", server=server, user=user)
 
 
