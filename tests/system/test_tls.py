@@ -75,7 +75,7 @@ def test_skopeo_and_podman_push_and_pull(
     }
     with tempfile.TemporaryDirectory(dir="/tmp") as short:  # podman wants short names here
         podman = ["podman", "--root", f"{short}/root", "--runroot", f"{short}/run", "--storage-driver", "vfs"]
-        trusting = ["--cert-dir", trust, "--creds", f"dev:{SECRET}"]
+        trusting: list[str | Path] = ["--cert-dir", trust, "--creds", f"dev:{SECRET}"]
         run(*podman, "pull", "-q", *trusting, image)
         run(*podman, "tag", image, f"{platform.host}/demo/tls:2")
         run(*podman, "push", "-q", *trusting, f"{platform.host}/demo/tls:2")
@@ -92,7 +92,7 @@ def test_skopeo_and_podman_push_and_pull(
 
 
 def test_the_realm_says_https_and_every_name_is_believed(platform: Running, trust: Path) -> None:
-    curl = ["curl", "-sS", "--cacert", trust / "ca.crt"]
+    curl: list[str | Path] = ["curl", "-sS", "--cacert", trust / "ca.crt"]
     port = platform.api_port
     for name in ("localhost", "slipway.test", socket.gethostname()):
         found = run(*curl, "--resolve", f"{name}:{port}:127.0.0.1", "-i", f"https://{name}:{port}/v2/")
