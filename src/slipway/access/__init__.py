@@ -10,7 +10,7 @@ found. Stands on ``slipway.state``; knows nothing of HTTP.
 
 from slipway.access.access import Access
 from slipway.access.identity import ANONYMOUS, SYSTEM, Identity
-from slipway.access.records import MemberRecord, ProjectRecord, RobotRecord, UserRecord
+from slipway.access.records import MemberRecord, PersonalTokenRecord, ProjectRecord, RobotRecord, UserRecord
 from slipway.access.roles import Permission, Role, permissions_of
 from slipway.access.tokens import Grant, RegistryTokens
 
@@ -22,6 +22,7 @@ __all__ = [
     "Identity",
     "MemberRecord",
     "Permission",
+    "PersonalTokenRecord",
     "ProjectRecord",
     "RegistryTokens",
     "RobotRecord",

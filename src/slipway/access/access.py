@@ -12,8 +12,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from slipway.access import passwords
+from slipway.access import groups, passwords
 from slipway.access.identity import Identity
+from slipway.access.personal_tokens import PersonalTokens
 from slipway.access.records import MemberRecord, ProjectRecord, RobotRecord, UserRecord
 from slipway.access.roles import Permission, Role, permissions_of
 from slipway.access.tokens import RegistryTokens
@@ -43,6 +44,7 @@ class Access:
     def __init__(self, database: Database, keys: Path, service: str = "slipway-registry") -> None:
         self._database = database
         self.tokens = RegistryTokens(keys, service)
+        self.personal_tokens = PersonalTokens(database)
 
     # Users
 
@@ -67,6 +69,8 @@ class Access:
         hashed = await passwords.hash_password(password)
         async with self._database.session() as session:
             row = await _find_user(session, name)
+            if row.external_subject:
+                raise Conflict(f"{name} logs in at {row.external_issuer}", hint="the password is kept there")
             row.password_hash = hashed
             await session.execute(delete(LoginSession).where(LoginSession.user_id == row.id))
 
@@ -75,9 +79,14 @@ class Access:
             await session.delete(await _find_user(session, name))
 
     async def authenticate(self, name: str, secret: str) -> Identity:
-        """Who logs in with ``name`` (a user, or ``robot$PROJECT+NAME``). Raises ``Unauthenticated``."""
+        """Who logs in with ``name`` (a user, or ``robot$PROJECT+NAME``). Raises ``Unauthenticated``.
+
+        ``secret`` is the user's password or one of the user's personal tokens, or the robot's secret.
+        """
         if name.startswith("robot$"):
             return await self._authenticate_robot(name, secret)
+        if self.personal_tokens.looks_like(secret):
+            return await self.personal_tokens.check(secret, name)
         async with self._database.read() as session:
             row = await session.scalar(select(User).where(User.name == name))
         if not await passwords.password_matches(secret, row.password_hash if row else None):
@@ -120,11 +129,15 @@ class Access:
 
     # Logins of the command line and the console
 
-    async def open_session(self, identity: Identity) -> tuple[str, datetime]:
+    async def open_session(
+        self, identity: Identity, lifetime: timedelta = SESSION_LIFETIME
+    ) -> tuple[str, datetime]:
         """A new token for a user who has just authenticated; only its hash is kept."""
         if identity.kind != "user":
             raise Denied("only users can log in", hint="robots use their secret with docker login")
-        token, expires = passwords.new_secret("sws"), now() + SESSION_LIFETIME
+        if identity.by_token:
+            raise Denied("a token is no login", hint="SLIPWAY_TOKEN=… is for it, and docker login")
+        token, expires = passwords.new_secret("sws"), now() + lifetime
         row = LoginSession(
             token_hash=passwords.hash_secret(token), user_id=identity.id, created=now(), expires=expires
         )
@@ -132,6 +145,9 @@ class Access:
         return token, expires
 
     async def check_session(self, token: str) -> Identity:
+        """Whose login or personal token this is. Raises ``Unauthenticated``."""
+        if self.personal_tokens.looks_like(token):
+            return await self.personal_tokens.check(token)
         async with self._database.read() as session:
             row = (
                 await session.execute(
@@ -176,6 +192,8 @@ class Access:
                 if identity.kind == "user"
                 else ()
             )
+            if identity.kind == "user":
+                mine |= await groups.projects(session, identity.id)
         return [_project(row) for row in rows if row.public or row.id in mine or row.name == identity.project]
 
     async def policy(self, project: str, section: str) -> dict[str, Any]:
@@ -215,7 +233,8 @@ class Access:
                 .where(Member.project_id == owner.id)
                 .order_by(User.name)
             )
-            return [MemberRecord(name, Role(role)) for name, role in rows]
+            by_hand = [MemberRecord(name, Role(role)) for name, role in rows]
+            return sorted(by_hand + await groups.members(session, owner.id), key=lambda item: item.user)
 
     # Robots
 
@@ -271,6 +290,7 @@ class Access:
             if identity.kind == "user":
                 member = await session.get(Member, (row.id, identity.id))
                 granted |= permissions_of(Role(member.role) if member else None)
+                granted |= await groups.permissions(session, row.id, identity.id)
         return granted
 
     async def require(self, identity: Identity, project: str, permission: Permission) -> ProjectRecord:
@@ -342,7 +362,7 @@ async def _find_project(session: AsyncSession, name: str) -> Project:
 
 
 def _user(row: User) -> UserRecord:
-    return UserRecord(row.name, row.is_admin, row.disabled, row.created)
+    return UserRecord(row.name, row.is_admin, row.disabled, row.created, bool(row.external_subject))
 
 
 def _project(row: Project) -> ProjectRecord:

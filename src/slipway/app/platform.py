@@ -17,6 +17,7 @@ from slipway.access import Access, Identity
 from slipway.api.platform import Services
 from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
+from slipway.app.oidc import oidc_of
 from slipway.app.settings import Settings
 from slipway.app.tls import authority_certificate
 from slipway.base.clock import now
@@ -84,6 +85,7 @@ class Platform:
         data = settings.data
         self.database = Database.sqlite(data / "state.db")
         self.access = Access(self.database, data / "keys")
+        self.oidc = oidc_of(settings, self.access, self.database)
         self.registry = Registry(self.database, machine.blobs)
         cache = BuildCache(self.database, machine.blobs)
         self.cache_mounts = CacheMounts(data / "cache-mounts")
@@ -151,6 +153,7 @@ class Platform:
             self.access, self.registry, self.attestor, Transfers(self.registry, self.machine.snapshots),
             self.jobs, Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status,
             self._uploads, self.remotes, self._prune, authority_certificate(self.settings),
+            self.oidc,
         )  # fmt: skip
 
     def _images_of(

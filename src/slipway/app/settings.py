@@ -99,6 +99,17 @@ SETTINGS = (
         "tls.local_ca", _switch, "off", "Without a certificate: make one, signed by an authority of our own."
     ),
     Setting("tls.names", _words, "", "Further names and addresses in it, separated by commas."),
+    Setting("oidc.issuer", str, "", "OpenID provider for logins beside local users; empty: none."),
+    Setting("oidc.client_id", str, "", "What the provider knows this server as."),
+    Setting("oidc.client_secret", str, "", "Empty for a public client."),
+    Setting("oidc.username_claim", str, "preferred_username", "Claim with the user's name."),
+    Setting("oidc.groups_claim", str, "groups", "Claim with the user's groups; dots go into objects."),
+    Setting("oidc.admin_group", str, "", "Its members administer the platform."),
+    Setting("oidc.group_roles", _words, "", "GROUP=PROJECT:ROLE, …: memberships that come with groups."),
+    Setting("oidc.scopes", str, "", "What is asked for; empty: openid profile email, groups if there."),
+    Setting("oidc.ca", _optional_path, "", "PEM file of the authority to trust for the provider."),
+    Setting("oidc.login_hours", _positive, "12", "How long a login through the provider lasts."),
+    Setting("oidc.token_days", _positive, "30", "How long after it the user's personal tokens work."),
     Setting("apps.listen", _address, "127.0.0.1:8080", "Where delivered apps answer, by host name."),
     Setting("apps.domain", str, "localhost", "Apps are SERVICE.APP.PROJECT.DOMAIN."),
     Setting(

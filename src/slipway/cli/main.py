@@ -26,7 +26,7 @@ Start here:
 _MODULES = {
     "up": "server", "down": "server", "status": "server", "doctor": "server", "serve": "server",
     "deliver": "deliver", "build": "build", "builds": "build", "builder": "builders", "image": "images", "app": "apps",
-    "tls": "tls", "login": "accounts", "user": "accounts", "project": "accounts", "robot": "accounts",
+    "tls": "tls", "login": "logins", "token": "logins", "user": "accounts", "project": "accounts", "robot": "accounts",
 }  # fmt: skip
 
 

@@ -62,9 +62,23 @@ if TYPE_CHECKING:
     )
     from slipway.wire.builds import Build, Builder, BuildRequest, NamedContext, Prune, Pruned
     from slipway.wire.images import BaseImage, Image, ImageDetail, Push
+    from slipway.wire.logins import (
+        DeviceAnswer,
+        DeviceLogin,
+        DevicePoll,
+        NewPersonalToken,
+        PersonalToken,
+        PersonalTokenSecret,
+    )
     from slipway.wire.status import Authority, Status
 
 _MODULES = {
+    "DeviceAnswer": "logins",
+    "DeviceLogin": "logins",
+    "DevicePoll": "logins",
+    "NewPersonalToken": "logins",
+    "PersonalToken": "logins",
+    "PersonalTokenSecret": "logins",
     "App": "apps",
     "AppDetail": "apps",
     "Authority": "status",
@@ -113,6 +127,9 @@ __all__ = [
     "BuildRequest",
     "Builder",
     "Deliver",
+    "DeviceAnswer",
+    "DeviceLogin",
+    "DevicePoll",
     "Image",
     "ImageDetail",
     "Instance",
@@ -120,10 +137,13 @@ __all__ = [
     "Me",
     "Member",
     "NamedContext",
+    "NewPersonalToken",
     "NewProject",
     "NewRobot",
     "NewUser",
     "Password",
+    "PersonalToken",
+    "PersonalTokenSecret",
     "Project",
     "Prune",
     "Pruned",

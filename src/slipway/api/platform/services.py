@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from slipway.access import Access, Identity
+from slipway.access.oidc import OidcLogins
 from slipway.base.progress import Progress
 from slipway.build.attest import Attestor
 from slipway.build.base_images import Images
@@ -45,3 +46,4 @@ class Services:
     remotes: Remotes
     prune: Callable[[float, int, bool], Awaitable[dict[str, Any]]]
     authority: Path | None = None
+    oidc: OidcLogins | None = None

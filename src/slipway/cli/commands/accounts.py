@@ -1,4 +1,4 @@
-"""Logging in; users, projects, members and robots."""
+"""Users, projects, members and robots."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import click
 from slipway import wire
 from slipway.cli.session import Session, with_session
 from slipway.cli.sizes import size_of
-from slipway.client import Client, Credentials
-from slipway.client.credentials import read_authority
 
 _ENTITLEMENTS = ["network.host", "security.insecure"]
 
@@ -26,22 +24,6 @@ def _read_password(from_stdin: bool, confirm: bool) -> str:
 _STDIN = click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 
 
-@click.command()
-@click.argument("server", default="http://127.0.0.1:7070")
-@click.option("-u", "--user", required=True)
-@click.option("--ca", default="", metavar="FILE", help="Trust this authority (PEM) instead of the system's.")
-@_STDIN
-@with_session
-def login(session: Session, server: str, user: str, ca: str, password_stdin: bool) -> None:
-    """Log in to SERVER and remember it. Root on the server's own machine needs none."""
-    authority = read_authority(ca) or Credentials.load(server).authority
-    token = Client(Credentials(server, authority=authority)).login(
-        user, _read_password(password_stdin, confirm=False)
-    )
-    path = Credentials(server, token.token, authority).save()
-    session.said(f"logged in to {server} as {user}; the token is in {path}", server=server, user=user)
-
-
 @click.group()
 def user() -> None:
     """People who may log in."""
@@ -51,7 +33,7 @@ def user() -> None:
 @with_session
 def user_ls(session: Session) -> None:
     """List users."""
-    session.table(session.client.users(), ("name", "is_admin", "disabled", "created"))
+    session.table(session.client.users(), ("name", "is_admin", "disabled", "external", "created"))
 
 
 @user.command("create")
@@ -169,7 +151,7 @@ def project_rm(session: Session, name: str) -> None:
 @with_session
 def project_members(session: Session, name: str) -> None:
     """List a project's members."""
-    session.table(session.client.members(name), ("user", "role"))
+    session.table(session.client.members(name), ("user", "role", "origin"))
 
 
 @project.command("add")
@@ -228,4 +210,4 @@ def robot_rm(session: Session, project_name: str, name: str) -> None:
     session.said(f"removed the robot {name}", removed=name)
 
 
-COMMANDS = [login, user, project, robot]
+COMMANDS = [user, project, robot]

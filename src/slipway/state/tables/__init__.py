@@ -4,6 +4,7 @@ from slipway.state.tables.access import AuditEvent, LoginSession, Member, Projec
 from slipway.state.tables.base import Base, UtcDateTime
 from slipway.state.tables.build import Build, BuildCache, Builder
 from slipway.state.tables.delivery import App, Release
+from slipway.state.tables.external import GroupMember, PersonalToken
 from slipway.state.tables.registry import (
     Manifest,
     ManifestReference,
@@ -20,10 +21,12 @@ __all__ = [
     "Build",
     "BuildCache",
     "Builder",
+    "GroupMember",
     "LoginSession",
     "Manifest",
     "ManifestReference",
     "Member",
+    "PersonalToken",
     "Project",
     "Release",
     "Repository",
