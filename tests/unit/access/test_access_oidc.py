@@ -196,7 +196,7 @@ def _signed_by_another(provider: OidcProvider, claims: dict[str, Any]) -> str:
 
 def _with_its_own_key(provider: OidcProvider, claims: dict[str, Any]) -> str:
     key = rsa.generate_private_key(65537, 2048)
-    public = jwt.get_algorithm_by_name("RS256").to_jwk(key.public_key(), as_dict=True)  # type: ignore[call-overload]
+    public = jwt.get_algorithm_by_name("RS256").to_jwk(key.public_key(), as_dict=True)
     return jwt.encode(claims, key, "RS256", headers={"kid": "mine", "jwk": public})
 
 
@@ -220,8 +220,8 @@ CHEATS: dict[str, Cheat] = {
     "not yet valid": _other(nbf=int(time.time()) + 3600),
     "no subject": _without("sub"),
     "empty subject": _other(sub=""),
-    "alg none": lambda p, claims: jwt.encode(claims, None, "none", headers={"kid": p.kid}),
-    "alg none, no kid": lambda p, claims: jwt.encode(claims, None, "none"),
+    "alg none": lambda p, claims: jwt.encode(claims, "", "none", headers={"kid": p.kid}),
+    "alg none, no kid": lambda p, claims: jwt.encode(claims, "", "none"),
     "HS256 with the public key": lambda p, claims: p.confuse(claims),
     "HS256 with the client secret": lambda p, claims: jwt.encode(
         claims, SECRET * 3, "HS256", headers={"kid": p.kid}
@@ -294,7 +294,8 @@ def test_keys_that_are_not_for_this_are_passed_over() -> None:
     ]
     assert parse_keys({"keys": bad}) == ()
     assert [key.algorithms for key in parse_keys({"keys": [*bad, good]})] == [("RS256",)]
-    for document in (None, [], {}, {"keys": "x"}):
+    nothing: list[Any] = [None, [], {}, {"keys": "x"}]
+    for document in nothing:
         assert parse_keys(document) == ()
 
 
@@ -409,12 +410,14 @@ def test_group_roles_are_read_or_refused() -> None:
 
 async def test_refusals_are_said_as_errors_of_ours(world: World) -> None:
     """Whatever a provider answers, it comes out as one of our kinds."""
-    for extra in (
+    extras: list[dict[str, Any]] = [
         {"jwks_uri": None},
         {"token_endpoint": 7},
         {"userinfo_endpoint": []},
         {"scopes_supported": 1},
-    ):
+        {"token_endpoint_auth_methods_supported": 7},
+    ]
+    for extra in extras:
         world.provider.extra = extra
         world.make()
         try:

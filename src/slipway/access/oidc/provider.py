@@ -82,8 +82,7 @@ class Provider:
         return require_secure(url, f"the provider's {name}")
 
     async def scopes(self) -> str:
-        offered = (await self.metadata()).get("scopes_supported")
-        more = " groups" if isinstance(offered, list) and "groups" in offered else ""
+        more = " groups" if "groups" in _listed(await self.metadata(), "scopes_supported") else ""
         return self.config.scopes or f"openid profile email{more}"
 
     async def verify(self, token: Any, nonce: str = "") -> dict[str, Any]:
@@ -129,7 +128,7 @@ class Provider:
 
     async def _as_client(self, url: str, values: Mapping[str, str]) -> Mapping[str, Any]:
         config, form, headers = self.config, dict(values), {"Accept": "application/json"}
-        methods = (await self.metadata()).get(_CLIENT_AUTH) or ["client_secret_basic"]
+        methods = _listed(await self.metadata(), _CLIENT_AUTH) or ["client_secret_basic"]
         if config.client_secret and "client_secret_basic" in methods:
             user, secret = quote_plus(config.client_id), quote_plus(config.client_secret)
             headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{secret}".encode()).decode()
@@ -157,10 +156,15 @@ class Provider:
             raise Unavailable(f"the provider does not answer at {url}: {error or 'timeout'}") from error
         try:
             found = json.loads(data[:MAX_ANSWER])
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if method == "POST" and status in (400, 401, 403) and isinstance(found, dict) and "error" in found:
             raise Refused(str(found["error"])[:100], str(found.get("error_description", ""))[:300])
         if status != 200 or not isinstance(found, dict):
             raise Unavailable(f"the provider answers {url} with {status} and not with what was asked")
         return found
+
+
+def _listed(metadata: Mapping[str, Any], name: str) -> list[Any]:
+    found = metadata.get(name)
+    return found if isinstance(found, list) else []
