@@ -15,7 +15,7 @@ from slipway.state.tables import GroupMember, Project, User
 async def replace(session: AsyncSession, user: int, roles: Mapping[str, Role]) -> list[str]:
     """Make ``roles`` (by project) all that this user has through groups; the projects among them that are missing."""
     await session.execute(delete(GroupMember).where(GroupMember.user_id == user))
-    rows = await session.execute(select(Project.name, Project.id).where(Project.name.in_(roles)))
+    rows = await session.execute(select(Project.name, Project.id).where(Project.name.in_(list(roles))))
     known = {row.name: row.id for row in rows}
     session.add_all(
         GroupMember(project_id=known[project], user_id=user, role=role.value)

@@ -23,7 +23,7 @@ from slipway.api.platform.callers import PEER
 from slipway.api.registry import create_app as create_registry
 from slipway.app.platform import Platform, make_machine
 from slipway.app.settings import Settings
-from slipway.app.tls import ServerTls, tls_of
+from slipway.app.tls import ServerTls, is_loopback, tls_of
 from slipway.base.files import atomic_write
 from slipway.errors import Conflict
 
@@ -61,6 +61,10 @@ async def serve(settings: Settings) -> None:
     )
     with _only_one(settings):
         tls = tls_of(settings)
+        if tls is None and not is_loopback(settings["listen"]):
+            log.warning(
+                "%s is plain HTTP: passwords can be read on the way; see docs/access.md", settings.url
+            )
         listener = _listen(settings["listen"])
         platform = Platform(settings, await make_machine(settings))
         for check in platform.machine.facts.checks:

@@ -87,10 +87,22 @@ def authority_certificate(settings: Settings) -> Path | None:
 
 def names_of(settings: Settings) -> tuple[str, ...]:
     """Under which names clients reach the listener."""
-    host = settings["listen"].rpartition(":")[0].strip("[]")
+    host = _host(settings["listen"])
     try:
         everywhere = ipaddress.ip_address(host).is_unspecified
     except ValueError:
         everywhere = False
     hosts = ("127.0.0.1", "::1") if everywhere else (host,)
     return (*hosts, "localhost", socket.gethostname(), *settings["tls.names"])
+
+
+def is_loopback(listen: str) -> bool:
+    """Whether only this machine reaches ``listen``."""
+    try:
+        return ipaddress.ip_address(_host(listen)).is_loopback
+    except ValueError:
+        return _host(listen) == "localhost"
+
+
+def _host(listen: str) -> str:
+    return listen.rpartition(":")[0].strip("[]")

@@ -33,6 +33,7 @@ class OidcProvider:
         self.extra: dict[str, Any] = {}
         self.in_userinfo: dict[str, Any] = {}
         self.key_requests = 0
+        self.authenticated = ""
         self._codes: dict[str, dict[str, str]] = {}
         self._devices: dict[str, str] = {}
         self.rotate()
@@ -123,7 +124,7 @@ class OidcProvider:
         raise web.HTTPFound(f"{query['redirect_uri']}?{answer}")
 
     async def _device(self, request: web.Request) -> web.Response:
-        _authenticate(request)
+        await self._authenticate(request)
         device, user = secrets.token_hex(), secrets.token_hex(4).upper()
         self._devices[device] = user
         found = {"device_code": device, "user_code": user, "expires_in": 60, "interval": 1}
@@ -136,7 +137,7 @@ class OidcProvider:
         return web.Response()
 
     async def _token(self, request: web.Request) -> web.Response:
-        _authenticate(request)
+        await self._authenticate(request)
         form = await request.post()
         if form.get("grant_type") == _DEVICE:
             state = self._devices.get(str(form.get("device_code")), "")
@@ -151,6 +152,17 @@ class OidcProvider:
             return _error("invalid_grant")
         return self._tokens(query.get("nonce", ""))
 
+    async def _authenticate(self, request: web.Request) -> None:
+        form = await request.post()
+        name, secret = str(form.get("client_id")), str(form.get("client_secret"))
+        self.authenticated = "client_secret_post"
+        if "Authorization" in request.headers:
+            text = base64.b64decode(request.headers["Authorization"].partition(" ")[2]).decode()
+            name, _, secret = (unquote_plus(part) for part in text.partition(":"))
+            self.authenticated = "client_secret_basic"
+        if (name, secret) != (CLIENT, SECRET):
+            raise web.HTTPUnauthorized(text='{"error": "invalid_client"}', content_type="application/json")
+
     def _tokens(self, nonce: str) -> web.Response:
         claims = self.claims(nonce)
         token = self.cheat(self, claims) if self.cheat else self.sign(claims)
@@ -160,13 +172,6 @@ class OidcProvider:
         if request.headers.get("Authorization") != "Bearer for userinfo":
             raise web.HTTPUnauthorized
         return web.json_response({"sub": self.person["sub"], **self.in_userinfo})
-
-
-def _authenticate(request: web.Request) -> None:
-    _, _, value = request.headers.get("Authorization", "").partition(" ")
-    name, _, secret = base64.b64decode(value).decode().partition(":")
-    if (unquote_plus(name), unquote_plus(secret)) != (CLIENT, SECRET):
-        raise web.HTTPUnauthorized(text='{"error": "invalid_client"}', content_type="application/json")
 
 
 def _error(code: str) -> web.Response:

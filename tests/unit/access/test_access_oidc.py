@@ -352,6 +352,24 @@ async def test_a_wrong_client_secret_is_said(world: World) -> None:
         await world.make(client_secret="wrong").start_device()
 
 
+@pytest.mark.parametrize(
+    ("offered", "used"),
+    [
+        (None, "client_secret_basic"),
+        (["client_secret_basic"], "client_secret_basic"),
+        (["client_secret_post"], "client_secret_post"),
+        # Our secret has characters that a header has to encode, which not every provider decodes.
+        (["client_secret_basic", "client_secret_post"], "client_secret_post"),
+    ],
+)
+async def test_the_client_says_who_it_is_as_the_provider_wants(
+    world: World, offered: list[str] | None, used: str
+) -> None:
+    world.provider.extra = {"token_endpoint_auth_methods_supported": offered}
+    await world.login()
+    assert world.provider.authenticated == used
+
+
 async def _browse(world: World) -> tuple[str, dict[str, str]]:
     """What the browser keeps, and what it comes back with."""
     url, sealed = await world.logins.start_browser(CALLBACK)

@@ -144,7 +144,7 @@ class OidcLogins:
         claims = await self._provider.verify(answer.get("id_token"), nonce)
         if lacks(claims, config) and "access_token" in answer:
             more = await self._provider.userinfo(answer["access_token"], claims["sub"])
-            claims = {**more, **claims}
+            claims = {**more, **{name: value for name, value in claims.items() if value is not None}}
         person = person_of(claims, config)
         detail = {"issuer": config.issuer, "subject": person.subject}
         try:

@@ -129,8 +129,13 @@ class Provider:
     async def _as_client(self, url: str, values: Mapping[str, str]) -> Mapping[str, Any]:
         config, form, headers = self.config, dict(values), {"Accept": "application/json"}
         methods = _listed(await self.metadata(), _CLIENT_AUTH) or ["client_secret_basic"]
-        if config.client_secret and "client_secret_basic" in methods:
-            user, secret = quote_plus(config.client_id), quote_plus(config.client_secret)
+        user, secret = quote_plus(config.client_id), quote_plus(config.client_secret)
+        # Not every provider decodes what RFC 6749 (2.3.1) says is encoded; in a form there is no doubt.
+        doubtful = (user, secret) != (
+            config.client_id,
+            config.client_secret,
+        ) and "client_secret_post" in methods
+        if config.client_secret and "client_secret_basic" in methods and not doubtful:
             headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{secret}".encode()).decode()
         elif config.client_secret:
             form["client_secret"] = config.client_secret
