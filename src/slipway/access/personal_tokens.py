@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
@@ -11,12 +12,13 @@ from slipway.access import passwords
 from slipway.access.identity import Identity
 from slipway.access.records import PersonalTokenRecord
 from slipway.base.clock import now
-from slipway.errors import Conflict, Denied, Exhausted, NotFound, Unauthenticated
+from slipway.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Unauthenticated
 from slipway.state import Database
 from slipway.state.tables import PersonalToken, User
 
 LIFETIME = timedelta(days=90)
 MAX_TOKENS = 100
+_NAME = re.compile(r"[a-z0-9][a-z0-9._@ -]{0,79}", re.ASCII | re.IGNORECASE)
 _PREFIX = "swp"
 
 
@@ -30,6 +32,10 @@ class PersonalTokens:
         self, owner: Identity, name: str, lifetime: timedelta | None = LIFETIME
     ) -> tuple[str, datetime | None]:
         """The secret, shown this once, and the expiry. Raises ``Conflict`` for a name that the user has in use."""
+        if not _NAME.fullmatch(name):
+            raise Invalid(
+                f"not a token's name: {name[:100]!r}", hint="up to 80 letters, digits and . _ @ - or space"
+            )
         if owner.kind != "user" or owner.by_token:
             raise Denied(
                 "personal tokens belong to users who logged in themselves",

@@ -33,6 +33,7 @@ class OidcProvider:
         self.extra: dict[str, Any] = {}
         self.in_userinfo: dict[str, Any] = {}
         self.key_requests = 0
+        self.named = True
         self.authenticated = ""
         self._codes: dict[str, dict[str, str]] = {}
         self._devices: dict[str, str] = {}
@@ -58,7 +59,8 @@ class OidcProvider:
     def jwks(self) -> dict[str, Any]:
         maker: Any = jwt.get_algorithm_by_name(self.algorithm)
         public = json.loads(maker.to_jwk(self.key.public_key()))
-        return {"keys": [{**public, "kid": self.kid, "use": "sig", "alg": self.algorithm}]}
+        kid = {"kid": self.kid} if self.named else {}
+        return {"keys": [{**public, **kid, "use": "sig", "alg": self.algorithm}]}
 
     def claims(self, nonce: str = "") -> dict[str, Any]:
         begun = int(time.time())
@@ -66,7 +68,9 @@ class OidcProvider:
         return {**found, "nonce": nonce} if nonce else found
 
     def sign(self, claims: dict[str, Any], **header: Any) -> str:
-        return jwt.encode(claims, self.key, self.algorithm, headers={"kid": self.kid, **header})
+        return jwt.encode(
+            claims, self.key, self.algorithm, headers=({"kid": self.kid} if self.named else {}) | header
+        )
 
     def confuse(self, claims: dict[str, Any]) -> str:
         """HS256 with our public key as the secret (PyJWT refuses to do this, so by hand)."""

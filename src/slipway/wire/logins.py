@@ -35,7 +35,7 @@ class DeviceAnswer(Answer):
 
 
 class NewPersonalToken(Request):
-    name: str = Field(min_length=1, max_length=80)
+    name: str
     days: int | None = Field(default=90, ge=1, le=3650, description="null: does not expire")
 
 

@@ -274,6 +274,17 @@ async def test_rotated_keys_are_found_and_old_ones_refused(world: World) -> None
         await world.login()
 
 
+async def test_rotation_is_found_where_keys_have_no_names(world: World) -> None:
+    world.provider.named = False
+    await world.login()
+    world.provider.rotate()
+    with pytest.raises(Unauthenticated):
+        await world.login()
+    world.seconds += KEYS_AGAIN + 1
+    await world.login()
+    assert world.provider.key_requests == 2
+
+
 def test_keys_that_are_not_for_this_are_passed_over() -> None:
     provider = OidcProvider()
     good = provider.jwks()["keys"][0]

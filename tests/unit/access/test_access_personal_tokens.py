@@ -12,7 +12,7 @@ from sqlalchemy import update
 from slipway.access import SYSTEM, Access, Permission, Role
 from slipway.access.personal_tokens import MAX_TOKENS
 from slipway.base.clock import now
-from slipway.errors import Conflict, Denied, Exhausted, NotFound, Unauthenticated
+from slipway.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Unauthenticated
 from slipway.state import Database
 from slipway.state.tables import User
 
@@ -65,7 +65,7 @@ async def test_a_token_opens_nothing_that_outlives_it(access: Access) -> None:
     with pytest.raises(Denied):
         await access.open_session(by_token)
     with pytest.raises(Denied):
-        await access.personal_tokens.create(SYSTEM, "root's")
+        await access.personal_tokens.create(SYSTEM, "roots")
     name, robot, _ = await access.create_robot("demo", "ci", Role.DEVELOPER)
     with pytest.raises(Denied):
         await access.personal_tokens.create(await access.authenticate(name, robot), "x")
@@ -89,6 +89,9 @@ async def test_names_are_unique_for_each_user_and_bounded(access: Access) -> Non
     await access.personal_tokens.create(bob, "laptop")
     with pytest.raises(Conflict):
         await access.personal_tokens.create(ada, "laptop")
+    for bad in ("", "a/b", " a", "é", "a" * 81, "a\nb"):
+        with pytest.raises(Invalid):
+            await access.personal_tokens.create(ada, bad)
     for number in range(MAX_TOKENS - 1):
         await access.personal_tokens.create(ada, str(number))
     with pytest.raises(Exhausted):

@@ -36,7 +36,7 @@ class SigningKey:
 
 
 class UnknownKey(Unauthenticated):
-    """The token names a key that is not among those given; newer ones may have it."""
+    """None of the keys given made this token's signature; among newer ones may be one that did."""
 
 
 def parse_keys(document: Any) -> tuple[SigningKey, ...]:
@@ -86,6 +86,8 @@ def check_id_token(
             leeway=LEEWAY,
             options={"require": ["exp", "iat", "iss", "aud", "sub"]},
         )
+    except jwt.InvalidSignatureError as error:
+        raise UnknownKey("the provider's token is not signed by the key that it names") from error
     except (jwt.PyJWTError, ValueError, TypeError) as error:
         raise Unauthenticated(f"the provider's token is not valid: {error}") from error
     _check_parties(claims, issuer, client_id)
@@ -107,7 +109,9 @@ def _key_of(token: str, keys: Sequence[SigningKey]) -> SigningKey:
     if not named:
         raise UnknownKey(f"the provider has no key {str(kid)[:100]!r}")
     fitting = [key for key in named if algorithm in key.algorithms]
-    if len(fitting) != 1:
+    if not fitting:
+        raise UnknownKey(f"the provider's key {str(kid)[:100]!r} does not sign with {algorithm}")
+    if len(fitting) > 1:
         raise Unauthenticated(f"the provider's token does not tell which key signed it with {algorithm}")
     return fitting[0]
 

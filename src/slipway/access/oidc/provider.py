@@ -22,6 +22,7 @@ from slipway.errors import Denied, Invalid, Unauthenticated, Unavailable, Unsupp
 MAX_ANSWER = 1024 * 1024
 KEYS_FRESH = 3600.0
 KEYS_AGAIN = 10.0
+MAX_REQUESTS = 16
 _TIMEOUT = aiohttp.ClientTimeout(total=20, connect=10)
 _CLIENT_AUTH = "token_endpoint_auth_methods_supported"
 
@@ -53,6 +54,8 @@ class Provider:
         self._metadata = _Cached()
         self._keys = _Cached(())
         self._lock = asyncio.Lock()
+        # Whoever is not logged in yet makes us ask the provider: so many questions at a time.
+        self._slots = asyncio.Semaphore(MAX_REQUESTS)
         self._context: ssl.SSLContext | bool = True
         if config.ca:
             try:
@@ -86,7 +89,7 @@ class Provider:
         return self.config.scopes or f"openid profile email{more}"
 
     async def verify(self, token: Any, nonce: str = "") -> dict[str, Any]:
-        """The claims of an ID token; a key that is not known makes us ask for the newest ones, once in a while."""
+        """The claims of an ID token; one that no known key signed makes us ask for newer ones, once in a while."""
         if not isinstance(token, str):
             raise Unauthenticated("the provider gave no ID token", hint="oidc.scopes must have openid")
         config = self.config
@@ -151,7 +154,7 @@ class Provider:
 
     async def _json(self, method: str, url: str, **options: Any) -> Mapping[str, Any]:
         try:
-            async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+            async with self._slots, aiohttp.ClientSession(timeout=_TIMEOUT) as session:
                 async with session.request(
                     method, url, ssl=self._context, allow_redirects=False, **options
                 ) as response:
