@@ -162,6 +162,12 @@ async def test_a_token_is_no_login(site: Site) -> None:
     secret = (await site.slipway("token", "create", "x"))["secret"]
     login = ["login", site.address, "-u", "ada", "--password-stdin"]
     assert (await site.slipway(*login, text=f"{secret}\n", ok=False))["kind"] == "denied"
+    form = ["-d", "grant_type=password", "-d", "access_type=offline", "-d", "client_id=x"]
+    form += ["-d", "service=slipway-registry", "-d", "username=ada", "--data-urlencode", f"password={secret}"]
+    curl = await site.run("curl", "-sS", "--cacert", site.trust / "ca.crt", *form, f"{site.address}/token")
+    answer = json.loads(curl)
+    assert "access_token" in answer
+    assert "refresh_token" not in answer
     site.platform.variables["SLIPWAY_TOKEN"] = secret
     assert [item["name"] for item in await site.slipway("token", "ls")] == ["x"]
     assert (await site.slipway("token", "create", "y", ok=False))["kind"] == "denied"

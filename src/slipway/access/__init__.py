@@ -9,15 +9,20 @@ found. Stands on ``slipway.state``; knows nothing of HTTP.
 """
 
 from slipway.access.access import Access
+from slipway.access.audit import AuditEvent, AuditFilter, AuditLog
 from slipway.access.identity import ANONYMOUS, SYSTEM, Identity
 from slipway.access.records import MemberRecord, PersonalTokenRecord, ProjectRecord, RobotRecord, UserRecord
 from slipway.access.roles import Permission, Role, permissions_of
 from slipway.access.tokens import Grant, RegistryTokens
+from slipway.access.vault import Vault
 
 __all__ = [
     "ANONYMOUS",
     "SYSTEM",
     "Access",
+    "AuditEvent",
+    "AuditFilter",
+    "AuditLog",
     "Grant",
     "Identity",
     "MemberRecord",
@@ -28,5 +33,6 @@ __all__ = [
     "RobotRecord",
     "Role",
     "UserRecord",
+    "Vault",
     "permissions_of",
 ]

@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway.access import groups, passwords
+from slipway.access.attempts import Attempts
+from slipway.access.audit import AuditLog
 from slipway.access.identity import Identity
 from slipway.access.personal_tokens import PersonalTokens
 from slipway.access.records import MemberRecord, ProjectRecord, RobotRecord, UserRecord
@@ -25,6 +27,8 @@ from slipway.state.tables import AuditEvent, LoginSession, Member, Project, Robo
 
 SESSION_LIFETIME = timedelta(days=30)
 ROBOT_LIFETIME = timedelta(days=30)
+SessionUse = Literal["login", "refresh"]
+_PREFIXES: dict[SessionUse, str] = {"login": "sws", "refresh": "swt"}
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
 
 
@@ -45,6 +49,8 @@ class Access:
         self._database = database
         self.tokens = RegistryTokens(keys, service)
         self.personal_tokens = PersonalTokens(database)
+        self.audit_log = AuditLog(database)
+        self.attempts = Attempts()
 
     # Users
 
@@ -78,11 +84,24 @@ class Access:
         async with self._database.session() as session:
             await session.delete(await _find_user(session, name))
 
-    async def authenticate(self, name: str, secret: str) -> Identity:
-        """Who logs in with ``name`` (a user, or ``robot$PROJECT+NAME``). Raises ``Unauthenticated``.
+    async def authenticate(self, name: str, secret: str, address: str = "") -> Identity:
+        """Who logs in with ``name`` (a user, or ``robot$PROJECT+NAME``) from ``address``.
 
-        ``secret`` is the user's password or one of the user's personal tokens, or the robot's secret.
+        ``secret`` is the user's password or one of the user's personal tokens, or the robot's secret. Raises
+        ``Unauthenticated``, and ``Exhausted`` after too many wrong passwords.
         """
+        self.attempts.check(name, address)
+        try:
+            found = await self._authenticated(name, secret)
+        except Unauthenticated:
+            self.attempts.failed(name, address)
+            claimed = Identity(name[:100], "anonymous")
+            await self.audit(claimed, "login", name[:100], allowed=False, detail={"address": address})
+            raise
+        self.attempts.succeeded(name, address)
+        return found
+
+    async def _authenticated(self, name: str, secret: str) -> Identity:
         if name.startswith("robot$"):
             return await self._authenticate_robot(name, secret)
         if self.personal_tokens.looks_like(secret):
@@ -130,24 +149,32 @@ class Access:
     # Logins of the command line and the console
 
     async def open_session(
-        self, identity: Identity, lifetime: timedelta = SESSION_LIFETIME
+        self, identity: Identity, use: SessionUse = "login", lifetime: timedelta = SESSION_LIFETIME
     ) -> tuple[str, datetime]:
-        """A new token for a user who has just authenticated; only its hash is kept."""
+        """A new token for a user who has just authenticated; only its hash is kept.
+
+        One for ``refresh`` opens nothing by itself: registry clients get short-lived tokens for it.
+        """
         if identity.kind != "user":
             raise Denied("only users can log in", hint="robots use their secret with docker login")
         if identity.by_token:
             raise Denied("a token is no login", hint="SLIPWAY_TOKEN=… is for it, and docker login")
-        token, expires = passwords.new_secret("sws"), now() + lifetime
+        token, expires = passwords.new_secret(_PREFIXES[use]), now() + lifetime
         row = LoginSession(
             token_hash=passwords.hash_secret(token), user_id=identity.id, created=now(), expires=expires
         )
         await self._insert(row, "the login exists already")
         return token, expires
 
-    async def check_session(self, token: str) -> Identity:
-        """Whose login or personal token this is. Raises ``Unauthenticated``."""
-        if self.personal_tokens.looks_like(token):
+    async def check_session(self, token: str, use: SessionUse = "login") -> Identity:
+        """Whose login this is, or personal token in its place.
+
+        Raises ``Unauthenticated``, also for a token that was made for another use.
+        """
+        if use == "login" and self.personal_tokens.looks_like(token):
             return await self.personal_tokens.check(token)
+        if not token.startswith(f"{_PREFIXES[use]}_"):
+            raise Unauthenticated("the login is not valid", hint="run `slipway login` again")
         async with self._database.read() as session:
             row = (
                 await session.execute(
@@ -366,4 +393,4 @@ def _user(row: User) -> UserRecord:
 
 
 def _project(row: Project) -> ProjectRecord:
-    return ProjectRecord(row.id, row.name, row.public, row.created)
+    return ProjectRecord(row.id, row.name, row.public, row.created, row.used)

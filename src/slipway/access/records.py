@@ -23,6 +23,8 @@ class ProjectRecord:
     name: str
     public: bool
     created: datetime
+    used: int
+    """Bytes of its images."""
 
 
 @dataclass(frozen=True, slots=True)

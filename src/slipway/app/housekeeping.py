@@ -18,7 +18,7 @@ from slipway.build.cache_mounts import CacheMounts
 from slipway.build.remote import Remotes
 from slipway.content import LocalStore
 from slipway.oci import Digest
-from slipway.registry import Registry
+from slipway.registry import Registry, Retention, Trash
 from slipway.snapshots import SnapshotStore
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Housekeeping:
     def __init__(
         self, blobs: LocalStore, snapshots: SnapshotStore, registry: Registry, cache: BuildCache,
         mounts: CacheMounts, remotes: Remotes, notes: Sequence[Notes], uploads: Path, bounds: Bounds,
+        trash: Trash, retention: Retention,
     ) -> None:  # fmt: skip
         self._blobs = blobs
         self._snapshots = snapshots
@@ -66,12 +67,16 @@ class Housekeeping:
         self._notes = notes
         self._uploads = uploads
         self._bounds = bounds
+        self._trash = trash
+        self._retention = retention
 
     async def run_forever(self) -> None:
         """Once an hour, as the settings say."""
         while True:
             await asyncio.sleep(_EVERY_SECONDS)
             await self._registry.expire_uploads()
+            await self._retention.run()
+            await self._trash.empty()
             await asyncio.to_thread(self._forgotten_uploads)
             found = await self.prune(self._bounds)
             if found.bytes:

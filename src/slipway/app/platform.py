@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway import __version__
-from slipway.access import Access, Identity
+from slipway.access import Access, Identity, Vault
 from slipway.api.platform import Services
 from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
@@ -41,7 +41,10 @@ from slipway.engines.embedded import EmbeddedEngine
 from slipway.errors import Conflict, NotFound
 from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
-from slipway.registry import Registry, Transfers
+from slipway.registry import Registry, Retention, Transfers, Trash
+from slipway.registry.replication import Replicator, Sites
+from slipway.registry.through import PullThrough
+from slipway.registry.webhooks import Webhooks
 from slipway.runtime import Containers, HostFacts
 from slipway.snapshots import SnapshotStore
 from slipway.state import Database
@@ -108,12 +111,18 @@ class Platform:
         )  # fmt: skip
         builder = RegistryBuilder(self.jobs, self.registry, self.access)
         self.deliverer = Deliverer(Apps(self.database), builder, engine)
+        self.trash, self.retention = Trash(self.database), Retention(self.database)
+        self._vault = vault = Vault(data / "keys")
+        sites = Sites(self.database, vault)
+        self.through = PullThrough(self.database, self.registry, vault)
+        self.webhooks = Webhooks(self.database, vault, local=settings["webhooks.local"])
+        self.replicator = Replicator(self.database, self.registry, sites, self.access)
         self._uploads = data / "uploads"
         self._uploads.mkdir(exist_ok=True, mode=0o700)
         bounds = Bounds(timedelta(days=settings["build.cache_days"]), settings["build.cache_size"])
         self.housekeeping = Housekeeping(
             machine.blobs, machine.snapshots, self.registry, cache, self.cache_mounts, self.remotes,
-            (self.traces, self.inventories), self._uploads, bounds,
+            (self.traces, self.inventories), self._uploads, bounds, self.trash, self.retention,
         )  # fmt: skip
         self._started = now()
         self._tasks: list[asyncio.Task[None]] = []
@@ -135,6 +144,9 @@ class Platform:
             self.machine.containers.run_forever(),
             self.deliverer.run_forever(),
             self.housekeeping.run_forever(),
+            self.registry.pulls.run_forever(),
+            self.replicator.run_forever(),
+            self.webhooks.run_forever(),
         )
         self._tasks = [asyncio.create_task(_supervised(item)) for item in work]
 
@@ -150,10 +162,10 @@ class Platform:
 
     def services(self) -> Services:
         return Services(
-            self.access, self.registry, self.attestor, Transfers(self.registry, self.machine.snapshots),
-            self.jobs, Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status,
-            self._uploads, self.remotes, self._prune, authority_certificate(self.settings),
-            self.oidc,
+            self.access, self._vault, self.registry, self.trash, self.retention, self.replicator, self.webhooks,
+            self.attestor, Transfers(self.registry, self.machine.snapshots), self.jobs, Builders(self.database),
+            self.deliverer, self._images_of, self._make_base, self._status, self._uploads, self.remotes, self._prune,
+            authority_certificate(self.settings), self.oidc,
         )  # fmt: skip
 
     def _images_of(

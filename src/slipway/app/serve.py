@@ -16,22 +16,24 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from slipway.api.platform import create_app
 from slipway.api.platform.callers import PEER
+from slipway.api.registry import Pace
 from slipway.api.registry import create_app as create_registry
+from slipway.app.http import HttpProtocol
 from slipway.app.platform import Platform, make_machine
 from slipway.app.settings import Settings
 from slipway.app.tls import ServerTls, is_loopback, tls_of
 from slipway.base.files import atomic_write
+from slipway.base.rate import RateLimit
 from slipway.errors import Conflict
 
 log = logging.getLogger(__name__)
 _GRACE_SECONDS = 5
 
 
-class _PeerProtocol(HttpToolsProtocol):
+class _PeerProtocol(HttpProtocol):
     """HTTP over the unix socket, with the uid of whoever is at the other end in the scope."""
 
     def connection_made(self, transport: Any) -> None:
@@ -91,12 +93,14 @@ async def _serve_sockets(
     platform: Platform, settings: Settings, listener: socket.socket, tls: ServerTls | None
 ) -> None:
     app = create_app(platform.services())
-    app.mount("/", create_registry(platform.registry, platform.access))
+    idle, rate = settings["registry.idle_seconds"], RateLimit(settings["registry.requests_per_second"])
+    app.mount("/", create_registry(platform.registry, platform.access, platform.through, Pace(idle), rate))
     common: dict[str, Any] = {
         "log_config": None, "access_log": False, "lifespan": "off", "timeout_graceful_shutdown": _GRACE_SECONDS,
         "ws": "none", "loop": "asyncio",
     }  # fmt: skip
-    tcp = _Server(uvicorn.Config(app, http="httptools", **common))
+    protocol = type("_Protocol", (HttpProtocol,), {"idle": idle})
+    tcp = _Server(uvicorn.Config(app, http=protocol, **common))
     if tls is not None:
         tcp.config.load()
         tcp.config.ssl = tls.context

@@ -33,12 +33,6 @@ def _optional_path(text: str) -> str:
     return _path(text) if text else ""
 
 
-def _switch(text: str) -> bool:
-    if text.lower() not in ("on", "off", "true", "false"):
-        raise ValueError("on or off")
-    return text.lower() in ("on", "true")
-
-
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
@@ -47,6 +41,13 @@ def _positive(text: str) -> float:
     value = float(text)
     if value <= 0:
         raise ValueError("the number must be above 0")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if value < 0:
+        raise ValueError("the number must be 0 or more")
     return value
 
 
@@ -71,6 +72,13 @@ def _choice(*words: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _switch(text: str) -> bool:
+    words = {"on": True, "true": True, "off": False, "false": False}
+    if text.lower() not in words:
+        raise ValueError("on or off")
+    return words[text.lower()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +134,20 @@ SETTINGS = (
     Setting("build.no_proxy", str, "", "Hosts that need no proxy, separated by commas."),
     Setting("build.cache_size", _size, "20g", "What the build cache keeps at most."),
     Setting("build.cache_days", _positive, "30", "After how many days without use it is forgotten."),
+    Setting(
+        "registry.idle_seconds",
+        _positive,
+        "120",
+        "A client is ended that sends less than 64 KiB of a push, or takes nothing of a pull, for so long.",
+    ),
+    Setting(
+        "registry.requests_per_second",
+        _not_negative,
+        "0",
+        "Registry requests of one account, or of one address without one; 0: no limit.",
+    ),
     Setting("network.pool", str, "10.89.0.0/16", "Address range from which app networks are taken."),
+    Setting("webhooks.local", _switch, "off", "Webhooks may lead to this machine itself."),
     Setting("log.level", _choice("debug", "info", "warning", "error"), "info", "How much the server writes."),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}

@@ -63,7 +63,12 @@ class ImageStore(Protocol):
     """Where finished images go; the registry is one."""
 
     async def store_image(
-        self, repository: str, tags: Sequence[str], config: ImageConfig, layers: Sequence[Descriptor]
+        self,
+        repository: str,
+        tags: Sequence[str],
+        config: ImageConfig,
+        layers: Sequence[Descriptor],
+        by: str = ...,
     ) -> Descriptor: ...
 
 
@@ -178,8 +183,9 @@ class BuildJobs:
                 for layer in solved.layers:
                     lease.add(layer.blob.digest)
                 image = await self._images.store_image(
-                    request.repository, request.tags, solved.config, [layer.blob for layer in solved.layers]
-                )
+                    request.repository, request.tags, solved.config, [layer.blob for layer in solved.layers],
+                    request.owner,
+                )  # fmt: skip
                 told = _told(wanted, request, solved, began)
                 await self._attestor.attest(request.repository, image, solved.layers, told)
                 for target in wanted.cache_to:

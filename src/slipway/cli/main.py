@@ -27,6 +27,7 @@ _MODULES = {
     "up": "server", "down": "server", "status": "server", "doctor": "server", "serve": "server",
     "deliver": "deliver", "build": "build", "builds": "build", "builder": "builders", "image": "images", "app": "apps",
     "tls": "tls", "login": "logins", "token": "logins", "user": "accounts", "project": "accounts", "robot": "accounts",
+    "audit": "policies", "site": "sites", "webhook": "webhooks", "mirrors": "mirrors",
 }  # fmt: skip
 
 

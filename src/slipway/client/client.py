@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from slipway import wire
@@ -11,6 +12,9 @@ from slipway.client.credentials import Credentials
 from slipway.client.logins import Logins
 from slipway.client.transport import Transport
 from slipway.wire import bodies
+
+if TYPE_CHECKING:
+    from slipway.client.registry import RegistryVerbs
 
 API = "/api/v1"
 Events = Iterator[dict[str, Any]]
@@ -26,6 +30,13 @@ class Client(Logins):
 
     def __init__(self, credentials: Credentials) -> None:
         self.transport = Transport(credentials.server, credentials.token, authority=credentials.authority)
+
+    @cached_property
+    def registry(self) -> RegistryVerbs:
+        """Policies, trash, sites, webhooks and the audit."""
+        from slipway.client.registry import RegistryVerbs
+
+        return RegistryVerbs(self.transport)
 
     @property
     def is_local(self) -> bool:
@@ -120,8 +131,8 @@ class Client(Logins):
     def push_image(self, request: wire.Push) -> Events:
         return self.transport.stream("POST", f"{API}/images/push", request.model_dump())
 
-    def delete_image(self, reference: str) -> None:
-        self.transport.call("DELETE", _query("/images", reference=reference))
+    def delete_image(self, reference: str, *, now: bool = False) -> None:
+        self.transport.call("DELETE", _query("/images", reference=reference, now=now))
 
     def base_image(self, request: wire.BaseImage) -> Events:
         return self.transport.stream("POST", f"{API}/images/base", request.model_dump())

@@ -6,7 +6,9 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from slipway.base.throttle import Throttle
 from slipway.content import Lease, LocalStore
+from slipway.distribution.push import UNLIMITED
 from slipway.distribution.remote import RemoteRegistry
 from slipway.errors import Invalid, NotFound
 from slipway.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, parse_manifest
@@ -66,8 +68,9 @@ async def pull(
 
 
 async def fetch_blob(
-    remote: RemoteRegistry, reference: Reference, blob: Descriptor, blobs: LocalStore
-) -> None:
+    remote: RemoteRegistry, reference: Reference, blob: Descriptor, blobs: LocalStore,
+    throttle: Throttle = UNLIMITED,
+) -> None:  # fmt: skip
     """Fetch and verify a blob that is missing. The caller holds a lease on it."""
     if await asyncio.to_thread(blobs.size, blob.digest) is not None:
         return
@@ -75,6 +78,7 @@ async def fetch_blob(
     try:
         async with aclosing(remote.blob(reference, blob)) as pieces:
             async for piece in pieces:
+                await throttle.take(len(piece))
                 await asyncio.to_thread(writer.write, piece)
         await asyncio.to_thread(writer.commit, blob.digest, blob.size)
     finally:

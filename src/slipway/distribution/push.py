@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
+from slipway.base.throttle import Throttle
 from slipway.content import LocalStore
 from slipway.distribution.remote import RemoteRegistry
 from slipway.oci import Descriptor, Digest, Index, Reference, parse_manifest
 
 _AT_ONCE = 4
+UNLIMITED = Throttle(0)
 _PIECE = 1024 * 1024
 Uploaded = Callable[[Descriptor, bool], None]
 """Told of each blob that is there now, and whether it was there before."""
@@ -17,13 +19,15 @@ Uploaded = Callable[[Descriptor, bool], None]
 
 async def push(
     remote: RemoteRegistry, target: Reference, data: bytes, media_type: str, blobs: LocalStore, uploaded: Uploaded,
+    throttle: Throttle = UNLIMITED, headers: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
-    """Upload what the registry lacks, the manifest last. The caller holds a lease on all of it."""
+    """Upload what the registry lacks, the manifest (with ``headers``) last. The caller holds a lease on all of it."""
     manifest = parse_manifest(data, media_type)
     if isinstance(manifest, Index):
         for item in manifest.manifests:
             below = await asyncio.to_thread(blobs.read, item.digest)
-            await push(remote, target.with_digest(item.digest), below, item.media_type, blobs, uploaded)
+            there = target.with_digest(item.digest)
+            await push(remote, there, below, item.media_type, blobs, uploaded, throttle)
     else:
         slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -31,19 +35,20 @@ async def push(
             async with slots:
                 known = await remote.has_blob(target, blob.digest)
                 if not known:
-                    await remote.put_blob(target, blob, _content(blobs, blob.digest))
+                    await remote.put_blob(target, blob, _content(blobs, blob.digest, throttle))
                 uploaded(blob, known)
 
         try:
             async with asyncio.TaskGroup() as group:
-                for blob in {item.digest: item for item in manifest.references}.values():
+                for blob in {item.digest: item for item in manifest.references if not item.urls}.values():
                     group.create_task(one(blob))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-    await remote.put_manifest(target, data, media_type)
+    await remote.put_manifest(target, data, media_type, headers)
 
 
-async def _content(blobs: LocalStore, digest: Digest) -> AsyncIterator[bytes]:
+async def _content(blobs: LocalStore, digest: Digest, throttle: Throttle) -> AsyncIterator[bytes]:
     with await asyncio.to_thread(blobs.open, digest) as stream:
         while piece := await asyncio.to_thread(stream.read, _PIECE):
+            await throttle.take(len(piece))
             yield piece

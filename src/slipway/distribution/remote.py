@@ -8,18 +8,20 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import aiohttp
 
 from slipway.base.reading import read_up_to
 from slipway.distribution.challenge import parse_challenge
-from slipway.errors import Denied, Exhausted, Invalid, NotFound, Unavailable
-from slipway.oci import Descriptor, Digest, MediaType, Reference
+from slipway.errors import Denied, Exhausted, Invalid, NotFound, Unavailable, Unsupported
+from slipway.oci import Descriptor, Digest, Index, MediaType, Reference, parse_manifest
 from slipway.oci.manifest import MAX_MANIFEST
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=15, sock_read=60)
 _PIECE = 1024 * 1024
+_PAGE = 1000
+_MOST_JSON = 16 * 1024 * 1024
 _LOOPBACK = ("127.", "localhost", "[::1]")
 
 
@@ -41,10 +43,11 @@ class RemoteRegistry:
     ``login`` goes to this host and to where its challenge says that tokens come from, and nowhere else.
     """
 
-    def __init__(self, host: str, login: Login | None = None) -> None:
+    def __init__(self, host: str, login: Login | None = None, secure: bool | None = None) -> None:
+        """``secure``: over TLS; by default everywhere but on this machine itself."""
         self.host = host
         self._login = login
-        self._secure = not host.startswith(_LOOPBACK)
+        self._secure = not host.startswith(_LOOPBACK) if secure is None else secure
         self._authorizations: dict[str, str] = {}
         self._session: aiohttp.ClientSession | None = None
 
@@ -83,6 +86,44 @@ class RemoteRegistry:
                     raise Invalid(f"{self.host} sent more than the {blob.size} bytes of {blob.digest}")
                 yield piece
 
+    async def digest_of(self, reference: Reference) -> Digest | None:
+        """What a tag points at, or the digest itself if it is there; ``None`` if not."""
+        headers = {"Accept": ", ".join(MediaType.ACCEPTED)}
+        try:
+            async with self._ask("HEAD", reference, f"manifests/{reference.target}", headers) as response:
+                text = response.headers.get("Docker-Content-Digest", "")
+        except NotFound:
+            return None
+        return Digest.parse(text) if text else Digest.of((await self.manifest(reference))[0])
+
+    async def tags(self, reference: Reference) -> list[str]:
+        """All tags of a repository. Raises ``NotFound``."""
+        found: list[str] = []
+        last = ""
+        while True:
+            path = f"tags/list?n={_PAGE}" + (f"&last={quote(last)}" if last else "")
+            async with self._ask("GET", reference, path) as response:
+                data = await read_up_to(response.content, _MOST_JSON)
+                more = "rel=" in response.headers.get("Link", "")
+            try:
+                names = [str(name) for name in json.loads(data).get("tags") or ()]
+            except (ValueError, AttributeError) as error:
+                raise Invalid(f"{self.host} sent a malformed list of tags") from error
+            found += names
+            if not more or not names or names[-1] == last:
+                return found
+            last = names[-1]
+
+    async def referrers(self, reference: Reference, digest: Digest) -> list[Descriptor]:
+        """What refers to a manifest; nothing where a registry knows no referrers."""
+        try:
+            async with self._ask("GET", reference, f"referrers/{digest}") as response:
+                data = await read_up_to(response.content, MAX_MANIFEST)
+            index = parse_manifest(data, MediaType.OCI_INDEX)
+        except (NotFound, Invalid):
+            return []
+        return list(index.manifests) if isinstance(index, Index) else []
+
     async def has_blob(self, reference: Reference, digest: Digest) -> bool:
         try:
             async with self._ask("HEAD", reference, f"blobs/{digest}"):
@@ -101,10 +142,31 @@ class RemoteRegistry:
         async with self._send("PUT", reference, f"{location}{sign}digest={blob.digest}", headers, content):
             return
 
-    async def put_manifest(self, reference: Reference, data: bytes, media_type: str) -> None:
-        headers = {"Content-Type": media_type}
-        async with self._ask("PUT", reference, f"manifests/{reference.target}", headers, data):
+    async def put_manifest(
+        self, reference: Reference, data: bytes, media_type: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        given = {"Content-Type": media_type, **(headers or {})}
+        async with self._ask("PUT", reference, f"manifests/{reference.target}", given, data):
             return
+
+    async def delete_manifest(self, reference: Reference, headers: Mapping[str, str] | None = None) -> None:
+        """Raises ``NotFound``, and ``Unsupported`` where nothing can be deleted."""
+        async with self._ask("DELETE", reference, f"manifests/{reference.target}", headers):
+            return
+
+    # Beyond the specification
+
+    async def extension(self, method: str, path: str) -> Any:
+        """The JSON that ``/v2/PATH`` answers with, ``None`` for an empty answer; for another Slipway, and lists."""
+        where = Reference("catalog", self.host)
+        headers = {"Authorization": self._login.header} if self._login else {}
+        async with self._open(method, where, f"{self._base}/v2/{path}", headers, None) as response:
+            self._check(response, where)
+            data = await read_up_to(response.content, _MOST_JSON)
+        try:
+            return json.loads(data) if data else None
+        except ValueError as error:
+            raise Invalid(f"{self.host} answered /v2/{path} with something that is no JSON") from error
 
     # How
 
@@ -183,5 +245,9 @@ class RemoteRegistry:
             raise Denied(
                 f"{who} {reference}", hint="--registry-login HOST uses the login of docker or podman"
             )
+        if response.status == 405:
+            raise Unsupported(f"the registry {self.host} does not do this with {reference}")
+        if response.status in (400, 409, 413, 416):
+            raise Invalid(f"the registry {self.host} refused {reference} ({response.status})")
         if response.status >= 400:
             raise Unavailable(f"the registry {self.host} answered {response.status} for {reference}")

@@ -10,7 +10,19 @@ Neighbours: ``slipway.api.registry`` speaks HTTP, ``slipway.build`` stores image
 from slipway.registry.images import ResolvedImage
 from slipway.registry.manifests import StoredManifest
 from slipway.registry.registry import Registry, TagRecord
+from slipway.registry.retaining import Retention
 from slipway.registry.transfers import Format, Transfers
+from slipway.registry.trash import Trash
 from slipway.registry.uploads import UploadState
 
-__all__ = ["Format", "Registry", "ResolvedImage", "StoredManifest", "TagRecord", "Transfers", "UploadState"]
+__all__ = [
+    "Format",
+    "Registry",
+    "ResolvedImage",
+    "Retention",
+    "StoredManifest",
+    "TagRecord",
+    "Transfers",
+    "Trash",
+    "UploadState",
+]

@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from slipway.base.clock import now
 from slipway.errors import Invalid, NotFound
 from slipway.oci import Digest, Index, Manifest
+from slipway.registry import tagging, usage
+from slipway.registry.repositories import project_of
 from slipway.state.tables import Manifest as Row
 from slipway.state.tables import ManifestReference, Repository, RepositoryBlob, Tag
 
@@ -29,8 +31,9 @@ class MissingReference(NotFound):
 
 
 async def by_digest(session: AsyncSession, repository: Repository, digest: str) -> Row | None:
+    """What is in the trash is not found."""
     found: Row | None = await session.scalar(
-        select(Row).where(Row.repository_id == repository.id, Row.digest == digest)
+        select(Row).where(Row.repository_id == repository.id, Row.digest == digest, Row.deleted.is_(None))
     )
     return found
 
@@ -71,12 +74,15 @@ async def check_references(
 
 
 async def record(
-    session: AsyncSession, repository: Repository, manifest: Manifest | Index, digest: Digest, size: int
-) -> Row:
-    """The manifest's row and its references. Idempotent."""
-    row = await by_digest(session, repository, str(digest))
-    if row is not None:
-        return row
+    session: AsyncSession, repository: Repository, manifest: Manifest | Index, digest: Digest, size: int,
+    by: str = "",
+) -> Row:  # fmt: skip
+    """The manifest's row and its references. Idempotent. Raises ``usage.QuotaExceeded``."""
+    query = select(Row).where(Row.repository_id == repository.id, Row.digest == str(digest))
+    known: Row | None = await session.scalar(query)
+    if known is not None:
+        known.deleted = None  # pushed again, it is no longer what was thrown away
+        return known
     artifact = manifest.artifact_type
     if not artifact and isinstance(manifest, Manifest):
         artifact = manifest.config.media_type
@@ -88,6 +94,7 @@ async def record(
         subject=str(manifest.subject.digest) if manifest.subject else None,
         size=size,
         created=now(),
+        pushed_by=by,
     )
     session.add(row)
     await session.flush()
@@ -95,9 +102,10 @@ async def record(
     session.add_all(
         ManifestReference(manifest_id=row.id, digest=name, size=count) for name, count in sizes.items()
     )
+    used = await usage.add(session, repository.project_id, {**sizes, str(digest): size})
+    usage.check(project_of(repository.name), used, (await tagging.policy_of(session, repository)).quota)
+    if manifest.subject is not None:
+        subject = await by_digest(session, repository, str(manifest.subject.digest))
+        if subject is not None:
+            await tagging.changed(session, subject)
     return row
-
-
-async def tag(session: AsyncSession, repository: Repository, name: str, row: Row) -> None:
-    """Point the tag at the manifest."""
-    await session.merge(Tag(repository_id=repository.id, name=name, manifest_id=row.id, updated=now()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,9 +28,13 @@ from slipway.oci import (
     parse_manifest,
 )
 from slipway.oci.reference import is_tag
-from slipway.registry import manifests, repositories
+from slipway.registry import events, manifests, merge, referrers, repositories, tagging, trash, usage
+from slipway.registry.feed import Feed
 from slipway.registry.images import ResolvedImage
 from slipway.registry.manifests import StoredManifest
+from slipway.registry.moves import Moved
+from slipway.registry.pulls import Pulls
+from slipway.registry.referrers import ReferrersPage
 from slipway.registry.uploads import UploadState, check_chunk
 from slipway.state import Database
 from slipway.state.tables import (
@@ -47,7 +50,6 @@ from slipway.state.tables import Manifest as ManifestRow
 
 UPLOAD_AGE = timedelta(days=1)
 MAX_PAGE = 10_000
-_BESIDE = re.compile(r"sha256-[0-9a-f]{64}\.(sig|att|sbom)")
 
 
 class Referrer(Protocol):
@@ -78,6 +80,8 @@ class Registry:
     def __init__(self, database: Database, blobs: LocalStore) -> None:
         self._database = database
         self.blobs = blobs
+        self.pulls = Pulls(database)
+        self.feed = Feed(database)
 
     # Manifests and tags
 
@@ -94,9 +98,14 @@ class Registry:
         return StoredManifest(data, row.media_type, digest)
 
     async def put_manifest(
-        self, repository: str, reference: str, data: bytes, content_type: str
-    ) -> StoredManifest:
-        """Store under a tag or its digest, exactly as sent. Raises ``Invalid`` and ``manifests.MissingReference``."""
+        self, repository: str, reference: str, data: bytes, content_type: str, by: str = "",
+        moved: Moved | None = None,
+    ) -> StoredManifest:  # fmt: skip
+        """Store under a tag or its digest, exactly as sent.
+
+        ``moved``: the tag was moved like this at another site. Raises ``Invalid``, ``manifests.MissingReference``,
+        ``usage.QuotaExceeded``, and ``Conflict`` for an immutable tag.
+        """
         manifest = parse_manifest(data, content_type)
         algorithm = "sha512" if reference.startswith("sha512:") else "sha256"
         with self.blobs.lease("manifest", timedelta(minutes=10)) as lease:
@@ -107,40 +116,52 @@ class Registry:
                 raise Invalid(f"not a tag: {reference[:200]!r}")
             lease.add(digest)
             await asyncio.to_thread(self._put_blob, data, algorithm)
-            async with self._database.session() as session:
-                owner = await repositories.ensure(session, repository)
-                await manifests.check_references(session, owner, manifest, self.blobs.size)
-                row = await manifests.record(session, owner, manifest, digest, len(data))
-                if ":" not in reference:
-                    await manifests.tag(session, owner, reference, row)
+            try:
+                async with self._database.session() as session:
+                    owner = await repositories.ensure(session, repository)
+                    await manifests.check_references(session, owner, manifest, self.blobs.size)
+                    row = await manifests.record(session, owner, manifest, digest, len(data), by)
+                    tag = "" if ":" in reference else reference
+                    if tag and moved is not None:
+                        await merge.apply(session, owner, tag, row, moved.move, moved.by)
+                    elif tag:
+                        await tagging.put(session, owner, tag, row, by)
+                    await tagging.pushed(session, owner, digest, by, tag)
+            except usage.QuotaExceeded:
+                await self._refused(events.QUOTA, repository, reference, digest, by)
+                raise
         return StoredManifest(data, manifest.media_type, digest)
+
+    async def _refused(self, kind: str, repository: str, reference: str, digest: Digest, by: str) -> None:
+        tag = "" if ":" in reference else reference
+        project = repositories.project_of(repository)
+        async with self._database.session() as session:
+            await events.emit(
+                session, kind, project, repository, by=by, tag=tag, digest=str(digest), allowed=False
+            )
 
     def _put_blob(self, data: bytes, algorithm: str = "sha256") -> Digest:
         with self.blobs.writer(algorithm) as writer:
             writer.write(data)
             return writer.commit()[0]
 
-    async def delete_manifest(self, repository: str, reference: str) -> None:
-        """A tag alone, or by digest the manifest with all its tags and what was said about it. Raises ``NotFound``."""
+    async def delete_manifest(
+        self, repository: str, reference: str, by: str = "", *,
+        own: bool = False, whole: bool = False, kept: bool = True, moved: Moved | None = None,
+    ) -> None:  # fmt: skip
+        """A tag alone, or by digest the manifest with all its tags and what was said about it: to the trash.
+
+        ``own``: only what ``by`` pushed may go. ``whole``: with its last tag goes the image. ``kept=False``: at once
+        and for good. Raises ``NotFound``, ``Denied``.
+        """
         async with self._database.session() as session:
             owner = await repositories.require(session, repository)
-            if ":" not in reference:
-                found = await session.get(Tag, (owner.id, reference))
-                if found is None:
-                    raise NotFound(f"there is no tag {reference[:150]!r} in {repository!r}")
-                await session.delete(found)
+            if moved is not None and ":" not in reference:
+                await merge.apply(session, owner, reference, None, moved.move, moved.by)
                 return
-            row = await manifests.by_digest(session, owner, reference)
-            if row is None:
-                raise NotFound(f"there is no manifest {reference[:150]!r} in {repository!r}")
-            about = (
-                select(ManifestRow.id)
-                .where(ManifestRow.repository_id == owner.id, ManifestRow.subject == row.digest)
-                .scalar_subquery()
-            )
-            await session.execute(delete(Tag).where(Tag.manifest_id.in_(about) | (Tag.manifest_id == row.id)))
-            await session.execute(delete(ManifestRow).where(ManifestRow.id.in_(about)))
-            await session.delete(row)
+            await trash.throw_away(session, owner, reference, by, own=own, whole=whole)
+            if not kept:
+                await trash.purge(session, owner, reference)
 
     async def tags(self, repository: str, count: int, last: str) -> list[str]:
         """Tag names after ``last``, sorted by their bytes."""
@@ -178,7 +199,7 @@ class Registry:
         return [
             TagRecord(name, tag, Digest.parse(digest), size, updated)
             for name, tag, digest, size, updated in rows
-            if name.partition("/")[0] in projects and not _BESIDE.fullmatch(tag)
+            if name.partition("/")[0] in projects and not tagging.is_beside(tag)
         ]
 
     async def tags_of(self, repository: str, digest: Digest) -> list[str]:
@@ -191,6 +212,13 @@ class Registry:
                 await session.scalars(select(Tag.name).where(Tag.manifest_id == row.id).order_by(Tag.name))
             )
 
+    async def tags_by(self, repository: str, by: str) -> list[str]:
+        """The tags of a repository that ``by`` put where they are."""
+        async with self._database.read() as session:
+            owner = await repositories.require(session, repository)
+            query = select(Tag.name).where(Tag.repository_id == owner.id, Tag.pushed_by == by)
+            return list(await session.scalars(query.order_by(Tag.name)))
+
     async def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> Index:
         """What refers to ``digest``; an empty index when nothing does."""
         async with self._database.read() as session:
@@ -199,7 +227,11 @@ class Registry:
                 list(
                     await session.scalars(
                         select(ManifestRow)
-                        .where(ManifestRow.repository_id == owner.id, ManifestRow.subject == str(digest))
+                        .where(
+                            ManifestRow.repository_id == owner.id,
+                            ManifestRow.subject == str(digest),
+                            ManifestRow.deleted.is_(None),
+                        )
                         .order_by(ManifestRow.digest)
                     )
                 )
@@ -228,6 +260,17 @@ class Registry:
         return Descriptor(
             row.media_type, digest, row.size, parsed.annotations, artifact_type=row.artifact_type
         )
+
+    async def referrers_page(
+        self, repository: str, digest: Digest, artifact_type: str, last: str, count: int
+    ) -> ReferrersPage:
+        """At most ``count`` of what refers to ``digest``, those from a tag of another registry's clients included."""
+        async with self._database.read() as session:
+            owner = await repositories.find(session, repository)
+            if owner is None or not count:
+                return ReferrersPage(Index(()), "")
+            found, tagged = await referrers.rows(session, owner, digest, artifact_type, last, count + 1)
+        return await asyncio.to_thread(referrers.page, self.blobs, found, tagged, artifact_type, last, count)
 
     # Blobs
 
@@ -325,8 +368,9 @@ class Registry:
     # For the rooms beside and above
 
     async def store_image(
-        self, repository: str, tags: Sequence[str], config: ImageConfig, layers: Sequence[Descriptor]
-    ) -> Descriptor:
+        self, repository: str, tags: Sequence[str], config: ImageConfig, layers: Sequence[Descriptor],
+        by: str = "",
+    ) -> Descriptor:  # fmt: skip
         """An image whose layers are in the store already (and leased by the caller): no byte of them is copied."""
         data = config.to_bytes()
         with self.blobs.lease("image", timedelta(minutes=10)) as lease:
@@ -340,13 +384,14 @@ class Registry:
                 owner = await repositories.ensure(session, repository)
                 for item in manifest.references:
                     await repositories.link(session, owner, item.digest, item.size)
-                row = await manifests.record(session, owner, manifest, digest, len(raw))
+                row = await manifests.record(session, owner, manifest, digest, len(raw), by)
                 for tag in tags:
-                    await manifests.tag(session, owner, tag, row)
+                    await tagging.put(session, owner, tag, row, by)
+                    await tagging.pushed(session, owner, digest, by, tag)
         return Descriptor(manifest.media_type, digest, len(raw))
 
     async def store_index(
-        self, repository: str, tags: Sequence[str], images: Sequence[Descriptor]
+        self, repository: str, tags: Sequence[str], images: Sequence[Descriptor], by: str = ""
     ) -> Descriptor:
         """An index of images of this repository, one a platform. Raises ``NotFound`` when one is not there."""
         index = Index(tuple(images))
@@ -360,9 +405,10 @@ class Registry:
                 for item in images:
                     if await manifests.by_digest(session, owner, str(item.digest)) is None:
                         raise NotFound(f"there is no manifest {item.digest} in {repository!r}")
-                row = await manifests.record(session, owner, index, digest, len(raw))
+                row = await manifests.record(session, owner, index, digest, len(raw), by)
                 for tag in tags:
-                    await manifests.tag(session, owner, tag, row)
+                    await tagging.put(session, owner, tag, row, by)
+                    await tagging.pushed(session, owner, digest, by, tag)
         return Descriptor(index.media_type, digest, len(raw))
 
     async def store_referrers(self, repository: str, found: Sequence[Referrer]) -> None:
@@ -380,7 +426,7 @@ class Registry:
                         await repositories.link(session, owner, blob.digest, blob.size)
                     row = await manifests.record(session, owner, item.manifest, Digest.of(data), len(data))
                     if item.tag:
-                        await manifests.tag(session, owner, item.tag, row)
+                        await tagging.put(session, owner, item.tag, row)
 
     async def has_referrer(self, repository: str, subject: Digest, artifact_type: str) -> bool:
         query = (
@@ -390,6 +436,7 @@ class Registry:
                 Repository.name == repository,
                 ManifestRow.subject == str(subject),
                 ManifestRow.artifact_type == artifact_type,
+                ManifestRow.deleted.is_(None),
             )
         )
         async with self._database.read() as session:
@@ -421,17 +468,17 @@ class Registry:
                     await repositories.link(session, owner, item.digest, item.size)
                 row = await manifests.record(session, owner, manifest, digest, len(data))
                 if tag:
-                    await manifests.tag(session, owner, tag, row)
+                    await tagging.put(session, owner, tag, row)
         return digest
 
-    async def tag(self, repository: str, digest: Digest, name: str) -> None:
+    async def tag(self, repository: str, digest: Digest, name: str, by: str = "") -> None:
         """Point a tag at a manifest that is there. Raises ``NotFound``."""
         async with self._database.session() as session:
             owner = await repositories.require(session, repository)
             row = await manifests.by_digest(session, owner, str(digest))
             if row is None:
                 raise NotFound(f"there is no manifest {digest} in {repository!r}")
-            await manifests.tag(session, owner, name, row)
+            await tagging.put(session, owner, name, row, by)
 
     async def resolve(self, reference: Reference, platform: Platform | None = None) -> ResolvedImage:
         """The image of ``platform`` (this machine's by default) that a reference means here."""

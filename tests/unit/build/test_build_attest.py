@@ -7,6 +7,7 @@ import json
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,23 @@ Version: 1
 Package: distroless
 Version: 3
 """
+DPKG_SOURCES = b"""\
+Package: libc6
+Source: glibc
+Version: 2.36-9+deb12u1
+
+Package: libgcc-s1
+Source: gcc-12 (12.2.0-14)
+Version: 12.2.0-14+b1
+
+Package: rebuilt
+Source: rebuilt (1-2)
+Version: 1-2+b3
+
+Package: same
+Source: same
+Version: 1
+"""
 APK = b"C:Q1x=\nP:musl\nV:1.2.4-r2\nA:x86_64\nL:MIT\nF:lib\nR:libc.so\n\nP:busybox\nV:1.36\nA:x86_64\n\n"
 PIP = b"Metadata-Version: 2.1\nName: Flask_Thing\nVersion: 3.0\nLicense: BSD-3-Clause\n\nName: body\nVersion: 9\n"
 
@@ -68,7 +86,18 @@ def test_each_kind_of_record() -> None:
     assert list(read_pip(PIP)) == [Package("pypi", "Flask_Thing", "3.0", "", "BSD-3-Clause")]
     npm = json.dumps({"name": "@scope/thing", "version": "1.0.0", "license": {"type": "MIT"}}).encode()
     assert list(read_npm(npm)) == [Package("npm", "@scope/thing", "1.0.0", "", "MIT")]
-    assert read_os_release(b'NAME="Debian"\nID="debian"\n') == "debian"
+    assert read_os_release(b'NAME="Debian"\nID="debian"\nVERSION_ID="12"\n') == ("debian", "12")
+    assert read_os_release(b"ID=debian\nVERSION_CODENAME=forky\n") == ("debian", "forky")
+    assert read_os_release(b"") == ("", "")
+
+
+def test_source_packages() -> None:
+    """Named where they differ in name or version from what is installed."""
+    assert [(item.source, item.source_version) for item in read_dpkg(DPKG_SOURCES)] == [
+        ("glibc", ""), ("gcc-12", "12.2.0-14"), ("rebuilt", "1-2"), ("", ""),
+    ]  # fmt: skip
+    apk = b"P:ssl_client\nV:1.36.1-r5\no:busybox\n\nP:busybox\nV:1.36.1-r5\no:busybox\n\n"
+    assert [item.source for item in read_apk(apk)] == ["busybox", ""]
 
 
 def test_package_urls() -> None:
@@ -76,6 +105,15 @@ def test_package_urls() -> None:
         Package("deb", "libc6", "2.36-9+b1", "amd64", "", "debian").purl
         == "pkg:deb/debian/libc6@2.36-9%2Bb1?arch=amd64"
     )
+    libc = next(iter(read_dpkg(DPKG_SOURCES)))
+    assert (
+        replace(libc, architecture="amd64", distribution="debian", release="12").purl
+        == "pkg:deb/debian/libc6@2.36-9%2Bdeb12u1?arch=amd64&distro=debian-12&upstream=glibc"
+    )
+    gcc = Package("deb", "libgcc-s1", "12.2.0-14+b1", source="gcc-12", source_version="12.2.0-14")
+    assert gcc.purl == "pkg:deb/libgcc-s1@12.2.0-14%2Bb1?upstream=gcc-12%4012.2.0-14"
+    ncurses = Package("rpm", "ncurses-libs", "6.2-8.el9", source="ncurses", source_version="6.2-8.el9")
+    assert ncurses.purl == "pkg:rpm/ncurses-libs@6.2-8.el9?upstream=ncurses-6.2-8.el9.src.rpm"
     assert Package("npm", "@scope/thing", "1").purl == "pkg:npm/%40scope/thing@1"
     assert Package("pypi", "Flask_Thing", "3.0").purl == "pkg:pypi/flask-thing@3.0"
 
@@ -106,13 +144,13 @@ def rpm_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     spec = directory / "tiny.spec"
     spec.write_text(
         "Name: tiny\nVersion: 1.2\nRelease: 3\nEpoch: 4\nSummary: t\nLicense: MIT\nBuildArch: noarch\n"
-        "%description\nt\n%files\n"
+        "%description\nt\n%files\n%package libs\nSummary: t\n%description libs\nt\n%files libs\n"
     )
     top = ["--define", f"_topdir {directory}/top"]
     _run("rpmbuild", "-bb", *top, str(spec))
-    package = next((directory / "top/RPMS").rglob("*.rpm"))
+    packages = [str(path) for path in (directory / "top/RPMS").rglob("*.rpm")]
     root = directory / "root"
-    _run("rpm", "--root", str(root), "--nodeps", "--noscripts", "-i", str(package))
+    _run("rpm", "--root", str(root), "--nodeps", "--noscripts", "-i", *packages)
     return next(root.rglob("rpmdb.sqlite")).read_bytes()
 
 
@@ -121,7 +159,10 @@ def _run(*words: str) -> bytes:
 
 
 def test_rpms_own_database(rpm_database: bytes) -> None:
-    assert list(read_rpm(rpm_database)) == [Package("rpm", "tiny", "4:1.2-3", "noarch", "MIT")]
+    assert sorted(read_rpm(rpm_database)) == [
+        Package("rpm", "tiny", "4:1.2-3", "noarch", "MIT"),
+        Package("rpm", "tiny-libs", "4:1.2-3", "noarch", "MIT", source="tiny", source_version="1.2-3"),
+    ]
 
 
 @given(st.data())
@@ -173,7 +214,8 @@ def test_layers_are_laid_over_each_other(tmp_path: Path) -> None:
     bottom = _layer(
         store,
         **{
-            "var/lib/dpkg/status": DPKG, f"{site}/a-1.dist-info/METADATA": PIP, "etc/os-release": b"ID=debian\n",
+            "var/lib/dpkg/status": DPKG, f"{site}/a-1.dist-info/METADATA": PIP,
+            "etc/os-release": b"ID=debian\nVERSION_ID=12\n",
             "app/node_modules/x/package.json": b'{"name":"x","version":"1"}',
             "app/package.json": b'{"name":"the app itself","version":"1"}',
         },
@@ -186,8 +228,8 @@ def test_layers_are_laid_over_each_other(tmp_path: Path) -> None:
         },
     )  # fmt: skip
     assert [item.purl for item in inventories.image([bottom])[0]] == [
-        "pkg:deb/debian/distroless@3",
-        "pkg:deb/debian/libc6@2.36-9%2Bdeb12u1?arch=amd64",
+        "pkg:deb/debian/distroless@3?distro=debian-12",
+        "pkg:deb/debian/libc6@2.36-9%2Bdeb12u1?arch=amd64&distro=debian-12",
         "pkg:npm/x@1",
         "pkg:pypi/flask-thing@3.0",
     ]
@@ -197,6 +239,19 @@ def test_layers_are_laid_over_each_other(tmp_path: Path) -> None:
     # The second time it comes from the file.
     store.path(bottom.blob.digest).unlink()
     assert inventories.image([bottom, top])[0] == found
+
+
+def test_an_inventory_of_an_earlier_form_is_made_again(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "content")
+    inventories = Inventories(tmp_path / "inventories", store)
+    layer = _layer(store, **{"var/lib/dpkg/status": DPKG_SOURCES})
+    first = inventories.image([layer])
+    kept = tmp_path / "inventories" / layer.blob.digest.hex
+    value = json.loads(kept.read_text())
+    del value["form"], value["release"]
+    value["records"] = {}
+    kept.write_text(json.dumps(value))
+    assert inventories.image([layer]) == first
 
 
 def test_a_layer_that_cannot_be_read_is_noted(tmp_path: Path) -> None:
@@ -225,7 +280,7 @@ def test_a_watch_changes_nothing_that_passes(tmp_path: Path) -> None:
     packages, notes = inventories.image([LayerRef(layer.diff_id, layer.descriptor)])
     names = {item.name for item in packages}
     assert {"libc6", "dpkg", "bash"} <= names
-    assert all(item.distribution == "debian" for item in packages)
+    assert all(item.distribution == "debian" and item.release for item in packages)
     assert notes == []
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipway.build.remote import GitSource, HttpSource, parse_remote
-from slipway.build.remote.addresses import is_allowed
+from slipway.distribution.addresses import is_allowed
 from slipway.errors import Invalid
 
 

@@ -152,7 +152,7 @@ class OidcLogins:
         except (Conflict, Denied):
             await self._access.audit(ANONYMOUS, "login", person.name, allowed=False, detail=detail)
             raise
-        token, expires = await self._access.open_session(identity, config.login_lifetime)
+        token, expires = await self._access.open_session(identity, lifetime=config.login_lifetime)
         await self._access.audit(identity, "login", identity.name, detail=detail)
         return Done(identity.name, token, expires)
 

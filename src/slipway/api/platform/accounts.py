@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from slipway import wire
 from slipway.access import Permission, Role
@@ -17,8 +17,9 @@ router = APIRouter(tags=["accounts"])
 
 
 @router.post("/login")
-async def login(parts: Parts, request: wire.Login) -> wire.Token:
-    identity = await parts.access.authenticate(request.name, request.password)
+async def login(parts: Parts, request: wire.Login, connection: Request) -> wire.Token:
+    address = connection.client.host if connection.client else ""
+    identity = await parts.access.authenticate(request.name, request.password, address)
     token, expires = await parts.access.open_session(identity)
     await parts.access.audit(identity, "login", identity.name)
     return wire.Token(token=token, expires=expires)

@@ -88,7 +88,7 @@ async def _build_each(
     for built, platform in zip(made, platforms, strict=True):
         stored = await parts.registry.get_manifest(job.repository, str(built.digest))
         found.append(Descriptor(stored.media_type, stored.digest, len(stored.data), platform=platform))
-    index = await parts.registry.store_index(job.repository, job.tags, found)
+    index = await parts.registry.store_index(job.repository, job.tags, found, job.owner)
     await parts.attestor.sign(job.repository, job.project, index)
     reference = f"{job.repository}:{job.tags[0]}" if job.tags else job.repository
     return {

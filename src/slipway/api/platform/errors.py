@@ -31,4 +31,6 @@ def body(error: SlipwayError) -> dict[str, Any]:
 
 
 def respond(error: SlipwayError) -> JSONResponse:
+    if (seconds := error.context.get("retry_after")) is not None:
+        return JSONResponse({"error": body(error)}, 429, {"Retry-After": str(seconds)})
     return JSONResponse({"error": body(error)}, STATUS.get(error.kind, 500))

@@ -97,12 +97,15 @@ async def push(parts: Parts, caller: Caller, request: wire.Push) -> Response:
 
 
 @router.delete("/images", status_code=204)
-async def delete(parts: Parts, caller: Caller, reference: str) -> None:
+async def delete(parts: Parts, caller: Caller, reference: str, now: bool = False) -> None:
+    """To the trash, or (``now``) for good. Developers may delete what they pushed themselves."""
     wanted = Reference.parse(reference)
     project = wanted.repository.partition("/")[0]
-    await parts.access.require(caller, project, Permission.DELETE)
-    await parts.registry.delete_manifest(wanted.repository, wanted.target)
-    await parts.access.audit(caller, "image.delete", reference, project=project)
+    own = Permission.DELETE not in await parts.access.permissions(caller, project)
+    await parts.access.require(caller, project, Permission.PUSH if own and not now else Permission.DELETE)
+    await parts.registry.delete_manifest(
+        wanted.repository, wanted.target, caller.name, own=own, whole=True, kept=not now
+    )
 
 
 @router.post("/images/base")

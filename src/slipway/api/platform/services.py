@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from slipway.access import Access, Identity
+from slipway.access import Access, Identity, Vault
 from slipway.access.oidc import OidcLogins
 from slipway.base.progress import Progress
 from slipway.build.attest import Attestor
@@ -17,7 +17,9 @@ from slipway.build.jobs import BuildJobs
 from slipway.build.remote import Remotes
 from slipway.delivery import Deliverer
 from slipway.distribution import Login
-from slipway.registry import Registry, Transfers
+from slipway.registry import Registry, Retention, Transfers, Trash
+from slipway.registry.replication import Replicator
+from slipway.registry.webhooks import Webhooks
 
 
 class ImagesOf(Protocol):
@@ -33,7 +35,12 @@ class Services:
     """The rooms that routes call into."""
 
     access: Access
+    vault: Vault
     registry: Registry
+    trash: Trash
+    retention: Retention
+    replicator: Replicator
+    webhooks: Webhooks
     attestor: Attestor
     transfers: Transfers
     jobs: BuildJobs

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
@@ -11,13 +13,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from slipway.access import ANONYMOUS, Access, Permission
+from slipway.access import ANONYMOUS, Access, Identity, Permission
 from slipway.api.registry import blobs, manifests
-from slipway.api.registry.auth import Authentication, Caller
+from slipway.api.registry.auth import Authentication, Caller, address_of
+from slipway.api.registry.bodies import DEFAULT_PACE, Pace, pieces
 from slipway.api.registry.errors import Coded, respond
-from slipway.errors import Invalid, SlipwayError, Unauthenticated, Unsupported
+from slipway.api.registry.sites import SiteRoutes
+from slipway.base.rate import RateLimit
+from slipway.errors import Exhausted, Invalid, SlipwayError, Unauthenticated, Unsupported
 from slipway.oci.reference import is_repository
 from slipway.registry import Registry
+from slipway.registry.moves import MOVE_HEADER, parse_move
+from slipway.registry.through import PullThrough
 
 Handler = Callable[[Registry, Request, str, str], Awaitable[Response]]
 _ACTIONS = {"GET": "pull", "HEAD": "pull", "DELETE": "delete"}
@@ -56,24 +63,35 @@ _ROUTES: tuple[tuple[re.Pattern[str], str, dict[str, Handler]], ...] = (
         {"GET": blobs.get, "HEAD": blobs.get, "DELETE": blobs.remove},
     ),
 )
+_MOST_FORM = 64 * 1024
+UNLIMITED = RateLimit(0)
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 
 
 class _Api:
-    def __init__(self, registry: Registry, access: Access) -> None:
+    def __init__(
+        self, registry: Registry, access: Access, pace: Pace, rate: RateLimit, through: PullThrough
+    ) -> None:
+        self._through = through
+        self._rate = rate
         self._registry = registry
         self._access = access
+        self._pace = pace
         self._auth = Authentication(access)
+        self._sites = SiteRoutes(registry.feed, access)
 
     async def dispatch(self, request: Request) -> Response:
         path = request.path_params["path"]
         try:
             caller = await self._auth.caller(request)
+            self._check_rate(caller, request)
             if path == "":
                 return self._root(request, caller)
             if path == "_catalog":
                 return await self._catalog(request, caller)
+            if path.startswith("_slipway/"):
+                return await self._site(request, path.removeprefix("_slipway/"), caller)
             return await self._route(request, path, caller)
         except Coded as error:
             return respond(error.error, error.code)
@@ -81,6 +99,14 @@ class _Api:
             return respond(error, headers=self._auth.challenge(request) | _VERSION)
         except SlipwayError as error:
             return respond(error)
+
+    def _check_rate(self, caller: Caller, request: Request) -> None:
+        key = address_of(request) if caller.name == ANONYMOUS.name else caller.name
+        if wait := self._rate.take(key):
+            seconds = math.ceil(wait)
+            raise Exhausted(
+                "there were too many requests", hint=f"try again in {seconds} s", retry_after=seconds
+            )
 
     def _root(self, request: Request, caller: Caller) -> Response:
         if caller.identity is ANONYMOUS:
@@ -104,6 +130,13 @@ class _Api:
         found = await self._registry.catalog(visible, count, request.query_params.get("last", ""))
         return manifests.page(request, {"repositories": found}, found, count)
 
+    async def _site(self, request: Request, path: str, caller: Caller) -> Response:
+        identity = caller.identity or await self._access.identity_of(caller.name)
+        if identity.kind == "anonymous":
+            raise Unauthenticated("sites have to log in")
+        answer = await self._sites.answer(request, path, identity)
+        return answer or respond(Invalid("there is no such endpoint"), "NAME_INVALID")
+
     async def _route(self, request: Request, path: str, caller: Caller) -> Response:
         for pattern, code, handlers in _ROUTES:
             match = pattern.fullmatch(path)
@@ -123,10 +156,18 @@ class _Api:
             return respond(Invalid(f"not a repository name: {name[:200]!r}"), "NAME_INVALID")
         upload = "/blobs/uploads" in request.url.path
         action = "push" if upload else _ACTIONS.get(request.method, "push")
+        move = request.headers.get(MOVE_HEADER)
+        if move:
+            action = "delete"  # who tells what happened at other sites decides what holds here
         try:
-            await self._auth.require(caller, name, action)
+            request.state.own = await self._own_only(caller, name, action, match, told=bool(move))
             source = request.query_params.get("from", "") if request.query_params.get("mount") else ""
             request.state.owner = caller.name
+            request.state.through = self._through
+            if action != "pull":
+                await self._through.refuse_push(name)
+            request.state.moved = parse_move(move) if move else None
+            request.state.pace = self._pace
             request.state.may_mount = bool(source) and await self._may_pull(caller, source)
             return await handler(self._registry, request, name, rest)
         except Unauthenticated as error:
@@ -135,6 +176,20 @@ class _Api:
             raise
         except SlipwayError as error:
             return respond(error, code)
+
+    async def _own_only(
+        self, caller: Caller, name: str, action: str, match: re.Match[str], *, told: bool
+    ) -> bool:
+        """Whether ``action`` is allowed for what the caller pushed only; raises unless it is allowed at all.
+
+        Who may push may take back a tag or an image that nobody else had a part in.
+        """
+        deleting = action == "delete" and "/manifests/" in match[0] and not told
+        if deleting and not await self._auth.may(caller, name, action):
+            await self._auth.require(caller, name, "push")
+            return True
+        await self._auth.require(caller, name, action)
+        return False
 
     async def _may_pull(self, caller: Caller, repository: str) -> bool:
         try:
@@ -146,28 +201,53 @@ class _Api:
     async def token(self, request: Request) -> Response:
         """GET with Basic (or anonymous), or the OAuth2 form of POST."""
         try:
-            header = request.headers.get("authorization", "")
-            scopes = [word for item in request.query_params.getlist("scope") for word in item.split()]
-            identity = ANONYMOUS
-            if request.method == "POST":
-                form = parse_qs((await request.body())[:65536].decode(errors="replace"))
-                scopes += [word for item in form.get("scope", []) for word in item.split()]
-                if form.get("grant_type") != ["password"]:
-                    raise Invalid("only grant_type=password is supported")
-                name, secret = form.get("username", [""])[0], form.get("password", [""])[0]
-                identity = await self._access.authenticate(name, secret)
-            elif header:
-                identity = await self._auth.basic(header)
-            elif not scopes:
-                raise Unauthenticated("log in to get a token")
-            return JSONResponse(await self._auth.token(identity, scopes))
+            asked = await self._form(request) if request.method == "POST" else await self._query(request)
+            return JSONResponse(await self._auth.token(asked.identity, asked.scopes, offline=asked.offline))
         except SlipwayError as error:
             return respond(error)
 
+    async def _query(self, request: Request) -> _Asked:
+        header = request.headers.get("authorization", "")
+        scopes = [word for item in request.query_params.getlist("scope") for word in item.split()]
+        if not header and not scopes:
+            raise Unauthenticated("log in to get a token")
+        identity = await self._auth.basic(header, address_of(request)) if header else ANONYMOUS
+        return _Asked(identity, scopes, request.query_params.get("offline_token") == "true")
 
-def create_app(registry: Registry, access: Access) -> Starlette:
-    """The registry as an ASGI application."""
-    api = _Api(registry, access)
+    async def _form(self, request: Request) -> _Asked:
+        body = b""
+        async for piece in pieces(request, self._pace):
+            body += piece
+            if len(body) > _MOST_FORM:
+                raise Invalid("the form is too large")
+        form = {key: values[0] for key, values in parse_qs(body.decode(errors="replace")).items()}
+        scopes, kind = form.get("scope", "").split(), form.get("grant_type")
+        if kind == "refresh_token":
+            identity = await self._access.check_session(form.get("refresh_token", ""), "refresh")
+            return _Asked(identity, scopes, False)
+        if kind == "password":
+            name, secret = form.get("username", ""), form.get("password", "")
+            identity = await self._access.authenticate(name, secret, address_of(request))
+            return _Asked(identity, scopes, form.get("access_type") == "offline")
+        raise Invalid("grant_type is password or refresh_token")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What somebody wants a token for; ``offline``: and one to get more of them."""
+
+    identity: Identity
+    scopes: list[str]
+    offline: bool
+
+
+def create_app(
+    registry: Registry, access: Access, through: PullThrough, pace: Pace = DEFAULT_PACE,
+    rate: RateLimit = UNLIMITED,
+) -> Starlette:  # fmt: skip
+    """The registry as an ASGI application. Clients that send bodies slower than ``pace`` are ended; ``rate`` is for
+    each account, and for each address of those without one."""
+    api = _Api(registry, access, pace, rate, through)
     return Starlette(
         routes=[
             Route("/v2/{path:path}", api.dispatch, methods=_METHODS),

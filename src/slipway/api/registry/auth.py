@@ -26,6 +26,10 @@ class Caller:
     identity: Identity | None = None
 
 
+def address_of(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
 class Authentication:
     """Checks requests and issues tokens."""
 
@@ -39,10 +43,10 @@ class Authentication:
         if scheme.lower() == "bearer":
             subject, grants = self._access.tokens.check(value.strip())
             return Caller(subject, grants)
-        identity = await self.basic(header) if header else ANONYMOUS
+        identity = await self.basic(header, address_of(request)) if header else ANONYMOUS
         return Caller(identity.name, (), identity)
 
-    async def basic(self, header: str) -> Identity:
+    async def basic(self, header: str, address: str) -> Identity:
         scheme, _, value = header.partition(" ")
         if scheme.lower() != "basic":
             raise Unauthenticated("the authorization is neither Basic nor Bearer")
@@ -52,19 +56,20 @@ class Authentication:
             raise Unauthenticated("the authorization header is malformed") from error
         if not sign:
             raise Unauthenticated("the authorization header has no password")
-        return await self._access.authenticate(name, secret)
+        return await self._access.authenticate(name, secret, address)
+
+    async def may(self, caller: Caller, repository: str, action: str) -> bool:
+        if caller.identity is not None:
+            granted = await self._access.permissions(caller.identity, repository.partition("/")[0])
+            return _PERMISSIONS[action] in granted
+        return any(
+            grant.type == "repository" and grant.name == repository and action in grant.actions
+            for grant in caller.grants
+        )
 
     async def require(self, caller: Caller, repository: str, action: str) -> None:
         """Raises ``Unauthenticated`` (a token with the scope may help) or ``Denied`` (nothing will)."""
-        if caller.identity is not None:
-            granted = await self._access.permissions(caller.identity, repository.partition("/")[0])
-            allowed = _PERMISSIONS[action] in granted
-        else:
-            allowed = any(
-                grant.type == "repository" and grant.name == repository and action in grant.actions
-                for grant in caller.grants
-            )
-        if allowed:
+        if await self.may(caller, repository, action):
             return
         if caller.identity is not None and caller.identity.kind != "anonymous":
             await self._access.audit(
@@ -85,15 +90,21 @@ class Authentication:
         realm = str(request.url.replace(path="/token", query=""))
         text = f'Bearer realm="{realm}",service="{self._access.tokens.service}"'
         if repository:
-            actions = {"push": "pull,push"}.get(action, action)
+            actions = {"push": "pull,push", "delete": "pull,push,delete"}.get(action, action)
             text += f',scope="repository:{repository}:{actions}"'
         return {"WWW-Authenticate": text}
 
-    async def token(self, identity: Identity, scopes: list[str]) -> dict[str, object]:
-        """A token for what was asked and is allowed; asking for more is no error."""
+    async def token(self, identity: Identity, scopes: list[str], *, offline: bool) -> dict[str, object]:
+        """A token for what was asked and is allowed; asking for more is no error.
+
+        ``offline``: with one that gets further tokens without a password. It ends with the password.
+        """
         grants = [await self._grant(identity, scope) for scope in scopes[:MAX_SCOPES]]
         token = self._access.tokens.issue(identity.name, [grant for grant in grants if grant.actions])
-        return {"token": token, "access_token": token, "expires_in": LIFETIME, "issued_at": iso(now())}
+        found = {"token": token, "access_token": token, "expires_in": LIFETIME, "issued_at": iso(now())}
+        if offline and identity.kind == "user" and not identity.by_token:
+            found["refresh_token"] = (await self._access.open_session(identity, "refresh"))[0]
+        return found
 
     async def _grant(self, identity: Identity, scope: str) -> Grant:
         kind, _, rest = scope.partition(":")

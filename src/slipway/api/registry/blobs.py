@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response
 
+from slipway.api.registry.bodies import TooSlow, pieces
 from slipway.api.registry.errors import Coded
+from slipway.api.registry.files import FileSlice
 from slipway.content import Upload
 from slipway.errors import Invalid
 from slipway.oci import Digest
@@ -21,7 +22,8 @@ _HEADERS = {"Docker-Distribution-API-Version": "registry/2.0"}
 
 async def get(registry: Registry, request: Request, name: str, text: str) -> Response:
     digest = _digest(text)
-    size = await registry.blob_size(name, digest, keep=request.method == "HEAD")
+    head = request.method == "HEAD"
+    size = await request.state.through.blob(name, digest, keep=head, fetch=not head)
     headers = _HEADERS | {
         "Docker-Content-Digest": str(digest),
         "Accept-Ranges": "bytes",
@@ -30,22 +32,13 @@ async def get(registry: Registry, request: Request, name: str, text: str) -> Res
     }
     span = byte_range(request.headers.get("range"), size)
     first, last = span or (0, size - 1)
-    headers["Content-Length"] = str(last - first + 1)
     if span is not None:
         headers["Content-Range"] = f"bytes {first}-{last}/{size}"
     status = 206 if span else 200
     if request.method == "HEAD":
-        return Response(b"", status, headers)
-    return StreamingResponse(_stream(registry, digest, first, last), status, headers)
-
-
-async def _stream(registry: Registry, digest: Digest, first: int, last: int) -> AsyncIterator[bytes]:
-    with await asyncio.to_thread(registry.blobs.open, digest) as handle:
-        handle.seek(first)
-        left = last - first + 1
-        while left and (data := await asyncio.to_thread(handle.read, min(_PIECE, left))):
-            left -= len(data)
-            yield data
+        return Response(b"", status, headers | {"Content-Length": str(last - first + 1)})
+    handle = await asyncio.to_thread(registry.blobs.open, digest)
+    return FileSlice(handle, first, last - first + 1, status, headers)
 
 
 async def remove(registry: Registry, request: Request, name: str, text: str) -> Response:
@@ -96,6 +89,8 @@ async def _finish(
     try:
         await _receive(request, upload)
         await registry.finish_upload(name, upload, digest)
+    except TooSlow:
+        raise
     except Invalid as error:
         raise Coded(error, "DIGEST_INVALID") from error
     finally:
@@ -110,20 +105,18 @@ async def cancel(registry: Registry, request: Request, name: str, upload_id: str
 
 async def _receive(request: Request, upload: Upload) -> None:
     """Append the body, a mebibyte at a time: hashing and writing happen in a thread."""
-    pieces: list[bytes] = []
+    held: list[bytes] = []
     size = 0
     try:
-        async for chunk in request.stream():
-            pieces.append(chunk)
+        async for chunk in pieces(request, request.state.pace):
+            held.append(chunk)
             size += len(chunk)
             if size >= _PIECE:
-                await asyncio.to_thread(upload.append, b"".join(pieces))
-                pieces, size = [], 0
-    except ClientDisconnect as error:
-        raise Invalid("the client went away in the middle of the upload") from error
+                await asyncio.to_thread(upload.append, b"".join(held))
+                held, size = [], 0
     finally:
-        if pieces and size:
-            await asyncio.to_thread(upload.append, b"".join(pieces))
+        if size:
+            await asyncio.to_thread(upload.append, b"".join(held))
 
 
 def _accepted(name: str, upload_id: str, span: str, status_code: int) -> Response:

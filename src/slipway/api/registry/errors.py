@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import JSONResponse
 
+from slipway.api.registry.bodies import TooSlow
 from slipway.errors import (
     Conflict,
     Denied,
@@ -19,6 +20,7 @@ from slipway.registry.manifests import MissingReference
 from slipway.registry.uploads import OutOfOrder
 
 _DEFAULTS: tuple[tuple[type[SlipwayError], int, str], ...] = (
+    (TooSlow, 408, "BLOB_UPLOAD_INVALID"),
     (OutOfOrder, 416, "BLOB_UPLOAD_INVALID"),
     (MissingReference, 404, "MANIFEST_BLOB_UNKNOWN"),
     (Unauthenticated, 401, "UNAUTHORIZED"),
@@ -47,7 +49,11 @@ def respond(error: SlipwayError, code: str = "", headers: dict[str, str] | None 
     status, default = next((status, word) for kind, status, word in _DEFAULTS if isinstance(error, kind))
     if status not in (400, 404) or isinstance(error, MissingReference | OutOfOrder):
         code = default
+    if (seconds := error.context.get("retry_after")) is not None:
+        status, code, headers = 429, "TOOMANYREQUESTS", {**(headers or {}), "Retry-After": str(seconds)}
     if isinstance(error, Exhausted) and "limit is" in error.message:
         status, code = 413, "SIZE_INVALID"
+    if isinstance(error, TooSlow):  # the rest of the body is not awaited
+        headers = {**(headers or {}), "Connection": "close"}
     body = {"errors": [{"code": code or default, "message": error.message, "detail": error.hint or None}]}
     return JSONResponse(body, status, headers)

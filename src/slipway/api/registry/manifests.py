@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -10,11 +9,13 @@ from urllib.parse import quote, urlencode
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from slipway.api.registry.bodies import pieces
 from slipway.api.registry.errors import Coded
 from slipway.errors import Exhausted, Invalid, NotFound
 from slipway.oci import Digest, MediaType, parse_manifest
 from slipway.oci.manifest import MAX_MANIFEST
 from slipway.registry import Registry
+from slipway.registry.referrers import PAGE as REFERRERS
 
 _HEADERS = {"Docker-Distribution-API-Version": "registry/2.0"}
 MAX_COUNT = 10_000
@@ -24,7 +25,9 @@ DEFAULT_COUNT = 1_000
 async def get(registry: Registry, request: Request, name: str, reference: str) -> Response:
     if ":" in reference:
         _digest(reference)
-    stored = await registry.get_manifest(name, reference)
+    stored = await request.state.through.manifest(name, reference)
+    if ":" not in reference:
+        registry.pulls.note(name, reference)
     headers = _HEADERS | {
         "Docker-Content-Digest": str(stored.digest),
         "ETag": f'"{stored.digest}"',
@@ -36,7 +39,7 @@ async def get(registry: Registry, request: Request, name: str, reference: str) -
 
 async def put(registry: Registry, request: Request, name: str, reference: str) -> Response:
     data = bytearray()
-    async for chunk in request.stream():
+    async for chunk in pieces(request, request.state.pace):
         data += chunk
         if len(data) > MAX_MANIFEST:
             raise Exhausted(f"the manifest is larger than its limit is: {MAX_MANIFEST} bytes")
@@ -44,8 +47,9 @@ async def put(registry: Registry, request: Request, name: str, reference: str) -
         _digest(reference)
     try:
         stored = await registry.put_manifest(
-            name, reference, bytes(data), request.headers.get("content-type", "")
-        )
+            name, reference, bytes(data), request.headers.get("content-type", ""), request.state.owner,
+            request.state.moved,
+        )  # fmt: skip
     except Invalid as error:
         raise Coded(error, "MANIFEST_INVALID") from error
     headers = _HEADERS | {
@@ -61,7 +65,9 @@ async def put(registry: Registry, request: Request, name: str, reference: str) -
 async def remove(registry: Registry, request: Request, name: str, reference: str) -> Response:
     if ":" in reference:
         _digest(reference)
-    await registry.delete_manifest(name, reference)
+    await registry.delete_manifest(
+        name, reference, request.state.owner, own=request.state.own, moved=request.state.moved
+    )
     return Response(status_code=202)
 
 
@@ -75,10 +81,18 @@ async def tags(registry: Registry, request: Request, name: str, _rest: str) -> R
 
 
 async def referrers(registry: Registry, request: Request, name: str, digest: str) -> Response:
-    wanted = request.query_params.get("artifactType", "")
-    index = await registry.referrers(name, _digest(digest), wanted)
+    """Pages follow a Link; ``n`` and ``last`` are as for tags, ``last`` being a digest."""
+    wanted, last = request.query_params.get("artifactType", ""), request.query_params.get("last", "")
+    subject = _digest(digest)
+    if last:
+        _digest(last)
+    count = page_size(request, default=REFERRERS)
+    found = await registry.referrers_page(name, subject, wanted, last, min(count, REFERRERS))
     headers = _HEADERS | ({"OCI-Filters-Applied": "artifactType"} if wanted else {})
-    return Response(json.dumps(json.loads(index.to_bytes())), 200, headers, MediaType.OCI_INDEX)
+    if found.last:
+        query = {"n": str(count), "last": found.last} | ({"artifactType": wanted} if wanted else {})
+        headers["Link"] = f'<{quote(request.url.path)}?{urlencode(query)}>; rel="next"'
+    return Response(found.index.to_bytes(), 200, headers, MediaType.OCI_INDEX)
 
 
 def page_size(request: Request, default: int) -> int:

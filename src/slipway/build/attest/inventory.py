@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from slipway.snapshots import LayerRef
 _SMALL, _DATABASE = 1024 * 1024, 64 * 1024 * 1024
 _MAX_RECORDS, _MAX_GONE = 50_000, 100_000
 _NEW = ".new-"
+# Of the files; one of another form is made again from the layer. 2: releases and source packages.
+_FORM = 2
 Reader = Callable[[bytes], Iterable[Package]]
 _RECORDS: tuple[tuple[re.Pattern[str], Reader | None, int], ...] = (
     (re.compile(r"var/lib/dpkg/status(\.d/[^/]+)?"), read_dpkg, _DATABASE),
@@ -63,22 +65,27 @@ class LayerInventory:
     emptied: list[str] = field(default_factory=list)
     distribution: str = ""
     notes: list[str] = field(default_factory=list)
+    release: str = ""
 
     def to_json(self) -> dict[str, Any]:
         records = {path: [item.to_json() for item in found] for path, found in self.records.items()}
         return {
             "records": records, "gone": self.gone, "emptied": self.emptied, "distribution": self.distribution,
-            "notes": self.notes,
+            "notes": self.notes, "release": self.release, "form": _FORM,
         }  # fmt: skip
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> LayerInventory:
+        """Raises ``ValueError``, ``KeyError`` or ``TypeError`` for what this version did not write."""
+        if value["form"] != _FORM:
+            raise ValueError(f"an inventory of form {value['form']}")
         records = {
             path: [Package.from_json(item) for item in found] for path, found in value["records"].items()
         }
         return cls(
-            records, list(value["gone"]), list(value["emptied"]), value["distribution"], list(value["notes"])
-        )
+            records, list(value["gone"]), list(value["emptied"]), value["distribution"], list(value["notes"]),
+            value["release"],
+        )  # fmt: skip
 
 
 class Watch:
@@ -121,7 +128,7 @@ class Watch:
             return entry
         data = _content(entry)
         if release:
-            self.found.distribution = read_os_release(data)
+            self.found.distribution, self.found.release = read_os_release(data)
         elif reader is not None:
             try:
                 self.found.records[entry.path] = list(reader(data))
@@ -187,9 +194,10 @@ def merged(layers: Iterable[LayerInventory]) -> tuple[list[Package], list[str]]:
     """Inventories laid over each other, bottom first."""
     records: dict[str, list[Package]] = {}
     notes: list[str] = []
-    distribution = ""
+    distribution = release = ""
     for layer in layers:
-        distribution = layer.distribution or distribution
+        if layer.distribution:
+            distribution, release = layer.distribution, layer.release
         notes += layer.notes
         if records and (layer.gone or layer.emptied):
             gone = set(layer.gone)
@@ -204,11 +212,7 @@ def merged(layers: Iterable[LayerInventory]) -> tuple[list[Package], list[str]]:
     for packages in records.values():
         for item in packages:
             system = item.kind in ("deb", "apk", "rpm")
-            found.add(
-                Package(item.kind, item.name, item.version, item.architecture, item.licence, distribution)
-                if system
-                else item
-            )
+            found.add(replace(item, distribution=distribution, release=release) if system else item)
     return sorted(found), notes
 
 

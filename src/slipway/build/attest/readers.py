@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 from slipway.build.attest.packages import MAX_TEXT, Package
 
@@ -12,15 +13,19 @@ def read_dpkg(data: bytes) -> Iterator[Package]:
     """``/var/lib/dpkg/status`` (deb-control paragraphs). Only what is installed; distroless files have no Status."""
     for fields in _paragraphs(data):
         if "installed" in fields.get("Status", "installed").split():
-            yield from _package(
+            for package in _package(
                 "deb", fields.get("Package"), fields.get("Version"), fields.get("Architecture")
-            )
+            ):
+                # ``Source: glibc`` or ``Source: glibc (2.36-9)``, the version only where it is another.
+                source, _, version = fields.get("Source", "").partition("(")
+                yield _built_from(package, source, version.partition(")")[0])
 
 
 def read_apk(data: bytes) -> Iterator[Package]:
     """``/lib/apk/db/installed``: one letter, a colon, the value; a blank line ends a package."""
     for fields in _paragraphs(data):
-        yield from _package("apk", fields.get("P"), fields.get("V"), fields.get("A"), fields.get("L"))
+        for package in _package("apk", fields.get("P"), fields.get("V"), fields.get("A"), fields.get("L")):
+            yield _built_from(package, fields.get("o", ""))
 
 
 def read_pip(data: bytes) -> Iterator[Package]:
@@ -45,13 +50,22 @@ def read_npm(data: bytes) -> Iterator[Package]:
     yield from _package("npm", value.get("name"), value.get("version"), "", licence)
 
 
-def read_os_release(data: bytes) -> str:
-    """The distribution's ID."""
+def read_os_release(data: bytes) -> tuple[str, str]:
+    """The distribution's ID, and its VERSION_ID; releases in the making have only a VERSION_CODENAME."""
+    found: dict[str, str] = {}
     for line in data.decode(errors="replace").splitlines():
         name, _, value = line.partition("=")
-        if name.strip() == "ID":
-            return value.strip().strip("\"'")[:40]
-    return ""
+        found.setdefault(name.strip(), value.strip().strip("\"'")[:40])
+    return found.get("ID", ""), found.get("VERSION_ID") or found.get("VERSION_CODENAME", "")
+
+
+def _built_from(package: Package, source: str, version: str = "") -> Package:
+    """The package with its source, unless that has the same name and version."""
+    source, version = _text(source), _text(version)
+    version = "" if version == package.version else version
+    if not source or (source == package.name and not version):
+        return package
+    return replace(package, source=source, source_version=version)
 
 
 def _package(

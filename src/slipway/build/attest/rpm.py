@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from slipway.build.attest.packages import MAX_TEXT, Package
 
-_NAME, _VERSION, _RELEASE, _EPOCH, _LICENCE, _ARCHITECTURE = 1000, 1001, 1002, 1003, 1014, 1022
-_WANTED = (_NAME, _VERSION, _RELEASE, _EPOCH, _LICENCE, _ARCHITECTURE)
+_NAME, _VERSION, _RELEASE, _EPOCH, _LICENCE, _ARCHITECTURE, _SOURCE = 1000, 1001, 1002, 1003, 1014, 1022, 1044
+_WANTED = (_NAME, _VERSION, _RELEASE, _EPOCH, _LICENCE, _ARCHITECTURE, _SOURCE)
 _STRINGS, _INT32 = (6, 8, 9), 4
 _MAX_HEADER, _MAX_ENTRIES, _MAX_PACKAGES = 16 * 1024 * 1024, 4096, 50_000
 _MAX_INSTRUCTIONS = 50_000_000  # of SQLite's machine: a view in a hostile file may never end
@@ -73,6 +73,17 @@ def _package(blob: bytes) -> Package | None:
         return None
     epoch = f"{found[_EPOCH]}:" if found.get(_EPOCH, "0") != "0" else ""
     release = f"-{found[_RELEASE]}" if found.get(_RELEASE) else ""
+    source, source_version = _source(found.get(_SOURCE, ""))
+    if (source, source_version) == (name, f"{version}{release}"):
+        source = source_version = ""
     return Package(
-        "rpm", name, f"{epoch}{version}{release}", found.get(_ARCHITECTURE, ""), found.get(_LICENCE, "")
-    )
+        "rpm", name, f"{epoch}{version}{release}", found.get(_ARCHITECTURE, ""), found.get(_LICENCE, ""),
+        source=source, source_version=source_version,
+    )  # fmt: skip
+
+
+def _source(file: str) -> tuple[str, str]:
+    """Name and version-release of a source package's file: ``bash-5.1.8-6.el9.src.rpm``."""
+    stem = file.removesuffix(".rpm").removesuffix(".nosrc").removesuffix(".src")
+    parts = stem.rsplit("-", 2)
+    return (parts[0], f"{parts[1]}-{parts[2]}") if len(parts) == 3 and all(parts) else ("", "")

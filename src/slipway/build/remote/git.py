@@ -9,8 +9,8 @@ from urllib.parse import urljoin, urlsplit
 
 from slipway.base.process import Completed, run
 from slipway.base.trees import remove_tree
-from slipway.build.remote.addresses import check_host
 from slipway.build.remote.names import GitSource
+from slipway.distribution.addresses import check_host
 from slipway.errors import Failed, NotFound, Unavailable
 
 _SECONDS = 1800

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import socket
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -13,35 +12,16 @@ from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from slipway.base.files import read_json, write_json
-from slipway.build.remote.addresses import check_host
 from slipway.build.remote.names import HttpSource
+from slipway.distribution.addresses import CheckedResolver, check_host
 from slipway.errors import Denied, Exhausted, Failed, Invalid, NotFound, Unavailable
 
 MAX_SIZE = 16 * 1024**3
 _TIMEOUT = aiohttp.ClientTimeout(total=3600, connect=15, sock_read=60)
 _PIECE = 1024 * 1024
 _REDIRECTS = 10
-
-
-class _Resolver(AbstractResolver):
-    """The addresses that were checked are the ones that are asked: a name cannot change its mind in between."""
-
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
-        addresses = await check_host(host, port)
-        return [
-            ResolveResult(hostname=host, host=item, port=port, family=_family(item), proto=0, flags=0)
-            for item in addresses
-        ]
-
-    async def close(self) -> None:
-        pass
-
-
-def _family(address: str) -> int:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 async def fetch_http(source: HttpSource, directory: Path) -> Path:
@@ -59,7 +39,7 @@ async def fetch_http(source: HttpSource, directory: Path) -> Path:
             for name, key in (("If-None-Match", "etag"), ("If-Modified-Since", "modified"))
             if known.get(key)
         }
-    connector = aiohttp.TCPConnector(resolver=_Resolver())
+    connector = aiohttp.TCPConnector(resolver=CheckedResolver())
     async with aiohttp.ClientSession(timeout=_TIMEOUT, connector=connector, auto_decompress=False) as session:
         found = await _follow(session, source.url, headers, file)
     if found is not None:

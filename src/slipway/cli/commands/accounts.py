@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from slipway import wire
+from slipway.cli.commands.policies import registry_policy, retention, upstream
 from slipway.cli.session import Session, with_session
 from slipway.cli.sizes import size_of
 
@@ -209,5 +210,9 @@ def robot_rm(session: Session, project_name: str, name: str) -> None:
     session.client.delete_robot(project_name, name)
     session.said(f"removed the robot {name}", removed=name)
 
+
+project.add_command(registry_policy)
+project.add_command(retention)
+project.add_command(upstream)
 
 COMMANDS = [user, project, robot]

@@ -107,12 +107,36 @@ def image_push(session: Session, reference: str, target: str) -> None:
 
 @image.command("rm")
 @click.argument("references", nargs=-1, required=True)
+@click.option("--now", is_flag=True, help="For good: there is no way back, and the space is free at once.")
 @with_session
-def image_rm(session: Session, references: tuple[str, ...]) -> None:
-    """Remove tags, or by digest the image with all its tags."""
+def image_rm(session: Session, references: tuple[str, ...], now: bool) -> None:
+    """Remove tags (with the last one the image), or by digest an image with all its tags.
+
+    They go to the project's trash, from where `slipway image restore` takes them for 24 hours.
+    """
     for reference in references:
-        session.client.delete_image(reference)
-        session.said(f"removed {reference}", removed=reference)
+        session.client.delete_image(reference, now=now)
+        hint = "" if now else f" (slipway image restore {reference} takes it back)"
+        session.said(f"removed {reference}{hint}", removed=reference)
+
+
+@image.command("restore")
+@click.argument("references", nargs=-1, required=True)
+@with_session
+def image_restore(session: Session, references: tuple[str, ...]) -> None:
+    """Take tags or images out of the trash again."""
+    for reference in references:
+        session.client.registry.restore(reference)
+        session.said(f"restored {reference}", restored=reference)
+
+
+@image.command("trash")
+@click.argument("project")
+@with_session
+def image_trash(session: Session, project: str) -> None:
+    """List what of a project can still be restored, and until when."""
+    columns = ("repository", "tag", "digest", "deleted", "deleted_by", "until")
+    session.table(session.client.registry.trash(project), columns)
 
 
 @image.command("base")

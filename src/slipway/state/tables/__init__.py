@@ -6,13 +6,18 @@ from slipway.state.tables.build import Build, BuildCache, Builder
 from slipway.state.tables.delivery import App, Release
 from slipway.state.tables.external import GroupMember, PersonalToken
 from slipway.state.tables.registry import (
+    Clock,
+    DeletedTag,
     Manifest,
     ManifestReference,
+    ProjectBlob,
     Repository,
     RepositoryBlob,
     Tag,
     Upload,
 )
+from slipway.state.tables.sites import ReplicationConflict, Site
+from slipway.state.tables.webhooks import Webhook, WebhookDelivery
 
 __all__ = [
     "App",
@@ -21,6 +26,8 @@ __all__ = [
     "Build",
     "BuildCache",
     "Builder",
+    "Clock",
+    "DeletedTag",
     "GroupMember",
     "LoginSession",
     "Manifest",
@@ -28,12 +35,17 @@ __all__ = [
     "Member",
     "PersonalToken",
     "Project",
+    "ProjectBlob",
     "Release",
+    "ReplicationConflict",
     "Repository",
     "RepositoryBlob",
     "Robot",
+    "Site",
     "Tag",
     "Upload",
     "User",
     "UtcDateTime",
+    "Webhook",
+    "WebhookDelivery",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from slipway.state.tables.base import Base
@@ -40,6 +40,8 @@ class Project(Base):
     public: Mapped[bool] = mapped_column(default=False)
     policy: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created: Mapped[datetime]
+    used: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Bytes of its images, each blob once."""
 
 
 class Member(Base):

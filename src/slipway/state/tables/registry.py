@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
@@ -34,6 +35,9 @@ class Manifest(Base):
     subject: Mapped[str | None]
     size: Mapped[int] = mapped_column(BigInteger)
     created: Mapped[datetime]
+    pushed_by: Mapped[str] = mapped_column(default="")
+    deleted: Mapped[datetime | None] = mapped_column(index=True)
+    """In the trash since; it is gone for everybody but for whoever takes it out again."""
 
 
 class ManifestReference(Base):
@@ -53,6 +57,54 @@ class Tag(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     manifest_id: Mapped[int] = mapped_column(ForeignKey("manifests.id", ondelete="CASCADE"), index=True)
     updated: Mapped[datetime]
+    pushed_by: Mapped[str] = mapped_column(default="")
+    pulled: Mapped[datetime | None]
+    sequence: Mapped[int] = mapped_column(BigInteger, default=0, index=True)
+    stamp: Mapped[int] = mapped_column(BigInteger, default=0)
+    origin: Mapped[str] = mapped_column(default="")
+    versions: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """``sequence`` orders the changes made here; ``stamp`` and ``origin`` say when and at which site the tag was moved
+    to where it is; ``versions`` has the latest move of every site that this move knew of. See
+    ``slipway.registry.replication``."""
+
+
+class DeletedTag(Base):
+    """What a tag was: kept so that it can be restored, and so that other sites hear of its end."""
+
+    __tablename__ = "deleted_tags"
+    repository_id: Mapped[int] = mapped_column(
+        ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(primary_key=True)
+    manifest_id: Mapped[int | None] = mapped_column(
+        ForeignKey("manifests.id", ondelete="SET NULL"), index=True
+    )
+    digest: Mapped[str]
+    deleted: Mapped[datetime]
+    deleted_by: Mapped[str]
+    sequence: Mapped[int] = mapped_column(BigInteger, index=True)
+    stamp: Mapped[int] = mapped_column(BigInteger)
+    origin: Mapped[str]
+    versions: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Clock(Base):
+    """One row: this registry's name among its peers, and the stamp of its latest change."""
+
+    __tablename__ = "registry_clock"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    site: Mapped[str]
+    value: Mapped[int] = mapped_column(BigInteger)
+
+
+class ProjectBlob(Base):
+    """How many manifests of a project need a digest: what counts towards its quota, once."""
+
+    __tablename__ = "project_blobs"
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    count: Mapped[int]
 
 
 class RepositoryBlob(Base):

@@ -6,6 +6,8 @@ import asyncio
 import ipaddress
 import socket
 
+from aiohttp.abc import AbstractResolver, ResolveResult
+
 from slipway.errors import Denied, Unavailable
 
 
@@ -20,10 +22,28 @@ async def check_host(host: str, port: int) -> list[str]:
     for address in addresses:
         if not is_allowed(address):
             raise Denied(
-                f"{host} is at {address}, which builds may not fetch from",
+                f"{host} is at {address}, which the server asks for nobody",
                 hint="loopback and link-local addresses are the server's own",
             )
     return addresses
+
+
+class CheckedResolver(AbstractResolver):
+    """The addresses that were checked are the ones that are asked: a name cannot change its mind in between."""
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+        addresses = await check_host(host, port)
+        return [
+            ResolveResult(hostname=host, host=item, port=port, family=_family(item), proto=0, flags=0)
+            for item in addresses
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+def _family(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def is_allowed(address: str) -> bool:

@@ -1,0 +1,232 @@
+"""Deleting with a way back: what is thrown away is gone for everybody, and can be taken out again for a while."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, delete, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from slipway.base.clock import now
+from slipway.errors import Conflict, Denied, NotFound
+from slipway.registry import events, manifests, tagging, usage
+from slipway.registry.repositories import project_of, require
+from slipway.state import Database
+from slipway.state.tables import DeletedTag, Manifest, ManifestReference, Project, Repository, Tag
+
+TOMBSTONES = timedelta(days=90)
+"""How long other sites have to hear that a tag was deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thrown:
+    """A tag, or (``tag`` empty) an image, in the trash; ``until`` is when it goes for good."""
+
+    repository: str
+    tag: str
+    digest: str
+    deleted: datetime
+    deleted_by: str
+    until: datetime
+
+
+async def throw_away(
+    session: AsyncSession,
+    owner: Repository,
+    reference: str,
+    by: str,
+    *,
+    own: bool = False,
+    whole: bool = False,
+) -> None:
+    """A tag, or by digest an image with its tags and what was said about it. Raises ``NotFound`` and ``Denied``.
+
+    ``own``: only what ``by`` pushed. ``whole``: with its last tag goes the image, unless an index needs it.
+    """
+    moment = now()
+    if ":" not in reference:
+        found = await session.get(Tag, (owner.id, reference))
+        if found is None:
+            raise NotFound(f"there is no tag {reference[:150]!r} in {owner.name!r}")
+        _may(own, by, found.pushed_by, reference)
+        await _mutable(session, owner, found)
+        await tagging.remove(session, owner, found, by, moment=moment)
+        if whole:
+            await _with_last_tag(session, owner, found.manifest_id, moment)
+        await _emit(session, owner, events.DELETED, by, tag=reference)
+        return
+    row = await manifests.by_digest(session, owner, reference)
+    if row is None:
+        raise NotFound(f"there is no manifest {reference[:150]!r} in {owner.name!r}")
+    _may(own, by, row.pushed_by, reference)
+    ids = await _together(session, owner, row)
+    for found in list(await session.scalars(select(Tag).where(Tag.manifest_id.in_(ids)))):
+        if found.manifest_id == row.id:
+            _may(own, by, found.pushed_by, found.name)
+        await _mutable(session, owner, found)
+        await tagging.remove(session, owner, found, by, moment=moment)
+    await session.execute(update(Manifest).where(Manifest.id.in_(ids)).values(deleted=moment))
+    await _emit(session, owner, events.DELETED, by, digest=row.digest)
+
+
+async def _with_last_tag(
+    session: AsyncSession, owner: Repository, manifest_id: int, moment: datetime
+) -> None:
+    row = await session.get_one(Manifest, manifest_id)
+    needed = (
+        select(ManifestReference.digest)
+        .join(Manifest, Manifest.id == ManifestReference.manifest_id)
+        .where(Manifest.repository_id == owner.id, ManifestReference.digest == row.digest)
+    )
+    tagged = select(Tag.name).where(Tag.manifest_id == row.id)
+    if (await session.execute(needed.limit(1))).first() or (await session.execute(tagged.limit(1))).first():
+        return
+    ids = await _together(session, owner, row)
+    for found in list(await session.scalars(select(Tag).where(Tag.manifest_id.in_(ids)))):
+        await tagging.remove(session, owner, found, "", moment=moment)
+    await session.execute(update(Manifest).where(Manifest.id.in_(ids)).values(deleted=moment))
+
+
+async def _together(session: AsyncSession, owner: Repository, row: Manifest) -> list[int]:
+    """The image and what is about it, by its subject or by a tag that names the image's digest."""
+    beside = select(Tag.manifest_id).where(
+        Tag.repository_id == owner.id, Tag.name.in_(tagging.beside(row.digest))
+    )
+    about = (Manifest.subject == row.digest) | Manifest.id.in_(beside)
+    here = Manifest.repository_id == owner.id, Manifest.deleted.is_(None)
+    return [row.id, *await session.scalars(select(Manifest.id).where(about, *here))]
+
+
+def _may(own: bool, by: str, pushed_by: str, what: str) -> None:
+    if own and by != pushed_by:
+        raise Denied(
+            f"{by} did not push {what[:150]!r} and may not delete it", hint="a project's admins may delete"
+        )
+
+
+async def _mutable(session: AsyncSession, owner: Repository, found: Tag) -> None:
+    if (await tagging.policy_of(session, owner)).is_immutable(owner.name, found.name):
+        raise Conflict(f"the tag {found.name!r} of {owner.name!r} is immutable", hint="change the rule first")
+
+
+async def _emit(
+    session: AsyncSession, owner: Repository, kind: str, by: str, *, tag: str = "", digest: str = ""
+) -> None:
+    await events.emit(session, kind, project_of(owner.name), owner.name, by=by, tag=tag, digest=digest)
+
+
+async def restore(session: AsyncSession, owner: Repository, reference: str, by: str) -> None:
+    """What was thrown away with ``reference``: what has the same moment. Raises ``NotFound``, and ``Conflict`` for a
+    tag that is there again."""
+    moment = await _moment(session, owner, reference)
+    if moment is None:
+        raise NotFound(f"there is no {reference[:150]!r} of {owner.name!r} in the trash")
+    if ":" not in reference and await session.get(Tag, (owner.id, reference)) is not None:
+        raise Conflict(f"the tag {reference!r} of {owner.name!r} is there again", hint="remove it first")
+    thrown = Manifest.repository_id == owner.id, Manifest.deleted == moment
+    await session.execute(update(Manifest).where(*thrown).values(deleted=None))
+    here = DeletedTag.repository_id == owner.id, DeletedTag.deleted == moment
+    for gone in list(await session.scalars(select(DeletedTag).where(*here))):
+        row = await session.get(Manifest, gone.manifest_id) if gone.manifest_id else None
+        if row is not None and await session.get(Tag, (owner.id, gone.name)) is None:
+            row.deleted = None
+            await tagging.put(session, owner, gone.name, row, by)
+    tag, digest = ("", reference) if ":" in reference else (reference, "")
+    await _emit(session, owner, events.RESTORED, by, tag=tag, digest=digest)
+
+
+async def _moment(session: AsyncSession, owner: Repository, reference: str) -> datetime | None:
+    """When the tag or the image was thrown away, if its bytes are still kept."""
+    if ":" in reference:
+        query = select(Manifest.deleted).where(
+            Manifest.repository_id == owner.id, Manifest.digest == reference
+        )
+    else:
+        query = select(DeletedTag.deleted).where(
+            DeletedTag.repository_id == owner.id,
+            DeletedTag.name == reference,
+            DeletedTag.manifest_id.is_not(None),
+        )
+    return await session.scalar(query)
+
+
+async def purge(session: AsyncSession, owner: Repository, reference: str) -> None:
+    """Out of the trash for good, if it is in there; the blobs go when they are collected."""
+    moment = await _moment(session, owner, reference)
+    if moment is not None:
+        await _remove(session, and_(Manifest.repository_id == owner.id, Manifest.deleted == moment))
+
+
+async def _remove(session: AsyncSession, which: ColumnElement[bool]) -> int:
+    ids = list(await session.scalars(select(Manifest.id).where(which)))
+    for first in range(0, len(ids), 500):
+        some = Manifest.id.in_(ids[first : first + 500])
+        await usage.remove(session, some)
+        await session.execute(delete(Manifest).where(some))
+    return len(ids)
+
+
+class Trash:
+    """What was thrown away in the last hours, over the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def restore(self, repository: str, reference: str, by: str) -> None:
+        async with self._database.session() as session:
+            await restore(session, await require(session, repository), reference, by)
+
+    async def list(self, project: str) -> list[Thrown]:
+        """Newest first."""
+        async with self._database.read() as session:
+            owner = await session.scalar(select(Project).where(Project.name == project))
+            if owner is None:
+                raise NotFound(f"there is no project {project!r}")
+            kept = tagging.policy(owner).trash
+            tagged = (
+                select(
+                    Repository.name,
+                    DeletedTag.name,
+                    DeletedTag.digest,
+                    DeletedTag.deleted,
+                    DeletedTag.deleted_by,
+                )
+                .join(Repository, Repository.id == DeletedTag.repository_id)
+                .where(Repository.project_id == owner.id, DeletedTag.manifest_id.is_not(None))
+            )
+            bare = (
+                select(Repository.name, literal(""), Manifest.digest, Manifest.deleted, Manifest.pushed_by)
+                .join(Repository, Repository.id == Manifest.repository_id)
+                .where(
+                    Repository.project_id == owner.id,
+                    Manifest.deleted.is_not(None),
+                    Manifest.subject.is_(None),
+                    ~select(DeletedTag.name).where(DeletedTag.manifest_id == Manifest.id).exists(),
+                )
+            )
+            rows = [*(await session.execute(tagged)).all(), *(await session.execute(bare)).all()]
+        found = [
+            Thrown(repository, tag, digest, deleted, by, deleted + kept)
+            for repository, tag, digest, deleted, by in rows
+            if deleted is not None
+        ]
+        return sorted(found, key=lambda item: item.deleted, reverse=True)
+
+    async def empty(self) -> int:
+        """Remove what was in the trash for longer than its project keeps it; how many images that were."""
+        present, removed = now(), 0
+        async with self._database.read() as session:
+            projects = [(row.id, tagging.policy(row).trash) for row in await session.scalars(select(Project))]
+        for project, kept in projects:
+            async with self._database.session() as session:
+                mine = select(Repository.id).where(Repository.project_id == project)
+                removed += await _remove(
+                    session,
+                    Manifest.repository_id.in_(mine)
+                    & Manifest.deleted.is_not(None)
+                    & (Manifest.deleted < present - kept),
+                )
+        async with self._database.session() as session:
+            await session.execute(delete(DeletedTag).where(DeletedTag.deleted < present - TOMBSTONES))
+        return removed
