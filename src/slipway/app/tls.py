@@ -64,7 +64,7 @@ class ServerTls:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
-                await asyncio.to_thread(self.refresh)
+                self.refresh()  # not in a thread: connections are accepted with the context meanwhile
             except Exception:
                 log.exception("the certificate could not be renewed; the old one is still used")
 

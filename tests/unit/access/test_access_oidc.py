@@ -16,7 +16,7 @@ import aiohttp
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from slipway.access import Access, Permission, Role
 from slipway.access.oidc import Done, OidcConfig, OidcLogins, Provider, Waiting, parse_group_roles
@@ -24,7 +24,7 @@ from slipway.access.oidc.idtokens import parse_keys
 from slipway.access.oidc.provider import KEYS_AGAIN
 from slipway.errors import Conflict, Denied, Invalid, SlipwayError, Unauthenticated, Unavailable, Unsupported
 from slipway.state import Database
-from slipway.state.tables import User
+from slipway.state.tables import AuditEvent, User
 from slipway.testing.oidc_provider import CLIENT, SECRET, Cheat, OidcProvider
 
 PASSWORD = "correct horse"
@@ -247,6 +247,9 @@ async def test_a_cheating_provider_is_refused(world: World, name: str) -> None:
     with pytest.raises(Unauthenticated):
         await world.login()
     assert await world.access.users() == []
+    async with world.database.read() as session:
+        event = (await session.scalars(select(AuditEvent))).one()
+    assert (event.action, event.allowed, event.detail["issuer"]) == ("login", False, world.provider.issuer)
     world.provider.cheat = None
     assert (await world.login()).name == "ada"
 

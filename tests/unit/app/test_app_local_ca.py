@@ -19,9 +19,13 @@ NAMES = ("127.0.0.1", "localhost", "host.example", "fd00::1")
 
 
 def _accepts(authority: Path, server: Path, name: str) -> bool:
-    """Whether a client that trusts ``authority`` believes ``server`` to be ``name``: a handshake in memory."""
     accepting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     accepting.load_cert_chain(server)
+    return _believes(authority, accepting, name)
+
+
+def _believes(authority: Path, accepting: ssl.SSLContext, name: str) -> bool:
+    """Whether a client that trusts ``authority`` takes the server to be ``name``: a handshake in memory."""
     asking = ssl.create_default_context(cafile=str(authority))
     asking.verify_flags |= ssl.VERIFY_X509_STRICT
     one, two = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -141,6 +145,8 @@ def test_a_certificate_that_was_replaced_is_loaded_and_a_pair_that_does_not_fit_
     certificate.write_bytes(second.read_bytes())
     with pytest.raises(Invalid, match="cannot be used"):
         tls.refresh()
+    assert _believes(tmp_path / "one/ca.pem", tls.context, "localhost")
     key.write_bytes(second.read_bytes())
     tls.refresh()
+    assert _believes(tmp_path / "two/ca.pem", tls.context, "localhost")
     tls.refresh()

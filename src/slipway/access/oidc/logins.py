@@ -141,20 +141,29 @@ class OidcLogins:
 
     async def _finish(self, answer: Mapping[str, Any], nonce: str) -> Done:
         config = self._provider.config
-        claims = await self._provider.verify(answer.get("id_token"), nonce)
-        if lacks(claims, config) and "access_token" in answer:
-            more = await self._provider.userinfo(answer["access_token"], claims["sub"])
-            claims = {**more, **{name: value for name, value in claims.items() if value is not None}}
-        person = person_of(claims, config)
-        detail = {"issuer": config.issuer, "subject": person.subject}
+        detail = {"issuer": config.issuer}
+        name = ""
         try:
+            claims = await self._claims(answer, nonce)
+            detail["subject"] = claims["sub"]
+            person = person_of(claims, config)
+            name = person.name
             identity = await sign_in(self._database, config, person)
-        except (Conflict, Denied):
-            await self._access.audit(ANONYMOUS, "login", person.name, allowed=False, detail=detail)
+        except (Conflict, Denied, Unauthenticated) as error:
+            detail["reason"] = error.message
+            await self._access.audit(ANONYMOUS, "login", name, allowed=False, detail=detail)
             raise
         token, expires = await self._access.open_session(identity, lifetime=config.login_lifetime)
         await self._access.audit(identity, "login", identity.name, detail=detail)
         return Done(identity.name, token, expires)
+
+    async def _claims(self, answer: Mapping[str, Any], nonce: str) -> dict[str, Any]:
+        """What the ID token says; where it is silent, what userinfo says of the same subject."""
+        claims = await self._provider.verify(answer.get("id_token"), nonce)
+        if not lacks(claims, self._provider.config) or "access_token" not in answer:
+            return claims
+        more = await self._provider.userinfo(answer["access_token"], claims["sub"])
+        return {**more, **{name: value for name, value in claims.items() if value is not None}}
 
 
 def _refusal(error: Refused) -> Denied | Unauthenticated:
