@@ -11,7 +11,7 @@ found. Stands on ``slipway.state``; knows nothing of HTTP.
 from slipway.access.access import Access
 from slipway.access.audit import AuditEvent, AuditFilter, AuditLog
 from slipway.access.identity import ANONYMOUS, SYSTEM, Identity
-from slipway.access.records import MemberRecord, ProjectRecord, RobotRecord, UserRecord
+from slipway.access.records import MemberRecord, PersonalTokenRecord, ProjectRecord, RobotRecord, UserRecord
 from slipway.access.roles import Permission, Role, permissions_of
 from slipway.access.tokens import Grant, RegistryTokens
 from slipway.access.vault import Vault
@@ -27,6 +27,7 @@ __all__ = [
     "Identity",
     "MemberRecord",
     "Permission",
+    "PersonalTokenRecord",
     "ProjectRecord",
     "RegistryTokens",
     "RobotRecord",

@@ -12,10 +12,11 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from slipway.access import passwords
+from slipway.access import groups, passwords
 from slipway.access.attempts import Attempts
 from slipway.access.audit import AuditLog
 from slipway.access.identity import Identity
+from slipway.access.personal_tokens import PersonalTokens
 from slipway.access.records import MemberRecord, ProjectRecord, RobotRecord, UserRecord
 from slipway.access.roles import Permission, Role, permissions_of
 from slipway.access.tokens import RegistryTokens
@@ -47,6 +48,7 @@ class Access:
     def __init__(self, database: Database, keys: Path, service: str = "slipway-registry") -> None:
         self._database = database
         self.tokens = RegistryTokens(keys, service)
+        self.personal_tokens = PersonalTokens(database)
         self.audit_log = AuditLog(database)
         self.attempts = Attempts()
 
@@ -73,6 +75,8 @@ class Access:
         hashed = await passwords.hash_password(password)
         async with self._database.session() as session:
             row = await _find_user(session, name)
+            if row.external_subject:
+                raise Conflict(f"{name} logs in at {row.external_issuer}", hint="the password is kept there")
             row.password_hash = hashed
             await session.execute(delete(LoginSession).where(LoginSession.user_id == row.id))
 
@@ -83,7 +87,8 @@ class Access:
     async def authenticate(self, name: str, secret: str, address: str = "") -> Identity:
         """Who logs in with ``name`` (a user, or ``robot$PROJECT+NAME``) from ``address``.
 
-        Raises ``Unauthenticated``, and ``Exhausted`` after too many wrong passwords.
+        ``secret`` is the user's password or one of the user's personal tokens, or the robot's secret. Raises
+        ``Unauthenticated``, and ``Exhausted`` after too many wrong passwords.
         """
         self.attempts.check(name, address)
         try:
@@ -99,6 +104,8 @@ class Access:
     async def _authenticated(self, name: str, secret: str) -> Identity:
         if name.startswith("robot$"):
             return await self._authenticate_robot(name, secret)
+        if self.personal_tokens.looks_like(secret):
+            return await self.personal_tokens.check(secret, name)
         async with self._database.read() as session:
             row = await session.scalar(select(User).where(User.name == name))
         if not await passwords.password_matches(secret, row.password_hash if row else None):
@@ -141,14 +148,18 @@ class Access:
 
     # Logins of the command line and the console
 
-    async def open_session(self, identity: Identity, use: SessionUse = "login") -> tuple[str, datetime]:
+    async def open_session(
+        self, identity: Identity, use: SessionUse = "login", lifetime: timedelta = SESSION_LIFETIME
+    ) -> tuple[str, datetime]:
         """A new token for a user who has just authenticated; only its hash is kept.
 
         One for ``refresh`` opens nothing by itself: registry clients get short-lived tokens for it.
         """
         if identity.kind != "user":
             raise Denied("only users can log in", hint="robots use their secret with docker login")
-        token, expires = passwords.new_secret(_PREFIXES[use]), now() + SESSION_LIFETIME
+        if identity.by_token:
+            raise Denied("a token is no login", hint="SLIPWAY_TOKEN=… is for it, and docker login")
+        token, expires = passwords.new_secret(_PREFIXES[use]), now() + lifetime
         row = LoginSession(
             token_hash=passwords.hash_secret(token), user_id=identity.id, created=now(), expires=expires
         )
@@ -156,7 +167,12 @@ class Access:
         return token, expires
 
     async def check_session(self, token: str, use: SessionUse = "login") -> Identity:
-        """Raises ``Unauthenticated``, also for a token that was made for another use."""
+        """Whose login this is, or personal token in its place.
+
+        Raises ``Unauthenticated``, also for a token that was made for another use.
+        """
+        if use == "login" and self.personal_tokens.looks_like(token):
+            return await self.personal_tokens.check(token)
         if not token.startswith(f"{_PREFIXES[use]}_"):
             raise Unauthenticated("the login is not valid", hint="run `slipway login` again")
         async with self._database.read() as session:
@@ -203,6 +219,8 @@ class Access:
                 if identity.kind == "user"
                 else ()
             )
+            if identity.kind == "user":
+                mine |= await groups.projects(session, identity.id)
         return [_project(row) for row in rows if row.public or row.id in mine or row.name == identity.project]
 
     async def policy(self, project: str, section: str) -> dict[str, Any]:
@@ -242,7 +260,8 @@ class Access:
                 .where(Member.project_id == owner.id)
                 .order_by(User.name)
             )
-            return [MemberRecord(name, Role(role)) for name, role in rows]
+            by_hand = [MemberRecord(name, Role(role)) for name, role in rows]
+            return sorted(by_hand + await groups.members(session, owner.id), key=lambda item: item.user)
 
     # Robots
 
@@ -298,6 +317,7 @@ class Access:
             if identity.kind == "user":
                 member = await session.get(Member, (row.id, identity.id))
                 granted |= permissions_of(Role(member.role) if member else None)
+                granted |= await groups.permissions(session, row.id, identity.id)
         return granted
 
     async def require(self, identity: Identity, project: str, permission: Permission) -> ProjectRecord:
@@ -369,7 +389,7 @@ async def _find_project(session: AsyncSession, name: str) -> Project:
 
 
 def _user(row: User) -> UserRecord:
-    return UserRecord(row.name, row.is_admin, row.disabled, row.created)
+    return UserRecord(row.name, row.is_admin, row.disabled, row.created, bool(row.external_subject))
 
 
 def _project(row: Project) -> ProjectRecord:

@@ -10,6 +10,7 @@ from typing import Literal
 class Identity:
     """``id`` is the row of the user or robot; ``project`` and ``role`` are set for robots only.
 
+    ``by_token`` says that a personal token stands for the user, who is not there to log in.
     ``local`` says that the caller is root on the server's own machine and may name directories there.
     """
 
@@ -20,6 +21,7 @@ class Identity:
     project: str = ""
     role: str = ""
     local: bool = False
+    by_token: bool = False
 
 
 SYSTEM = Identity("root", "system", is_admin=True, local=True)

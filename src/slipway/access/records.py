@@ -14,6 +14,7 @@ class UserRecord:
     is_admin: bool
     disabled: bool
     created: datetime
+    external: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,23 @@ class ProjectRecord:
 
 @dataclass(frozen=True, slots=True)
 class MemberRecord:
+    """``origin`` says who gave the role: a project's admin by ``hand``, or the user's ``groups`` at the provider."""
+
     user: str
     role: Role
+    origin: str = "hand"
 
 
 @dataclass(frozen=True, slots=True)
 class RobotRecord:
     name: str
     role: Role
+    expires: datetime | None
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalTokenRecord:
+    name: str
     expires: datetime | None
     created: datetime

@@ -47,7 +47,7 @@ def up(settings: Settings, words: Sequence[str]) -> str:
         if process.poll() is not None:
             break
         if _answers(settings):
-            return f"slipway is up (pid {process.pid}): http://{settings['listen']}, log in {log}"
+            return f"slipway is up (pid {process.pid}): {settings.url}, log in {log}"
         time.sleep(_POLL)
     text = log.read_bytes()[began:][-_TAIL:].decode(errors="replace").strip()
     raise Failed(f"the server did not start:\n{text}", hint=f"its whole log is {log}")

@@ -17,7 +17,9 @@ from slipway.access import Access, Identity, Vault
 from slipway.api.platform import Services
 from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
+from slipway.app.oidc import oidc_of
 from slipway.app.settings import Settings
+from slipway.app.tls import authority_certificate
 from slipway.base.clock import now
 from slipway.base.progress import Progress
 from slipway.build.attest import Attestor, Inventories, ProjectKeys
@@ -88,6 +90,7 @@ class Platform:
         data = settings.data
         self.database = Database.sqlite(data / "state.db")
         self.access = Access(self.database, data / "keys")
+        self.oidc = oidc_of(settings, self.access, self.database)
         self.registry = Registry(self.database, machine.blobs)
         cache = BuildCache(self.database, machine.blobs)
         self.cache_mounts = CacheMounts(data / "cache-mounts")
@@ -166,7 +169,7 @@ class Platform:
             self.access, self._vault, self.registry, self.trash, self.retention, self.replicator, self.webhooks,
             self.gate, self.advisories, self.attestor, Transfers(self.registry, self.machine.snapshots), self.jobs,
             Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status, self._uploads,
-            self.remotes, self._prune,
+            self.remotes, self._prune, authority_certificate(self.settings), self.oidc,
         )  # fmt: skip
 
     def _images_of(
@@ -209,6 +212,7 @@ class Platform:
             "started": self._started,
             "pid": os.getpid(),
             "api": self.settings["listen"],
+            "url": self.settings.url,
             "apps_address": self.settings["apps.listen"],
             "data": str(self.settings.data),
             "runtime": f"{facts.version}, cgroups {facts.cgroups}",

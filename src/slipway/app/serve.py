@@ -24,6 +24,7 @@ from slipway.api.registry import create_app as create_registry
 from slipway.app.http import HttpProtocol
 from slipway.app.platform import Platform, make_machine
 from slipway.app.settings import Settings
+from slipway.app.tls import ServerTls, is_loopback, tls_of
 from slipway.base.files import atomic_write
 from slipway.base.rate import RateLimit
 from slipway.errors import Conflict
@@ -61,6 +62,11 @@ async def serve(settings: Settings) -> None:
         level=settings["log.level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     with _only_one(settings):
+        tls = tls_of(settings)
+        if tls is None and not is_loopback(settings["listen"]):
+            log.warning(
+                "%s is plain HTTP: passwords can be read on the way; see docs/access.md", settings.url
+            )
         listener = _listen(settings["listen"])
         platform = Platform(settings, await make_machine(settings))
         for check in platform.machine.facts.checks:
@@ -69,7 +75,7 @@ async def serve(settings: Settings) -> None:
         await platform.open()
         _tune_collector()
         try:
-            await _serve_sockets(platform, settings, listener)
+            await _serve_sockets(platform, settings, listener, tls)
         finally:
             await platform.close()
             settings.socket.unlink(missing_ok=True)
@@ -83,7 +89,9 @@ def _tune_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def _serve_sockets(platform: Platform, settings: Settings, listener: socket.socket) -> None:
+async def _serve_sockets(
+    platform: Platform, settings: Settings, listener: socket.socket, tls: ServerTls | None
+) -> None:
     app = create_app(platform.services())
     idle, rate = settings["registry.idle_seconds"], RateLimit(settings["registry.requests_per_second"])
     app.mount(
@@ -98,15 +106,23 @@ async def _serve_sockets(platform: Platform, settings: Settings, listener: socke
     }  # fmt: skip
     protocol = type("_Protocol", (HttpProtocol,), {"idle": idle})
     tcp = _Server(uvicorn.Config(app, http=protocol, **common))
+    if tls is not None:
+        tcp.config.load()
+        tcp.config.ssl = tls.context
     local = _Server(uvicorn.Config(app, http=_PeerProtocol, **common))
     unix = _unix_socket(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, tcp, local)
-    log.info("serving on %s and %s", settings["listen"], settings.socket)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(tcp.serve([listener]))
-        group.create_task(local.serve([unix]))
+    log.info("serving on %s and %s", settings.url, settings.socket)
+    renewal = asyncio.create_task(tls.run_forever()) if tls is not None else None
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(tcp.serve([listener]))
+            group.create_task(local.serve([unix]))
+    finally:
+        if renewal is not None:
+            renewal.cancel()
 
 
 def _stop(*servers: uvicorn.Server) -> None:

@@ -33,6 +33,10 @@ def _optional_path(text: str) -> str:
     return _path(text) if text else ""
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 def _positive(text: str) -> float:
     value = float(text)
     if value <= 0:
@@ -95,6 +99,25 @@ SETTINGS = (
     Setting("data", _path, "/var/lib/slipway", "Everything that must survive."),
     Setting("run", _path, "/run/slipway", "Sockets, pid files and what ends with a reboot."),
     Setting("listen", _address, "127.0.0.1:7070", "Platform API, registry and console."),
+    Setting(
+        "tls.certificate", _optional_path, "", "PEM file of the listener's certificate; with it, HTTPS only."
+    ),
+    Setting("tls.key", _optional_path, "", "PEM file of the certificate's key."),
+    Setting(
+        "tls.local_ca", _switch, "off", "Without a certificate: make one, signed by an authority of our own."
+    ),
+    Setting("tls.names", _words, "", "Further names and addresses in it, separated by commas."),
+    Setting("oidc.issuer", str, "", "OpenID provider for logins beside local users; empty: none."),
+    Setting("oidc.client_id", str, "", "What the provider knows this server as."),
+    Setting("oidc.client_secret", str, "", "Empty for a public client."),
+    Setting("oidc.username_claim", str, "preferred_username", "Claim with the user's name."),
+    Setting("oidc.groups_claim", str, "groups", "Claim with the user's groups; dots go into objects."),
+    Setting("oidc.admin_group", str, "", "Its members administer the platform."),
+    Setting("oidc.group_roles", _words, "", "GROUP=PROJECT:ROLE, …: memberships that come with groups."),
+    Setting("oidc.scopes", str, "", "What is asked for; empty: openid profile email, groups if there."),
+    Setting("oidc.ca", _optional_path, "", "PEM file of the authority to trust for the provider."),
+    Setting("oidc.login_hours", _positive, "12", "How long a login through the provider lasts."),
+    Setting("oidc.token_days", _positive, "30", "How long after it the user's personal tokens work."),
     Setting("apps.listen", _address, "127.0.0.1:8080", "Where delivered apps answer, by host name."),
     Setting("apps.domain", str, "localhost", "Apps are SERVICE.APP.PROJECT.DOMAIN."),
     Setting(
@@ -152,6 +175,15 @@ class Settings:
         return self.run / "slipway.sock"
 
     @property
+    def is_secure(self) -> bool:
+        """Whether the listener speaks HTTPS."""
+        return bool(self["tls.certificate"] or self["tls.key"] or self["tls.local_ca"])
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.is_secure else 'http'}://{self['listen']}"
+
+    @property
     def pid_file(self) -> Path:
         return self.run / "slipway.pid"
 
@@ -198,8 +230,12 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
     found: list[tuple[str, str]] = []
     for key, value in table.items():
         name = f"{prefix}{key}"
-        found += _flatten(value, f"{name}.") if isinstance(value, dict) else [(name, str(value))]
+        found += _flatten(value, f"{name}.") if isinstance(value, dict) else [(name, _text(value))]
     return found
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _known(name: str, origin: str) -> str:

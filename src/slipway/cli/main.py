@@ -26,7 +26,7 @@ Start here:
 _MODULES = {
     "up": "server", "down": "server", "status": "server", "doctor": "server", "serve": "server",
     "deliver": "deliver", "build": "build", "builds": "build", "builder": "builders", "image": "images", "app": "apps",
-    "login": "accounts", "user": "accounts", "project": "accounts", "robot": "accounts",
+    "tls": "tls", "login": "logins", "token": "logins", "user": "accounts", "project": "accounts", "robot": "accounts",
     "audit": "policies", "site": "sites", "webhook": "webhooks", "mirrors": "mirrors", "advisories": "advisories",
 }  # fmt: skip
 
@@ -51,7 +51,7 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="slipway")
-@click.option("--server", default="", help="unix:///path or http://host:port; also SLIPWAY_SERVER.")
+@click.option("--server", default="", help="unix:///path or http(s)://host:port; also SLIPWAY_SERVER.")
 @click.option(
     "--output",
     type=click.Choice(["auto", "plain", "json"]),

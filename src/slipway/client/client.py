@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 from slipway import wire
 from slipway.client.credentials import Credentials
+from slipway.client.logins import Logins
 from slipway.client.transport import Transport
 from slipway.wire import bodies
 
@@ -24,11 +25,11 @@ def _query(path: str, **values: Any) -> str:
     return f"{API}{path}?{urlencode(given)}" if given else f"{API}{path}"
 
 
-class Client:
+class Client(Logins):
     """Talks to one server as one caller."""
 
     def __init__(self, credentials: Credentials) -> None:
-        self.transport = Transport(credentials.server, credentials.token)
+        self.transport = Transport(credentials.server, credentials.token, authority=credentials.authority)
 
     @cached_property
     def registry(self) -> RegistryVerbs:
@@ -47,13 +48,6 @@ class Client:
 
     def status(self) -> wire.Status:
         return wire.Status.model_validate(self.transport.call("GET", f"{API}/status"))
-
-    def login(self, name: str, password: str) -> wire.Token:
-        body = {"name": name, "password": password}
-        return wire.Token.model_validate(self.transport.call("POST", f"{API}/login", body))
-
-    def me(self) -> wire.Me:
-        return wire.Me.model_validate(self.transport.call("GET", f"{API}/me"))
 
     # Users, projects, members, robots
 

@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway.base.files import atomic_write
+from slipway.errors import Invalid
 
 DEFAULT_SOCKET = "/run/slipway/slipway.sock"
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The server to talk to and the token for it; no token on the server's own socket."""
+    """The server to talk to and the token for it; no token on the server's own socket.
+
+    ``authority`` is PEM text: an HTTPS server is believed because of it alone; without, because of the system's.
+    """
 
     server: str
     token: str = ""
+    authority: str = ""
 
     @staticmethod
     def path() -> Path:
@@ -33,8 +38,9 @@ class Credentials:
         wanted = server or os.environ.get("SLIPWAY_SERVER", "")
         saved = cls._saved()
         if wanted:
-            token = os.environ.get("SLIPWAY_TOKEN", "")
-            return cls(wanted, token or (saved.token if saved and saved.server == wanted else ""))
+            known = saved if saved and saved.server == wanted else cls(wanted)
+            token = os.environ.get("SLIPWAY_TOKEN", "") or known.token
+            return cls(wanted, token, read_authority(os.environ.get("SLIPWAY_CA", "")) or known.authority)
         if os.access(DEFAULT_SOCKET, os.R_OK | os.W_OK):
             return cls(f"unix://{DEFAULT_SOCKET}")
         return saved or cls(f"unix://{DEFAULT_SOCKET}")
@@ -43,12 +49,28 @@ class Credentials:
     def _saved(cls) -> Credentials | None:
         try:
             value = json.loads(cls.path().read_bytes())
-            return cls(value["server"], value["token"])
+            return cls(value["server"], value["token"], value.get("authority", ""))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def save(self) -> Path:
         path = self.path()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        atomic_write(path, json.dumps({"server": self.server, "token": self.token}), 0o600)
+        value = {"server": self.server, "token": self.token, "authority": self.authority}
+        atomic_write(path, json.dumps(value), 0o600)
         return path
+
+
+def read_authority(file: str) -> str:
+    """The PEM text in ``file``, if one is named. Raises ``Invalid``."""
+    if not file:
+        return ""
+    try:
+        text = Path(file).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"the certificate {file} cannot be read: {error}") from error
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        raise Invalid(
+            f"{file} has no certificate in PEM form", hint="`slipway tls ca` on the server prints it"
+        )
+    return text

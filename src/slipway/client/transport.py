@@ -5,12 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import closing
+from functools import cached_property
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from slipway.errors import KINDS, SlipwayError, Unavailable
+from slipway.errors import KINDS, Invalid, SlipwayError, Unavailable
 
 MAX_LINE = 16 * 1024 * 1024
 _PIECE = 1024 * 1024
@@ -30,8 +32,11 @@ class _UnixConnection(http.client.HTTPConnection):
 class Transport:
     """Requests to one server, ``unix:///path`` or ``http(s)://host:port``; a connection for each request."""
 
-    def __init__(self, server: str, token: str = "", timeout: float | None = None) -> None:
+    def __init__(
+        self, server: str, token: str = "", timeout: float | None = None, authority: str = ""
+    ) -> None:
         self.server = server
+        self._authority = authority
         self._token = token
         self._timeout = timeout
 
@@ -69,8 +74,15 @@ class Transport:
         if parts.scheme == "unix":
             return _UnixConnection(parts.path, self._timeout)
         if parts.scheme == "https":
-            return http.client.HTTPSConnection(parts.netloc, timeout=self._timeout)
+            return http.client.HTTPSConnection(parts.netloc, timeout=self._timeout, context=self._context)
         return http.client.HTTPConnection(parts.netloc, timeout=self._timeout)
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cadata=self._authority or None)
+        except ssl.SSLError as error:
+            raise Invalid(f"the certificate to trust for {self.server} is damaged: {error}") from error
 
     def _send(
         self, connection: http.client.HTTPConnection, method: str, path: str, body: Any
@@ -88,6 +100,11 @@ class Transport:
         try:
             connection.request(method, path, data, headers, encode_chunked=hasattr(body, "read"))
             response = connection.getresponse()
+        except ssl.SSLCertVerificationError as error:
+            raise Unavailable(
+                f"the certificate of {self.server} is not trusted: {error.verify_message}",
+                hint="`slipway tls ca` on the server prints its authority: slipway login … --ca FILE, or SLIPWAY_CA",
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(
                 f"the platform does not answer at {self.server}: {error}",

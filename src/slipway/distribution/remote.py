@@ -98,17 +98,26 @@ class RemoteRegistry:
 
     async def tags(self, reference: Reference) -> list[str]:
         """All tags of a repository. Raises ``NotFound``."""
+        url = f"{self._base}/v2/{reference.repository}/tags/list"
+        return await self._names(reference, url, "tags")
+
+    async def catalog(self) -> list[str]:
+        """All repositories that the login may see. Raises ``Denied`` and ``NotFound`` where there is no such list."""
+        return await self._names(Reference("catalog", self.host), f"{self._base}/v2/_catalog", "repositories")
+
+    async def _names(self, reference: Reference, url: str, key: str) -> list[str]:
+        """A list that comes in pages."""
         found: list[str] = []
         last = ""
         while True:
-            path = f"tags/list?n={_PAGE}" + (f"&last={quote(last)}" if last else "")
-            async with self._ask("GET", reference, path) as response:
+            page = f"{url}?n={_PAGE}" + (f"&last={quote(last)}" if last else "")
+            async with self._asked("GET", reference, page, {}, None) as response:
                 data = await read_up_to(response.content, _MOST_JSON)
                 more = "rel=" in response.headers.get("Link", "")
             try:
-                names = [str(name) for name in json.loads(data).get("tags") or ()]
+                names = [str(name) for name in json.loads(data).get(key) or ()]
             except (ValueError, AttributeError) as error:
-                raise Invalid(f"{self.host} sent a malformed list of tags") from error
+                raise Invalid(f"{self.host} sent a malformed list of {key}") from error
             found += names
             if not more or not names or names[-1] == last:
                 return found
@@ -177,8 +186,15 @@ class RemoteRegistry:
     ) -> AsyncIterator[aiohttp.ClientResponse]:  # fmt: skip
         """A request that can be repeated, with authorization if it turns out to need one."""
         url = f"{self._base}/v2/{reference.repository}/{path}"
+        async with self._asked(method, reference, url, headers or {}, data) as response:
+            yield response
+
+    @asynccontextmanager
+    async def _asked(
+        self, method: str, reference: Reference, url: str, headers: Mapping[str, str], data: bytes | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         for attempt in range(2):
-            async with self._open(method, reference, url, headers or {}, data) as response:
+            async with self._open(method, reference, url, headers, data) as response:
                 if response.status == 401 and attempt == 0:
                     await self._authorize(reference, response.headers.get("WWW-Authenticate", ""))
                     continue

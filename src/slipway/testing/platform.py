@@ -118,6 +118,11 @@ class Running:
     def json(self, *words: str) -> Any:
         return json.loads(self.command("--output", "json", *words).stdout)
 
+    @property
+    def host(self) -> str:
+        """The registry's name, as clients write it."""
+        return f"127.0.0.1:{self.api_port}"
+
     def up(self) -> None:
         self.command("up")
 

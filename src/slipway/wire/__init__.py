@@ -63,6 +63,14 @@ if TYPE_CHECKING:
     from slipway.wire.builds import Build, Builder, BuildRequest, NamedContext, Prune, Pruned
     from slipway.wire.findings import AdvisoriesLoaded, AdvisorySource, Finding, Findings
     from slipway.wire.images import BaseImage, Image, ImageDetail, Push
+    from slipway.wire.logins import (
+        DeviceAnswer,
+        DeviceLogin,
+        DevicePoll,
+        NewPersonalToken,
+        PersonalToken,
+        PersonalTokenSecret,
+    )
     from slipway.wire.policies import AuditEvent, AuditFilter, KeepRule, RegistryPolicy, Thrown, Verdict
     from slipway.wire.sites import (
         NewSite,
@@ -73,7 +81,7 @@ if TYPE_CHECKING:
         Webhook,
         WebhookDelivery,
     )
-    from slipway.wire.status import Status
+    from slipway.wire.status import Authority, Status
 
 _MODULES = {
     "AdvisoriesLoaded": "findings",
@@ -82,12 +90,16 @@ _MODULES = {
     "AppDetail": "apps",
     "AuditEvent": "policies",
     "AuditFilter": "policies",
+    "Authority": "status",
     "BaseImage": "images",
     "Build": "builds",
     "BuildPolicy": "accounts",
     "BuildRequest": "builds",
     "Builder": "builds",
     "Deliver": "apps",
+    "DeviceAnswer": "logins",
+    "DeviceLogin": "logins",
+    "DevicePoll": "logins",
     "Finding": "findings",
     "Findings": "findings",
     "Image": "images",
@@ -98,6 +110,7 @@ _MODULES = {
     "Me": "accounts",
     "Member": "accounts",
     "NamedContext": "builds",
+    "NewPersonalToken": "logins",
     "NewProject": "accounts",
     "NewRobot": "accounts",
     "NewSite": "sites",
@@ -105,6 +118,8 @@ _MODULES = {
     "NewUser": "accounts",
     "NewWebhook": "sites",
     "Password": "accounts",
+    "PersonalToken": "logins",
+    "PersonalTokenSecret": "logins",
     "Project": "accounts",
     "Prune": "builds",
     "Pruned": "builds",
@@ -139,12 +154,16 @@ __all__ = [
     "AppDetail",
     "AuditEvent",
     "AuditFilter",
+    "Authority",
     "BaseImage",
     "Build",
     "BuildPolicy",
     "BuildRequest",
     "Builder",
     "Deliver",
+    "DeviceAnswer",
+    "DeviceLogin",
+    "DevicePoll",
     "Finding",
     "Findings",
     "Image",
@@ -155,6 +174,7 @@ __all__ = [
     "Me",
     "Member",
     "NamedContext",
+    "NewPersonalToken",
     "NewProject",
     "NewRobot",
     "NewSite",
@@ -162,6 +182,8 @@ __all__ = [
     "NewUser",
     "NewWebhook",
     "Password",
+    "PersonalToken",
+    "PersonalTokenSecret",
     "Project",
     "Prune",
     "Pruned",

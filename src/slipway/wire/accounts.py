@@ -43,6 +43,7 @@ class User(Answer):
     is_admin: bool
     disabled: bool
     created: datetime
+    external: bool = False
 
 
 class NewProject(Request):
@@ -80,8 +81,11 @@ class SetMember(Request):
 
 
 class Member(Answer):
+    """``origin``: given by ``hand``, or by the user's ``groups`` at the provider."""
+
     user: str
     role: RoleName
+    origin: str = "hand"
 
 
 class NewRobot(Request):

@@ -9,12 +9,19 @@ from pydantic import Field
 from slipway.wire.base import Answer
 
 
+class Authority(Answer):
+    """What clients trust where the server's certificate comes from itself, as PEM."""
+
+    certificate: str
+
+
 class Status(Answer):
     version: str
     ready: bool
     started: datetime
     pid: int
     api: str
+    url: str = ""
     apps_address: str
     data: str
     runtime: str

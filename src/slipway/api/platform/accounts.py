@@ -46,7 +46,7 @@ async def create_user(parts: Parts, caller: Caller, request: wire.NewUser) -> wi
 
 @router.put("/users/{name}/password", status_code=204)
 async def set_password(parts: Parts, caller: Caller, name: str, request: wire.Password) -> None:
-    if caller.name != name or caller.kind != "user":
+    if caller.name != name or caller.kind != "user" or caller.by_token:
         await parts.access.require_admin(caller, "change other users' passwords")
     await parts.access.set_password(name, request.password)
     await parts.access.audit(caller, "user.password", name)
@@ -109,7 +109,8 @@ async def signing_key(parts: Parts, caller: Caller, name: str) -> wire.SigningKe
 @router.get("/projects/{name}/members")
 async def members(parts: Parts, caller: Caller, name: str) -> list[wire.Member]:
     await parts.access.require(caller, name, Permission.VIEW)
-    return [wire.Member(user=item.user, role=item.role.value) for item in await parts.access.members(name)]
+    found = await parts.access.members(name)
+    return [wire.Member(user=item.user, role=item.role.value, origin=item.origin) for item in found]
 
 
 @router.put("/projects/{name}/members/{user}", status_code=204)

@@ -7,7 +7,20 @@ from fastapi.exceptions import RequestValidationError
 from starlette.responses import JSONResponse, Response
 
 from slipway import __version__
-from slipway.api.platform import accounts, apps, builds, findings, images, policies, sites, status, webhooks
+from slipway.api.platform import (
+    accounts,
+    apps,
+    builds,
+    findings,
+    images,
+    oidc,
+    policies,
+    sites,
+    status,
+    tls,
+    tokens,
+    webhooks,
+)
 from slipway.api.platform.errors import respond
 from slipway.api.platform.services import Services
 from slipway.errors import Invalid, SlipwayError
@@ -22,7 +35,9 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = services
-    for module in (status, accounts, policies, sites, webhooks, findings, images, builds, apps):
+    for module in (
+        status, tls, accounts, oidc, tokens, policies, sites, webhooks, findings, images, builds, apps,
+    ):  # fmt: skip
         app.include_router(module.router, prefix="/api/v1")
     app.add_exception_handler(SlipwayError, _known)
     app.add_exception_handler(RequestValidationError, _malformed)

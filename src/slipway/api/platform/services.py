@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from slipway.access import Access, Identity, Vault
+from slipway.access.oidc import OidcLogins
 from slipway.base.progress import Progress
 from slipway.build.attest import Attestor
 from slipway.build.base_images import Images
@@ -55,3 +56,5 @@ class Services:
     uploads: Path
     remotes: Remotes
     prune: Callable[[float, int, bool], Awaitable[dict[str, Any]]]
+    authority: Path | None = None
+    oidc: OidcLogins | None = None

@@ -102,7 +102,7 @@ class Authentication:
         grants = [await self._grant(identity, scope) for scope in scopes[:MAX_SCOPES]]
         token = self._access.tokens.issue(identity.name, [grant for grant in grants if grant.actions])
         found = {"token": token, "access_token": token, "expires_in": LIFETIME, "issued_at": iso(now())}
-        if offline and identity.kind == "user":
+        if offline and identity.kind == "user" and not identity.by_token:
             found["refresh_token"] = (await self._access.open_session(identity, "refresh"))[0]
         return found
 

@@ -1,4 +1,4 @@
-"""Logging in; users, projects, members and robots."""
+"""Users, projects, members and robots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from slipway import wire
 from slipway.cli.commands.policies import registry_policy, retention, upstream
 from slipway.cli.session import Session, with_session
 from slipway.cli.sizes import size_of
-from slipway.client import Client, Credentials
 
 _ENTITLEMENTS = ["network.host", "security.insecure"]
 
@@ -26,18 +25,6 @@ def _read_password(from_stdin: bool, confirm: bool) -> str:
 _STDIN = click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 
 
-@click.command()
-@click.argument("server", default="http://127.0.0.1:7070")
-@click.option("-u", "--user", required=True)
-@_STDIN
-@with_session
-def login(session: Session, server: str, user: str, password_stdin: bool) -> None:
-    """Log in to SERVER and remember it. Root on the server's own machine needs none."""
-    token = Client(Credentials(server)).login(user, _read_password(password_stdin, confirm=False))
-    path = Credentials(server, token.token).save()
-    session.said(f"logged in to {server} as {user}; the token is in {path}", server=server, user=user)
-
-
 @click.group()
 def user() -> None:
     """People who may log in."""
@@ -47,7 +34,7 @@ def user() -> None:
 @with_session
 def user_ls(session: Session) -> None:
     """List users."""
-    session.table(session.client.users(), ("name", "is_admin", "disabled", "created"))
+    session.table(session.client.users(), ("name", "is_admin", "disabled", "external", "created"))
 
 
 @user.command("create")
@@ -165,7 +152,7 @@ def project_rm(session: Session, name: str) -> None:
 @with_session
 def project_members(session: Session, name: str) -> None:
     """List a project's members."""
-    session.table(session.client.members(name), ("user", "role"))
+    session.table(session.client.members(name), ("user", "role", "origin"))
 
 
 @project.command("add")
@@ -228,4 +215,4 @@ project.add_command(registry_policy)
 project.add_command(retention)
 project.add_command(upstream)
 
-COMMANDS = [login, user, project, robot]
+COMMANDS = [user, project, robot]

@@ -73,7 +73,7 @@ def status(session: Session) -> None:
     found = session.client.status()
     lines = [
         f"slipway {found.version}, {'ready' if found.ready else 'starting'}, pid {found.pid}",
-        f"platform and registry  http://{found.api}",
+        f"platform and registry  {found.url or 'http://' + found.api}",
         f"apps                   http://SERVICE.APP.PROJECT.localhost:{found.apps_address.rpartition(':')[2]}",
         f"data                   {found.data}",
         f"runtime                {found.runtime}",

@@ -23,11 +23,10 @@ class SiteFilter:
         return cls(*(tuple(value.get(name) or ()) for name in ("projects", "repositories", "tags", "labels")))
 
     def wants(self, repository: str, tag: str) -> bool:
-        return (
-            _any(self.projects, repository.partition("/")[0])
-            and _any(self.repositories, repository)
-            and _any(self.tags, tag)
-        )
+        return self.wants_repository(repository) and _any(self.tags, tag)
+
+    def wants_repository(self, repository: str) -> bool:
+        return _any(self.projects, repository.partition("/")[0]) and _any(self.repositories, repository)
 
     def wants_labels(self, labels: Iterable[Mapping[str, str]]) -> bool:
         """``labels`` of each image that a tag stands for; one of them is enough."""

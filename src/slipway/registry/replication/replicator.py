@@ -309,14 +309,13 @@ class Replicator:
         named = site.filter.repositories
         if named and not any(char in name for name in named for char in "*?["):
             return list(named)
-        answer = await remote.extension("GET", "_catalog?n=10000")
         try:
-            found = [str(name) for name in answer["repositories"]]
-        except (KeyError, TypeError) as error:
+            found = await remote.catalog()
+        except (NotFound, Denied, Invalid) as error:
             raise Invalid(
-                f"{site.name} has no catalog", hint="name the repositories with --repository"
+                f"{site.name} has no catalog: {error.message}", hint="name the repositories with --repository"
             ) from error
-        return [name for name in found if site.filter.wants(name, "") or site.filter.tags]
+        return [name for name in found if site.filter.wants_repository(name)]
 
     async def _drop(self, repository: str, there: set[str], by: str) -> None:
         """Tags that came from the site and are gone there."""

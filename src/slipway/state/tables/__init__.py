@@ -4,6 +4,7 @@ from slipway.state.tables.access import AuditEvent, LoginSession, Member, Projec
 from slipway.state.tables.base import Base, UtcDateTime
 from slipway.state.tables.build import Build, BuildCache, Builder
 from slipway.state.tables.delivery import App, Release
+from slipway.state.tables.external import GroupMember, PersonalToken
 from slipway.state.tables.registry import (
     Clock,
     DeletedTag,
@@ -27,10 +28,12 @@ __all__ = [
     "Builder",
     "Clock",
     "DeletedTag",
+    "GroupMember",
     "LoginSession",
     "Manifest",
     "ManifestReference",
     "Member",
+    "PersonalToken",
     "Project",
     "ProjectBlob",
     "Release",

@@ -5,20 +5,32 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from slipway.state.tables.base import Base
 
 
 class User(Base):
+    """``external_issuer`` and ``external_subject`` say whom an OpenID provider knows this user as; empty for a user of
+    our own. Such a user has no password, and tokens work until ``external_until``."""
+
     __tablename__ = "users"
+    __table_args__ = (
+        Index(
+            "ix_users_external", "external_issuer", "external_subject", unique=True,
+            sqlite_where=text("external_subject != ''"), postgresql_where=text("external_subject != ''"),
+        ),
+    )  # fmt: skip
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     password_hash: Mapped[str]
     is_admin: Mapped[bool] = mapped_column(default=False)
     disabled: Mapped[bool] = mapped_column(default=False)
     created: Mapped[datetime]
+    external_issuer: Mapped[str] = mapped_column(default="", server_default="")
+    external_subject: Mapped[str] = mapped_column(default="", server_default="")
+    external_until: Mapped[datetime | None]
 
 
 class Project(Base):
