@@ -142,6 +142,52 @@ async def test_a_container_has_an_address_a_route_out_and_the_host_reaches_it(
     assert "-j MASQUERADE" in rules()
 
 
+FORGED = """
+import socket, struct, sys
+gateway, target, port = sys.argv[1:]
+here = [line.split() for line in open("/proc/net/arp")][1:]
+mac = next(bytes.fromhex(line[3].replace(":", "")) for line in here if line[0] == gateway)
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+    wire.bind(("eth0", 0))
+    own = wire.getsockname()[4]
+    source = socket.inet_aton(sys.argv[1][:-1] + "9")
+    udp = struct.pack(">4H", 4000, int(port), 8 + 4, 0) + b"here"
+    head = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 7, 0, 64, 17, 0, source, socket.inet_aton(target))
+    total = sum(struct.unpack(">10H", head))
+    total = (total & 0xFFFF) + (total >> 16)
+    head = head[:10] + struct.pack(">H", ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF) + head[12:]
+    wire.send(mac + own + b"\\x08\\x00" + head + udp)
+"""
+
+
+async def test_packets_made_by_hand_do_not_reach_the_hosts_loopback(networks: Networks) -> None:
+    """What listens on 127.0.0.1 believes that whoever talks to it is on this machine."""
+    network = await networks.ensure("one", names=False)
+    guest = await Guest(networks).join("one")
+    await networks.ensure(NAME, names=False)
+    await networks.hold(NAME)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("0.0.0.0", 0))
+        listener.settimeout(1)
+        port = str(listener.getsockname()[1])
+        guest.inside(
+            sys.executable,
+            "-c",
+            f"import socket; socket.socket(2, 2).sendto(b'', ('{network.gateway}', 9))",
+        )
+        for target, arrives in ((network.gateway, True), ("127.0.0.1", False), ("127.0.0.53", False)):
+            sent = guest.inside(sys.executable, "-c", FORGED, network.gateway, target, port)
+            assert sent.returncode == 0, sent.stderr
+            try:
+                assert (listener.recv(100) == b"here") is arrives
+            except TimeoutError:
+                assert not arrives
+    for name in ("one", NAME):
+        setting = Path(f"/proc/sys/net/ipv4/conf/{networks.get(name).bridge}/route_localnet")
+        assert setting.read_text().strip() == "0"
+    await guest.leave("one")
+
+
 async def test_an_alias_names_every_replica_and_only_those_that_are_there(networks: Networks) -> None:
     await networks.ensure("demo-shop")
     client = await Guest(networks).join("demo-shop", "client")

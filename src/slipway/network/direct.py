@@ -59,6 +59,15 @@ async def pin(network: Network) -> None:
     await run(["ip", "link", "set", network.bridge, "address", mac_of(network.gateway)])
 
 
+def guard(network: Network) -> None:
+    """The host's loopback addresses are for the host.
+
+    netavark lets packets for 127.0.0.0/8 in over the bridge, for published ports, which we have the balancer for: a
+    container that makes its packets itself would reach whatever listens on the host's loopback.
+    """
+    Path(f"/proc/sys/net/ipv4/conf/{network.bridge}/route_localnet").write_text("0")
+
+
 def exists(device: str) -> bool:
     try:
         socket.if_nametoindex(device)

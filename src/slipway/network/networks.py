@@ -117,6 +117,7 @@ class Networks:
             self._keep(record)
             try:
                 await self._netavark.setup(record.network, container, record.leases[container], path)
+                direct.guard(record.network)
                 if len(record.leases) == 1:
                     await direct.pin(record.network)
             except BaseException:
@@ -229,6 +230,7 @@ class Networks:
             await self._netavark.setup(
                 record.network, container, record.leases[container], self._netns / container
             )
+            direct.guard(record.network)
             await direct.pin(record.network)
 
     async def down(self) -> None:
