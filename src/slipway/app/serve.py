@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from slipway.api.platform import create_app
 from slipway.api.platform.callers import PEER
 from slipway.api.registry import create_app as create_registry
+from slipway.app.http import HttpProtocol
 from slipway.app.platform import Platform, make_machine
 from slipway.app.settings import Settings
 from slipway.base.files import atomic_write
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _GRACE_SECONDS = 5
 
 
-class _PeerProtocol(HttpToolsProtocol):
+class _PeerProtocol(HttpProtocol):
     """HTTP over the unix socket, with the uid of whoever is at the other end in the scope."""
 
     def connection_made(self, transport: Any) -> None:
@@ -88,7 +88,7 @@ async def _serve_sockets(platform: Platform, settings: Settings, listener: socke
         "log_config": None, "access_log": False, "lifespan": "off", "timeout_graceful_shutdown": _GRACE_SECONDS,
         "ws": "none", "loop": "asyncio",
     }  # fmt: skip
-    tcp = _Server(uvicorn.Config(app, http="httptools", **common))
+    tcp = _Server(uvicorn.Config(app, http=HttpProtocol, **common))
     local = _Server(uvicorn.Config(app, http=_PeerProtocol, **common))
     unix = _unix_socket(settings)
     loop = asyncio.get_running_loop()

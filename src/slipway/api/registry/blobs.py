@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from slipway.api.registry.errors import Coded
+from slipway.api.registry.files import FileSlice
 from slipway.content import Upload
 from slipway.errors import Invalid
 from slipway.oci import Digest
@@ -30,22 +30,13 @@ async def get(registry: Registry, request: Request, name: str, text: str) -> Res
     }
     span = byte_range(request.headers.get("range"), size)
     first, last = span or (0, size - 1)
-    headers["Content-Length"] = str(last - first + 1)
     if span is not None:
         headers["Content-Range"] = f"bytes {first}-{last}/{size}"
     status = 206 if span else 200
     if request.method == "HEAD":
-        return Response(b"", status, headers)
-    return StreamingResponse(_stream(registry, digest, first, last), status, headers)
-
-
-async def _stream(registry: Registry, digest: Digest, first: int, last: int) -> AsyncIterator[bytes]:
-    with await asyncio.to_thread(registry.blobs.open, digest) as handle:
-        handle.seek(first)
-        left = last - first + 1
-        while left and (data := await asyncio.to_thread(handle.read, min(_PIECE, left))):
-            left -= len(data)
-            yield data
+        return Response(b"", status, headers | {"Content-Length": str(last - first + 1)})
+    handle = await asyncio.to_thread(registry.blobs.open, digest)
+    return FileSlice(handle, first, last - first + 1, status, headers)
 
 
 async def remove(registry: Registry, request: Request, name: str, text: str) -> Response:

@@ -1,0 +1,44 @@
+"""A part of a file as a response: handed to the kernel where the server can, else read in large pieces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import BinaryIO
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+_PIECE = 1024 * 1024
+_ZERO_COPY = "http.response.zerocopysend"
+
+
+class FileSlice(Response):
+    """``count`` bytes of ``handle`` from ``first`` on. The response closes the handle."""
+
+    def __init__(
+        self, handle: BinaryIO, first: int, count: int, status: int, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(None, status, {**headers, "Content-Length": str(count)})
+        self._handle = handle
+        self._first = first
+        self._count = count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._handle:
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            if self._count and _ZERO_COPY in scope.get("extensions", {}):
+                message = {"file": self._handle.fileno(), "offset": self._first, "count": self._count}
+                await send({"type": _ZERO_COPY, **message})
+            else:
+                await self._read(send)
+            await send({"type": "http.response.body"})
+
+    async def _read(self, send: Send) -> None:
+        self._handle.seek(self._first)
+        left = self._count
+        while left and (data := await asyncio.to_thread(self._handle.read, min(_PIECE, left))):
+            left -= len(data)
+            await send({"type": "http.response.body", "body": data, "more_body": True})

@@ -1,0 +1,138 @@
+"""The HTTP server's connections: uvicorn's, and what a registry needs beyond them.
+
+``http.response.zerocopysend`` (an extension of ASGI) hands a file to the kernel: its bytes go from the page cache to
+the socket and are never seen by Python. A client that sends no complete request head, or takes nothing of an
+answer, is ended after a while, so that connections cannot be held for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import functools
+import os
+import socket
+import struct
+import termios
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import is_ssl
+
+ZERO_COPY = "http.response.zerocopysend"
+HEAD_SECONDS = 30.0  # for the request line and all headers
+IDLE_SECONDS = 120.0
+_PIECE = 4 * 1024 * 1024  # bytes handed over at once, so that many downloads take turns
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection. Set ``idle`` on a subclass to end clients sooner or later than after ``IDLE_SECONDS``."""
+
+    idle = IDLE_SECONDS
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._await_head()
+        if not is_ssl(transport):  # the kernel cannot encrypt for us
+            self.app = functools.partial(_with_files, self.app, self.idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_came()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._head_came()
+        super().on_headers_complete()
+
+    def _await_head(self) -> None:
+        self._head_came()
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _head_came(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+async def _with_files(app: Any, idle: float, scope: Any, receive: Any, send: Any) -> None:
+    scope.setdefault("extensions", {})[ZERO_COPY] = {}
+    cycle: RequestResponseCycle = send.__self__
+
+    async def sending(message: Any) -> None:
+        if message["type"] == ZERO_COPY:
+            await _send_file(cycle, message["file"], message["offset"], message["count"], idle)
+        else:
+            await send(message)
+
+    await app(scope, receive, sending)
+
+
+async def _send_file(cycle: RequestResponseCycle, file: int, offset: int, count: int, idle: float) -> None:
+    """``count`` bytes of ``file`` from ``offset`` on, as the rest of the body or a part of it.
+
+    The transport goes on reading meanwhile, and so notices a client that leaves. Hence the bytes go by a second
+    descriptor of the socket: the loop watches a descriptor for one owner only. A client that leaves or stalls is no
+    error of the application, which goes on as if it had got everything.
+    """
+    connection = socket.socket(fileno=os.dup(cycle.transport.get_extra_info("socket").fileno()))
+    out = connection.fileno()
+    end = offset + count
+    try:
+        while offset < end and not cycle.disconnected and not cycle.transport.is_closing():
+            if cycle.transport.get_write_buffer_size():  # what was written before goes first
+                await _writable(out, idle)
+                await asyncio.sleep(0)
+                continue
+            try:
+                # In a thread: what is not in the page cache is read from the disk.
+                sent = await asyncio.to_thread(os.sendfile, out, file, offset, min(_PIECE, end - offset))
+            except BlockingIOError:
+                await _writable(out, idle)
+                continue
+            if not sent:
+                raise EOFError(f"the file ends {end - offset} bytes early")
+            offset += sent
+    except (ConnectionError, TimeoutError):
+        pass
+    finally:
+        if offset < end:
+            # What is still in the socket's buffer is of no use to anybody: the connection is reset.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            cycle.transport.abort()
+        connection.close()
+    if offset < end:
+        cycle.disconnected = True
+    cycle.expected_content_length -= count
+
+
+async def _writable(fd: int, idle: float) -> None:
+    """Wait until the socket takes more. Raises ``TimeoutError`` when the peer took nothing for ``idle`` seconds."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_writer(fd, ready.set)
+    try:
+        before = _unsent(fd)
+        while True:
+            try:
+                async with asyncio.timeout(idle):
+                    await ready.wait()
+                return
+            except TimeoutError:
+                # A slow peer may need longer for a third of the socket's buffer, which is when the kernel wakes us.
+                left = _unsent(fd)
+                if left >= before:
+                    raise
+                before = left
+    finally:
+        loop.remove_writer(fd)
+
+
+def _unsent(fd: int) -> int:
+    """Bytes in the socket's buffer that the peer has not acknowledged."""
+    count: int = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)))[0]
+    return count

@@ -1,0 +1,192 @@
+"""Connections of the HTTP server, over real sockets: files by the kernel, and clients that hold on for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import tracemalloc
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from slipway.api.registry.files import FileSlice
+from slipway.app import http
+from slipway.app.http import ZERO_COPY, HttpProtocol
+
+DATA = os.urandom(256 * 1024) * 48  # more than the buffers of both ends hold
+
+
+class Hasty(HttpProtocol):
+    idle = 0.3
+
+
+class App:
+    """Answers ``/FIRST/COUNT`` with that part of a file; remembers what the server offered."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.offered: set[bool] = set()
+        self.running = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        first, count = map(int, scope["path"].strip("/").split("/"))
+        self.offered.add(ZERO_COPY in scope.get("extensions", {}))
+        self.running += 1
+        try:
+            await FileSlice(self._path.open("rb"), first, count, 200, {"X-First": str(first)})(
+                scope, receive, send
+            )
+        finally:
+            self.running -= 1
+
+    async def finished(self) -> None:
+        while self.running:
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any, protocol: Any = HttpProtocol) -> AsyncIterator[tuple[str, int]]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(
+            app, http=protocol, loop="asyncio", ws="none", lifespan="off", log_config=None, access_log=False,
+            timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server._serve([listener]))
+        try:
+            yield listener.getsockname()
+        finally:
+            server.should_exit = True
+            await task
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> App:
+    (tmp_path / "file").write_bytes(DATA)
+    return App(tmp_path / "file")
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    length = next(line for line in head.splitlines() if line.startswith("content-length"))
+    return await reader.readexactly(int(length.partition(":")[2]))
+
+
+def request(first: int, count: int) -> bytes:
+    return f"GET /{first}/{count} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(("protocol", "offered"), [(HttpProtocol, True), (HttpToolsProtocol, False)])
+async def test_parts_of_a_file_arrive_exactly_one_after_another(
+    app: App, protocol: Any, offered: bool
+) -> None:
+    parts = [(0, len(DATA)), (1, 1), (5, 0), (len(DATA) - 7, 7), (1000, 3_000_000)]
+    async with serving(app, protocol) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        for first, count in parts:
+            writer.write(request(first, count))
+            assert await answer(reader) == DATA[first : first + count]
+        writer.write(b"".join(request(*part) for part in parts))  # all at once: in order, nothing mixed
+        for first, count in parts:
+            assert await answer(reader) == DATA[first : first + count]
+        writer.close()
+    assert app.offered == {offered}
+
+
+async def test_a_client_that_leaves_is_no_error(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "uvicorn"):
+        async with serving(app) as address:
+            before = set(os.listdir("/proc/self/fd"))
+            for _ in range(5):
+                reader, writer = await asyncio.open_connection(*address)
+                writer.write(request(0, len(DATA)))
+                await reader.readexactly(100_000)
+                writer.transport.abort()
+                await app.finished()
+            await asyncio.sleep(0.05)
+            assert len(os.listdir("/proc/self/fd")) <= len(before)
+    assert "Exception" not in caplog.text
+    assert "without completing" not in caplog.text
+
+
+async def test_a_file_that_ends_early_ends_the_connection(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(app) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(request(len(DATA) - 10, 20))
+        with pytest.raises(ConnectionError):
+            await answer(reader)
+        writer.close()
+    assert "10 bytes early" in caplog.text
+
+
+def slow_socket(address: tuple[str, int]) -> socket.socket:
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    found.connect(address)
+    found.setblocking(False)
+    return found
+
+
+async def test_who_takes_nothing_is_ended_and_who_takes_slowly_is_not(app: App) -> None:
+    loop = asyncio.get_running_loop()
+    async with serving(app, Hasty) as address:
+        with slow_socket(address) as stuck, slow_socket(address) as slow:
+            for each in (stuck, slow):
+                await loop.sock_sendall(each, request(0, len(DATA)))
+            taken = 0
+            # The kernel calls its buffer writable again only after several times ``idle`` at this pace.
+            while app.running != 1 or taken < 1_500_000:
+                taken += len(await loop.sock_recv(slow, 16384))
+                await asyncio.sleep(0.02)
+            while taken < len(DATA):
+                taken += len(await loop.sock_recv(slow, 1 << 20)) or len(DATA) * 2
+            assert len(DATA) < taken < len(DATA) + 1000  # the head with it
+            with pytest.raises(ConnectionError):
+                while await loop.sock_recv(stuck, 1 << 20):
+                    pass
+
+
+async def test_memory_is_flat_however_many_read_slowly(app: App) -> None:
+    async with serving(app) as address:
+        tracemalloc.start()
+        try:
+            sockets = [slow_socket(address) for _ in range(16)]
+            for each in sockets:
+                await asyncio.get_running_loop().sock_sendall(each, request(0, len(DATA)))
+            await asyncio.sleep(0.5)
+            assert app.running == 16
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            for each in sockets:
+                each.close()
+        await app.finished()
+    assert peak < 4 * 1024 * 1024
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+async def test_a_head_that_never_ends_is_not_awaited(
+    app: App, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(http, "HEAD_SECONDS", 0.3)
+    async with serving(app) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(sent)
+        trickle = asyncio.create_task(_trickle(writer)) if sent else None
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        if trickle:
+            trickle.cancel()
+        writer.close()
+
+
+async def _trickle(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"x")
+        await asyncio.sleep(0.05)
