@@ -32,6 +32,7 @@ from slipway.oci.reference import is_tag
 from slipway.registry import manifests, repositories
 from slipway.registry.images import ResolvedImage
 from slipway.registry.manifests import StoredManifest
+from slipway.registry.recent import RecentBytes
 from slipway.registry.uploads import UploadState, check_chunk
 from slipway.state import Database
 from slipway.state.tables import (
@@ -78,20 +79,23 @@ class Registry:
     def __init__(self, database: Database, blobs: LocalStore) -> None:
         self._database = database
         self.blobs = blobs
+        self._recent = RecentBytes()
 
     # Manifests and tags
 
     async def get_manifest(self, repository: str, reference: str) -> StoredManifest:
         """By tag or digest. Raises ``NotFound``."""
-        async with self._database.read() as session:
-            owner = await repositories.require(session, repository)
-            find = manifests.by_digest if ":" in reference else manifests.by_tag
-            row = await find(session, owner, reference)
-        if row is None:
+        found = await manifests.look_up(self._database, repository, reference)
+        if found is None:
+            async with self._database.read() as session:
+                await repositories.require(session, repository)
             raise NotFound(f"there is no {reference[:150]!r} in {repository!r}")
-        digest = Digest.parse(row.digest)
-        data = await asyncio.to_thread(self.blobs.read, digest)
-        return StoredManifest(data, row.media_type, digest)
+        digest = Digest.parse(found[0])
+        data = self._recent.get(digest)
+        if data is None:
+            data = await asyncio.to_thread(self.blobs.read, digest)
+            self._recent.add(digest, data)
+        return StoredManifest(data, found[1], digest)
 
     async def put_manifest(
         self, repository: str, reference: str, data: bytes, content_type: str
