@@ -82,8 +82,7 @@ def _tune_collector() -> None:
 
 
 async def _serve_sockets(platform: Platform, settings: Settings, listener: socket.socket) -> None:
-    app = create_app(platform.services())
-    app.mount("/", create_registry(platform.registry, platform.access))
+    app = _both(create_app(platform.services()), create_registry(platform.registry, platform.access))
     common: dict[str, Any] = {
         "log_config": None, "access_log": False, "lifespan": "off", "timeout_graceful_shutdown": _GRACE_SECONDS,
         "ws": "none", "loop": "asyncio",
@@ -98,6 +97,16 @@ async def _serve_sockets(platform: Platform, settings: Settings, listener: socke
     async with asyncio.TaskGroup() as group:
         group.create_task(tcp.serve([listener]))
         group.create_task(local.serve([unix]))
+
+
+def _both(platform: Any, registry: Any) -> Any:
+    """One application of the two. The platform's middleware is not in the way of the registry's requests."""
+    platform.mount("/", registry)
+
+    async def choose(scope: Any, receive: Any, send: Any) -> None:
+        await (registry if scope["path"].startswith("/v2/") else platform)(scope, receive, send)
+
+    return choose
 
 
 def _stop(*servers: uvicorn.Server) -> None:

@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slipway.access import ANONYMOUS, Access, Permission
 from slipway.api.registry import blobs, manifests
@@ -56,7 +57,8 @@ _ROUTES: tuple[tuple[re.Pattern[str], str, dict[str, Handler]], ...] = (
         {"GET": blobs.get, "HEAD": blobs.get, "DELETE": blobs.remove},
     ),
 )
-_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+_PREFIX = "/v2/"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 
 
@@ -65,9 +67,20 @@ class _Api:
         self._registry = registry
         self._access = access
         self._auth = Authentication(access)
+        self._others = Starlette(routes=[Route("/token", self._token, methods=["GET", "POST"])])
 
-    async def dispatch(self, request: Request) -> Response:
-        path = request.path_params["path"]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Everything below /v2/ comes here directly: the way through a framework's middleware and routes, which would
+        end here as well, takes longer than most answers do."""
+        if scope["type"] == "http" and f"{scope['path']}/".startswith(_PREFIX):
+            response = await self._dispatch(Request(scope, receive), scope["path"][len(_PREFIX) :])
+            await response(scope, receive, send)
+        else:
+            await self._others(scope, receive, send)
+
+    async def _dispatch(self, request: Request, path: str) -> Response:
+        if request.method not in _METHODS:
+            return respond(Unsupported(f"{request.method[:20]} is not possible here"))
         try:
             caller = await self._auth.caller(request)
             if path == "":
@@ -143,7 +156,7 @@ class _Api:
             return False
         return True
 
-    async def token(self, request: Request) -> Response:
+    async def _token(self, request: Request) -> Response:
         """GET with Basic (or anonymous), or the OAuth2 form of POST."""
         try:
             header = request.headers.get("authorization", "")
@@ -165,12 +178,6 @@ class _Api:
             return respond(error)
 
 
-def create_app(registry: Registry, access: Access) -> Starlette:
+def create_app(registry: Registry, access: Access) -> ASGIApp:
     """The registry as an ASGI application."""
-    api = _Api(registry, access)
-    return Starlette(
-        routes=[
-            Route("/v2/{path:path}", api.dispatch, methods=_METHODS),
-            Route("/token", api.token, methods=["GET", "POST"]),
-        ]
-    )
+    return _Api(registry, access)
