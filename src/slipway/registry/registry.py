@@ -48,6 +48,10 @@ from slipway.state.tables import Manifest as ManifestRow
 
 UPLOAD_AGE = timedelta(days=1)
 MAX_PAGE = 10_000
+_OF = "JOIN repositories ON repositories.id = repository_id WHERE repositories.name = :repository"
+_TAGS = f"SELECT tags.name FROM tags {_OF} AND tags.name > :last ORDER BY tags.name LIMIT :limit"
+_LINK = f"SELECT digest FROM repository_blobs {_OF} AND digest = :digest"
+_UPLOAD = f"SELECT uploads.id FROM uploads {_OF} AND uploads.id = :id"
 _BESIDE = re.compile(r"sha256-[0-9a-f]{64}\.(sig|att|sbom)")
 
 
@@ -148,10 +152,12 @@ class Registry:
 
     async def tags(self, repository: str, count: int, last: str) -> list[str]:
         """Tag names after ``last``, sorted by their bytes."""
-        async with self._database.read() as session:
-            owner = await repositories.require(session, repository)
-            query = select(Tag.name).where(Tag.repository_id == owner.id, Tag.name > last).order_by(Tag.name)
-            return list(await session.scalars(query.limit(min(count, MAX_PAGE))))
+        limit = min(count, MAX_PAGE)
+        found = await self._database.look_up(_TAGS, repository=repository, last=last, limit=limit)
+        if not found:
+            async with self._database.read() as session:
+                await repositories.require(session, repository)
+        return [name for (name,) in found]
 
     async def catalog(self, projects: Sequence[str] | None, count: int, last: str) -> list[str]:
         """Repository names after ``last``; only those of ``projects`` unless it is ``None``."""
@@ -240,9 +246,7 @@ class Registry:
 
         ``keep``: somebody asks in order to reference it soon, so it is as young as if it had just been pushed.
         """
-        async with self._database.read() as session:
-            owner = await repositories.find(session, repository)
-            linked = await session.get(RepositoryBlob, (owner.id, str(digest))) if owner else None
+        linked = await self._database.look_up(_LINK, repository=repository, digest=str(digest))
         look = self.blobs.renew if keep else self.blobs.size
         size = await asyncio.to_thread(look, digest) if linked else None
         if size is None:
@@ -290,11 +294,10 @@ class Registry:
         return UploadState(upload_id, upload.offset)
 
     async def _open(self, repository: str, upload_id: str) -> ContentUpload:
-        async with self._database.session() as session:
-            owner = await repositories.require(session, repository)
-            row = await session.get(Upload, upload_id)
-            if row is None or row.repository_id != owner.id:
-                raise NotFound(f"there is no upload {upload_id[:80]!r} in {repository!r}")
+        if not await self._database.look_up(_UPLOAD, repository=repository, id=upload_id):
+            async with self._database.read() as session:
+                await repositories.require(session, repository)
+            raise NotFound(f"there is no upload {upload_id[:80]!r} in {repository!r}")
         return await asyncio.to_thread(self.blobs.upload, upload_id)
 
     async def open_upload(
@@ -315,9 +318,10 @@ class Registry:
         with self.blobs.lease("upload", timedelta(minutes=10)) as lease:
             lease.add(digest)
             _, size = await asyncio.to_thread(upload.commit, digest)
-            await self._link(repository, digest, size)
-        async with self._database.session() as session:
-            await session.execute(delete(Upload).where(Upload.id == upload_id))
+            async with self._database.session() as session:
+                owner = await repositories.ensure(session, repository)
+                await repositories.link(session, owner, digest, size)
+                await session.execute(delete(Upload).where(Upload.id == upload_id))
         return int(size)
 
     async def cancel_upload(self, repository: str, upload_id: str) -> None:
