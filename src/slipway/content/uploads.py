@@ -9,9 +9,11 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from slipway.base import linux
+from slipway.content.direct import DirectWriter
 from slipway.content.writer import Buffer, check, full_disk_named, write_all
 from slipway.errors import Conflict, NotFound
 from slipway.oci import Digest
@@ -20,6 +22,7 @@ from slipway.oci.digest import Hasher
 _BUFFER = 1024 * 1024
 _WRITEBACK = 8 * 1024 * 1024
 _KEPT = 1000
+_HASHERS = ThreadPoolExecutor(os.cpu_count(), "hash")  # beside those that write: neither waits for the other
 
 
 class RunningHashes:
@@ -59,6 +62,7 @@ class Upload:
         self._publish = publish
         self._mine = False
         self._hashes = hashes
+        self._direct = DirectWriter(path)
         self.offset = os.fstat(self._fd).st_size
         self._begun = self.offset
         self._hasher: Hasher | None = None if self.offset else hashlib.sha256()
@@ -70,13 +74,18 @@ class Upload:
     def append(self, buffer: Buffer) -> None:
         """Raises ``Exhausted`` when the disk is full; what earlier calls wrote stays."""
         self._take()
+        hashing = _HASHERS.submit(self._hasher.update, buffer) if self._hasher is not None else None
         try:
-            write_all(self._fd, buffer)
+            written = self._direct.append(buffer, self.offset)
+            if written < len(buffer):
+                write_all(self._fd, memoryview(buffer)[written:])
         except BaseException:
             os.ftruncate(self._fd, self.offset)
+            self._hasher = None  # it is ahead of the file: if need be, that is read again
             raise
-        if self._hasher is not None:
-            self._hasher.update(buffer)
+        finally:
+            if hashing is not None:
+                hashing.result()
         self.offset += len(buffer)
         if self.offset - self._begun >= _WRITEBACK:
             with contextlib.suppress(OSError):  # a hint: what the disk refuses, fsync says
@@ -128,6 +137,7 @@ class Upload:
         if self._mine and self._hasher is not None and self._fd >= 0:
             self._hashes.keep(self.id, self.offset, self._hasher)
             self._hasher = None
+        self._direct.close()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

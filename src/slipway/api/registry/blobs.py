@@ -100,19 +100,26 @@ async def cancel(registry: Registry, request: Request, name: str, upload_id: str
 
 
 async def _receive(request: Request, upload: Upload) -> None:
-    """Append the body, a mebibyte at a time: hashing and writing happen in a thread."""
+    """Append the body, a mebibyte or more at a time: while threads hash and write it, the next arrives."""
     pieces: list[bytes] = []
     size = 0
+    appending: asyncio.Future[None] | None = None
     try:
         async for chunk in request.stream():
             pieces.append(chunk)
             size += len(chunk)
             if size >= _PIECE:
-                await asyncio.to_thread(upload.append, b"".join(pieces))
-                pieces, size = [], 0
+                if appending is not None:
+                    await asyncio.shield(appending)
+                data = b"".join(pieces)
+                whole = size - size % _PIECE
+                appending = asyncio.ensure_future(asyncio.to_thread(upload.append, memoryview(data)[:whole]))
+                pieces, size = [data[whole:]], size - whole
     except ClientDisconnect as error:
         raise Invalid("the client went away in the middle of the upload") from error
     finally:
+        if appending is not None:
+            await appending
         if pieces and size:
             await asyncio.to_thread(upload.append, b"".join(pieces))
 
