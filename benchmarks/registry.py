@@ -16,24 +16,19 @@ import hashlib
 import http.client
 import json
 import os
-import re
 import secrets
 import statistics
 import sys
-import tarfile
 import time
-import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 
-from isal import igzip
-
 from slipway.testing.memory import peak_memory
-from slipway.testing.peers import call, scratch
+from slipway.testing.peers import scratch
+from slipway.testing.registry_clients import curl, new_layout, skopeo, upload, wrk
 from slipway.testing.registry_sides import PROJECT, Distribution, Side, Slipway
 
 RESULTS = Path(__file__).parent / "results" / "registry.json"
@@ -42,8 +37,6 @@ LAYERS, LAYER_SIZE = 40, MIB
 TAGS, TAG_PAGE = 100_000, 1000
 SMALL = 10_000
 CLIENTS = 64
-WRK_SECONDS = 5
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 @dataclass(slots=True)
@@ -77,13 +70,8 @@ class Row:
     sides: Callable[[Bench], dict[str, Side]] = lambda bench: bench.sides
 
 
-def curl(side: Side, repository: str, url: str, *words: str) -> str:
-    header = f"Authorization: Bearer {side.token([repository])}"
-    return call(["curl", "-sS", "--fail", "-o", "/dev/null", "-H", header, *words, url])
-
-
 def push(bench: Bench, side: Side) -> float:
-    """MiB a second, as clients push: POST, PATCH, PUT."""
+    """MiB a second."""
     blob = bench.directory / "blob"
     if not blob.exists():
         with blob.open("wb") as handle:
@@ -93,31 +81,10 @@ def push(bench: Bench, side: Side) -> float:
         handle.write(secrets.token_bytes(32))
     with blob.open("rb") as handle:
         bench.blob = "sha256:" + hashlib.file_digest(handle, "sha256").hexdigest()
-    repository = f"{PROJECT}/blob"
-    header = {"Authorization": f"Bearer {side.token([repository])}"}
     os.sync()  # nobody pays for what another left behind
     began = time.monotonic()
-    start = urllib.request.Request(
-        f"http://127.0.0.1:{side.port}/v2/{repository}/blobs/uploads/", b"", header, method="POST"
-    )
-    with urllib.request.urlopen(start) as answer:
-        place = _absolute(side, answer.headers["Location"])
-    place = _absolute(side, _patched(side, repository, place, blob))
-    sign = "&" if "?" in place else "?"
-    curl(side, repository, f"{place}{sign}digest={bench.blob}", "-X", "PUT", "-d", "")
+    upload(side, f"{PROJECT}/blob", blob, bench.blob)
     return GIB / MIB / (time.monotonic() - began)
-
-
-def _patched(side: Side, repository: str, place: str, blob: Path) -> str:
-    header = f"Authorization: Bearer {side.token([repository])}"
-    words = ["-X", "PATCH", "-H", header, "-H", "Content-Type: application/octet-stream", "-T", str(blob)]
-    head = call(["curl", "-sS", "--fail", "-D", "-", "-o", "/dev/null", *words, place])
-    found = re.findall(r"(?im)^location:\s*(\S+)", head)
-    return str(found[-1])
-
-
-def _absolute(side: Side, location: str) -> str:
-    return location if location.startswith("http") else f"http://127.0.0.1:{side.port}{location}"
 
 
 def _the_blob(bench: Bench, side: Side) -> str:
@@ -144,69 +111,21 @@ def memory(bench: Bench, side: Side) -> float:
     return peak.mib
 
 
-def wrk(side: Side, repositories: Sequence[str], *words: str) -> float:
-    """Requests a second, all answered as they should."""
-    header = f"Authorization: Bearer {side.token(repositories)}"
-    accept = f"Accept: {MANIFEST}"
-    text = call(["wrk", f"-d{WRK_SECONDS}s", "-H", header, "-H", accept, *words])
-    if "Non-2xx" in text or "Socket errors" in text:
-        raise SystemExit(text)
-    return float(re.findall(r"Requests/sec:\s+([\d.]+)", text)[0])
-
-
 def manifest(bench: Bench, side: Side) -> float:
     repository = f"{PROJECT}/image"
     if bench.once("image", side):
-        skopeo(side, repository, f"oci:{_layout(bench)}:1", f"docker://127.0.0.1:{side.port}/{repository}:1")
+        skopeo(
+            side,
+            repository,
+            f"oci:{new_layout(bench.directory, LAYERS, LAYER_SIZE)}:1",
+            f"docker://127.0.0.1:{side.port}/{repository}:1",
+        )
     url = f"http://127.0.0.1:{side.port}/v2/{repository}/manifests/1"
     return wrk(side, [repository], "-t2", "-c32", url)
 
 
-def skopeo(side: Side, repository: str, source: str, target: str) -> float:
-    token, words = side.token([repository]), []
-    for name, text in (("src", source), ("dest", target)):
-        if text.startswith("docker:"):
-            words += [f"--{name}-registry-token={token}", f"--{name}-tls-verify=false"]
-    began = time.monotonic()
-    call(["skopeo", "--insecure-policy", "copy", "-q", *words, source, target])
-    return time.monotonic() - began
-
-
-def _layout(bench: Bench) -> Path:
-    """An image of 40 layers that nobody has seen, in an OCI layout."""
-    directory = bench.directory / f"layout-{secrets.token_hex(4)}"
-    blobs = directory / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
-
-    def put(data: bytes, media_type: str) -> dict[str, object]:
-        digest = hashlib.sha256(data).hexdigest()
-        (blobs / digest).write_bytes(data)
-        return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
-
-    layers, inside = [], []
-    for number in range(LAYERS):
-        raw = BytesIO()
-        with tarfile.open(fileobj=raw, mode="w") as archive:
-            member = tarfile.TarInfo(f"file{number}")
-            member.size = LAYER_SIZE
-            archive.addfile(member, BytesIO(os.urandom(LAYER_SIZE)))
-        inside.append("sha256:" + hashlib.sha256(raw.getvalue()).hexdigest())
-        layers.append(put(igzip.compress(raw.getvalue(), 0), "application/vnd.oci.image.layer.v1.tar+gzip"))
-    config = {
-        "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": inside}, "config": {},
-    }  # fmt: skip
-    described = put(json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json")
-    body = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers}
-    entry = put(json.dumps(body).encode(), MANIFEST) | {
-        "annotations": {"org.opencontainers.image.ref.name": "1"}
-    }
-    (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
-    (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    return directory
-
-
 def copy_in(bench: Bench, side: Side) -> float:
-    layout, repository = _layout(bench), f"{PROJECT}/copied"
+    layout, repository = new_layout(bench.directory, LAYERS, LAYER_SIZE), f"{PROJECT}/copied"
     os.sync()
     return skopeo(side, repository, f"oci:{layout}:1", f"docker://127.0.0.1:{side.port}/{repository}:1")
 
@@ -215,7 +134,7 @@ def copy_out(bench: Bench, side: Side) -> float:
     repository = f"{PROJECT}/image40"
     remote = f"docker://127.0.0.1:{side.port}/{repository}:1"
     if bench.once("image40", side):
-        skopeo(side, repository, f"oci:{_layout(bench)}:1", remote)
+        skopeo(side, repository, f"oci:{new_layout(bench.directory, LAYERS, LAYER_SIZE)}:1", remote)
     target = bench.directory / f"out-{secrets.token_hex(4)}"
     os.sync()
     return skopeo(side, repository, remote, f"dir:{target}")
@@ -225,7 +144,12 @@ def tag_page(bench: Bench, side: Side) -> float:
     """Milliseconds that 99 of 100 pages take at most, from random places of the list."""
     repository = f"{PROJECT}/tags"
     if bench.once("tags", side):
-        skopeo(side, repository, f"oci:{_layout(bench)}:1", f"docker://127.0.0.1:{side.port}/{repository}:1")
+        skopeo(
+            side,
+            repository,
+            f"oci:{new_layout(bench.directory, LAYERS, LAYER_SIZE)}:1",
+            f"docker://127.0.0.1:{side.port}/{repository}:1",
+        )
         side.seed_tags(repository, TAGS)
     header = {"Authorization": f"Bearer {side.token([repository])}"}
     connection = http.client.HTTPConnection("127.0.0.1", side.port)
