@@ -11,12 +11,10 @@ import asyncio
 import fcntl
 import functools
 import os
-import select
 import socket
 import struct
 import termios
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -25,9 +23,7 @@ from uvicorn.protocols.utils import is_ssl
 ZERO_COPY = "http.response.zerocopysend"
 HEAD_SECONDS = 30.0  # for the request line and all headers
 IDLE_SECONDS = 120.0
-_PIECE = 16 * 1024 * 1024  # bytes handed over at once, so that many downloads take turns
-_TURN_MS = 2  # for how long a thread waits for a client that is as quick as we are
-_SENDERS = ThreadPoolExecutor(4 * (os.cpu_count() or 1), "send")
+_PIECE = 4 * 1024 * 1024  # bytes handed over at once, so that many downloads take turns
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -97,7 +93,7 @@ async def _send_file(cycle: RequestResponseCycle, file: int, offset: int, count:
                 await asyncio.sleep(0)
                 continue
             try:
-                sent = await _in_thread(_send_piece, out, file, offset, min(_PIECE, end - offset))
+                sent = await _in_thread(os.sendfile, out, file, offset, min(_PIECE, end - offset))
             except BlockingIOError:
                 await _writable(out, idle)
                 continue
@@ -117,28 +113,12 @@ async def _send_file(cycle: RequestResponseCycle, file: int, offset: int, count:
     cycle.expected_content_length -= count
 
 
-def _send_piece(out: int, file: int, offset: int, count: int) -> int:
-    """The bytes that the client took; less than ``count`` when it is slower than we are. Raises ``BlockingIOError``."""
-    sent = os.sendfile(out, file, offset, count)
-    room = select.poll()
-    room.register(out, select.POLLOUT)
-    while 0 < sent < count and room.poll(_TURN_MS):
-        try:
-            more = os.sendfile(out, file, offset + sent, count - sent)
-        except BlockingIOError:
-            break
-        if not more:
-            break
-        sent += more
-    return sent
-
-
 async def _in_thread(call: Callable[..., int], *arguments: int) -> int:
     """In a thread, since what is not in the page cache is read from the disk.
 
     Who is cancelled waits for its end nevertheless: the descriptors, once closed, would soon be somebody else's.
     """
-    work = asyncio.get_running_loop().run_in_executor(_SENDERS, call, *arguments)
+    work = asyncio.ensure_future(asyncio.to_thread(call, *arguments))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
