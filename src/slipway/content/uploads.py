@@ -9,7 +9,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from slipway.base import linux
@@ -22,7 +22,7 @@ from slipway.oci.digest import Hasher
 _BUFFER = 1024 * 1024
 _WRITEBACK = 8 * 1024 * 1024
 _KEPT = 1000
-_HASHERS = ThreadPoolExecutor(os.cpu_count(), "hash")  # beside those that write: neither waits for the other
+_BESIDE = 256 * 1024  # from here on a thread is worth its while
 
 
 class RunningHashes:
@@ -63,6 +63,7 @@ class Upload:
         self._mine = False
         self._hashes = hashes
         self._direct = DirectWriter(path)
+        self._thread: ThreadPoolExecutor | None = None  # which hashes what this one writes
         self.offset = os.fstat(self._fd).st_size
         self._begun = self.offset
         self._hasher: Hasher | None = None if self.offset else hashlib.sha256()
@@ -74,7 +75,7 @@ class Upload:
     def append(self, buffer: Buffer) -> None:
         """Raises ``Exhausted`` when the disk is full; what earlier calls wrote stays."""
         self._take()
-        hashing = _HASHERS.submit(self._hasher.update, buffer) if self._hasher is not None else None
+        hashing = self._hash(self._hasher, buffer) if self._hasher is not None else None
         try:
             written = self._direct.append(buffer, self.offset)
             if written < len(buffer):
@@ -91,6 +92,14 @@ class Upload:
             with contextlib.suppress(OSError):  # a hint: what the disk refuses, fsync says
                 linux.start_writeback(self._fd, self._begun, self.offset - self._begun)
             self._begun = self.offset
+
+    def _hash(self, hasher: Hasher, buffer: Buffer) -> Future[None] | None:
+        if len(buffer) < _BESIDE:
+            hasher.update(buffer)
+            return None
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "hash")
+        return self._thread.submit(hasher.update, buffer)
 
     def _take(self) -> None:
         """Keep others out, and see that nobody was here since this upload was opened."""
@@ -138,6 +147,9 @@ class Upload:
             self._hashes.keep(self.id, self.offset, self._hasher)
             self._hasher = None
         self._direct.close()
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
