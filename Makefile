@@ -7,7 +7,7 @@ TEST_PACKAGES := skopeo podman buildah umoci wrk busybox-static docker.io docker
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo demo-clean test test-fast test-slow lint types format bench-deliver bench-build bench-builders lock
+.PHONY: demo demo-clean test test-fast test-slow lint types format bench-deliver bench-build bench-registry bench-builders lock
 
 demo: $(VENV)/run ## From nothing to a URL that answers
 	@./examples/demo
@@ -40,6 +40,9 @@ bench-deliver: $(VENV)/dev ## Edit to serving, next to Docker on the same machin
 
 bench-build: $(VENV)/dev ## Builds, next to BuildKit and buildah on the same machine
 	$(BIN)/python benchmarks/build.py
+
+bench-registry: $(VENV)/dev ## The registry, next to docker-registry on the same machine
+	$(BIN)/python benchmarks/registry.py
 
 bench-builders: $(VENV)/dev ## Our worker next to a remote daemon, the node's socket and Docker in Docker
 	$(BIN)/python benchmarks/builders.py

@@ -15,16 +15,16 @@ import json
 import os
 import statistics
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from slipway.build.sandbox import Limits, Sandboxes
+from slipway.testing.memory import family, peak_memory
 from slipway.testing.peers import BASE, Buildah, Docker, scratch, start_registry
 from slipway.testing.platform import Running
 
@@ -163,8 +163,11 @@ def large_layer(bench: Bench, name: str, builder: Builder) -> float:
 
     if name != "slipway":
         return timed(work)
-    with peak_memory(bench):
-        return timed(work)
+    server = int((bench.slipway.running.directory / "run" / "slipway.pid").read_text())
+    with peak_memory(lambda: family(server)) as peak:
+        seconds = timed(work)
+    bench.memory = max(bench.memory, peak.mib)
+    return seconds
 
 
 def fifty_steps(bench: Bench, name: str, builder: Builder) -> float:
@@ -204,57 +207,6 @@ ROWS = {
     "steps": Row("50 RUN steps", 0.5, fifty_steps),
     "at-once": Row("20 builds at once", 0.6, twenty_at_once),
 }
-
-
-@contextmanager
-def peak_memory(bench: Bench) -> Iterator[None]:
-    """The largest resident memory, in MiB, of server and workers together; pages they share are counted once each."""
-    stop = threading.Event()
-
-    def watch() -> None:
-        server = int((bench.slipway.running.directory / "run" / "slipway.pid").read_text())
-        while not stop.wait(0.2):
-            bench.memory = max(bench.memory, sum(map(_resident, _family(server))) / 1024)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        watcher.join()
-
-
-def _family(pid: int) -> list[int]:
-    """The process and what it started of our own: its commands' memory is the build's, not ours."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents[int(path.parent.name)] = int(fields[1])
-    found = [pid]
-    for child in sorted(parents):
-        if parents[child] in found and b"python" in _command(child):
-            found.append(child)
-    return found
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-def _resident(pid: int) -> int:
-    """KiB, shared pages divided among those that share them."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
 
 @dataclass(slots=True)

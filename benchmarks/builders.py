@@ -38,8 +38,13 @@ def main() -> None:
             for name in BUILDERS:
                 runs = [_measure(platform, source, name) for _ in range(RUNS)]
                 first, whole = (statistics.median(column) for column in zip(*runs, strict=True))
-                rows.append({"builder": name or "slipway", "first_step": round(first, 3), "whole": round(whole, 3)})
-                print(f"{name or 'slipway':10} first step {first:6.2f} s   whole build {whole:6.2f} s", flush=True)
+                rows.append(
+                    {"builder": name or "slipway", "first_step": round(first, 3), "whole": round(whole, 3)}
+                )
+                print(
+                    f"{name or 'slipway':10} first step {first:6.2f} s   whole build {whole:6.2f} s",
+                    flush=True,
+                )
         finally:
             platform.down()
     RESULTS.parent.mkdir(exist_ok=True)

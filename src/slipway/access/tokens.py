@@ -6,6 +6,7 @@ public key and embedded keys have nothing to confuse.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from slipway.errors import Unauthenticated
 
 ALGORITHM = "ES256"
 LIFETIME = 900
+_REMEMBERED = 4096
 ISSUER = "slipway"
 
 
@@ -31,6 +33,15 @@ class Grant:
     type: str
     name: str
     actions: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What a token said. Ours, and good until it expires."""
+
+    subject: str
+    grants: tuple[Grant, ...]
+    expires: float
 
 
 class RegistryTokens:
@@ -46,6 +57,8 @@ class RegistryTokens:
         assert isinstance(loaded, ec.EllipticCurvePrivateKey)
         self._private = loaded
         self._public = loaded.public_key()
+        # Tokens whose signature was found right, by their hash: a client sends the same one with each of its requests.
+        self._checked: dict[bytes, _Checked] = {}
 
     def issue(self, subject: str, grants: Sequence[Grant], lifetime: int = LIFETIME) -> str:
         issued = int(time.time())
@@ -65,6 +78,16 @@ class RegistryTokens:
 
     def check(self, token: str) -> tuple[str, tuple[Grant, ...]]:
         """The subject and grants of a valid token. Raises ``Unauthenticated`` for any other."""
+        key = hashlib.sha256(token.encode()).digest()
+        known = self._checked.get(key)
+        if known is None or known.expires <= time.time():
+            known = self._verify(token)
+            while len(self._checked) >= _REMEMBERED:
+                del self._checked[next(iter(self._checked))]
+            self._checked[key] = known
+        return known.subject, known.grants
+
+    def _verify(self, token: str) -> _Checked:
         try:
             if set(jwt.get_unverified_header(token)) - {"alg", "typ"}:
                 raise Unauthenticated("the token's header has fields that are not ours")
@@ -81,7 +104,7 @@ class RegistryTokens:
         grants = tuple(
             Grant(entry["type"], entry["name"], frozenset(entry["actions"])) for entry in claims["access"]
         )
-        return claims["sub"], grants
+        return _Checked(claims["sub"], grants, float(claims["exp"]))
 
 
 def _new_key() -> bytes:

@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 import termios
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -85,6 +86,9 @@ async def _send_file(cycle: RequestResponseCycle, file: int, offset: int, count:
     descriptor of the socket: the loop watches a descriptor for one owner only. A client that leaves or stalls is no
     error of the application, which goes on as if it had got everything.
     """
+    if cycle.transport.is_closing():  # the client has left already: the socket may be gone
+        cycle.disconnected = True
+        return
     connection = socket.socket(fileno=os.dup(cycle.transport.get_extra_info("socket").fileno()))
     out = connection.fileno()
     end = offset + count
@@ -95,8 +99,7 @@ async def _send_file(cycle: RequestResponseCycle, file: int, offset: int, count:
                 await asyncio.sleep(0)
                 continue
             try:
-                # In a thread: what is not in the page cache is read from the disk.
-                sent = await asyncio.to_thread(os.sendfile, out, file, offset, min(_PIECE, end - offset))
+                sent = await _in_thread(os.sendfile, out, file, offset, min(_PIECE, end - offset))
             except BlockingIOError:
                 await _writable(out, idle)
                 continue
@@ -114,6 +117,19 @@ async def _send_file(cycle: RequestResponseCycle, file: int, offset: int, count:
     if offset < end:
         cycle.disconnected = True
     cycle.expected_content_length -= count
+
+
+async def _in_thread(call: Callable[..., int], *arguments: int) -> int:
+    """In a thread, since what is not in the page cache is read from the disk.
+
+    Who is cancelled waits for its end nevertheless: the descriptors, once closed, would soon be somebody else's.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(call, *arguments))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
 
 
 async def _writable(fd: int, idle: float) -> None:

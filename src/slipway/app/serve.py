@@ -92,14 +92,11 @@ def _tune_collector() -> None:
 async def _serve_sockets(
     platform: Platform, settings: Settings, listener: socket.socket, tls: ServerTls | None
 ) -> None:
-    app = create_app(platform.services())
     idle, rate = settings["registry.idle_seconds"], RateLimit(settings["registry.requests_per_second"])
-    app.mount(
-        "/",
-        create_registry(
-            platform.registry, platform.access, platform.through, Pace(idle), rate, platform.gate
-        ),
+    registry = create_registry(
+        platform.registry, platform.access, platform.through, Pace(idle), rate, platform.gate
     )
+    app = _both(create_app(platform.services()), registry)
     common: dict[str, Any] = {
         "log_config": None, "access_log": False, "lifespan": "off", "timeout_graceful_shutdown": _GRACE_SECONDS,
         "ws": "none", "loop": "asyncio",
@@ -123,6 +120,16 @@ async def _serve_sockets(
     finally:
         if renewal is not None:
             renewal.cancel()
+
+
+def _both(platform: Any, registry: Any) -> Any:
+    """One application of the two. The platform's middleware is not in the way of the registry's requests."""
+    platform.mount("/", registry)
+
+    async def choose(scope: Any, receive: Any, send: Any) -> None:
+        await (registry if scope["path"].startswith("/v2/") else platform)(scope, receive, send)
+
+    return choose
 
 
 def _stop(*servers: uvicorn.Server) -> None:
@@ -151,7 +158,10 @@ def _only_one(settings: Settings) -> Iterator[None]:
 
 def _listen(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
-    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    # The protocol is named since asyncio sends small packets at once only where it is: else every answer whose head and
+    # body are two writes waits 40 ms for the client's delayed acknowledgement.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host.strip("[]"), int(port)))

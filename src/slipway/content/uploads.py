@@ -9,9 +9,11 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from slipway.base import linux
+from slipway.content.direct import DirectWriter
 from slipway.content.writer import Buffer, check, full_disk_named, write_all
 from slipway.errors import Conflict, NotFound
 from slipway.oci import Digest
@@ -20,6 +22,7 @@ from slipway.oci.digest import Hasher
 _BUFFER = 1024 * 1024
 _WRITEBACK = 8 * 1024 * 1024
 _KEPT = 1000
+_BESIDE = 256 * 1024  # from here on a thread is worth its while
 
 
 class RunningHashes:
@@ -59,6 +62,8 @@ class Upload:
         self._publish = publish
         self._mine = False
         self._hashes = hashes
+        self._direct = DirectWriter(path)
+        self._thread: ThreadPoolExecutor | None = None  # which hashes what this one writes
         self.offset = os.fstat(self._fd).st_size
         self._begun = self.offset
         self._hasher: Hasher | None = None if self.offset else hashlib.sha256()
@@ -70,18 +75,31 @@ class Upload:
     def append(self, buffer: Buffer) -> None:
         """Raises ``Exhausted`` when the disk is full; what earlier calls wrote stays."""
         self._take()
+        hashing = self._hash(self._hasher, buffer) if self._hasher is not None else None
         try:
-            write_all(self._fd, buffer)
+            written = self._direct.append(buffer, self.offset)
+            if written < len(buffer):
+                write_all(self._fd, memoryview(buffer)[written:])
         except BaseException:
             os.ftruncate(self._fd, self.offset)
+            self._hasher = None  # it is ahead of the file: if need be, that is read again
             raise
-        if self._hasher is not None:
-            self._hasher.update(buffer)
+        finally:
+            if hashing is not None:
+                hashing.result()
         self.offset += len(buffer)
         if self.offset - self._begun >= _WRITEBACK:
             with contextlib.suppress(OSError):  # a hint: what the disk refuses, fsync says
                 linux.start_writeback(self._fd, self._begun, self.offset - self._begun)
             self._begun = self.offset
+
+    def _hash(self, hasher: Hasher, buffer: Buffer) -> Future[None] | None:
+        if len(buffer) < _BESIDE:
+            hasher.update(buffer)
+            return None
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "hash")
+        return self._thread.submit(hasher.update, buffer)
 
     def _take(self) -> None:
         """Keep others out, and see that nobody was here since this upload was opened."""
@@ -128,6 +146,10 @@ class Upload:
         if self._mine and self._hasher is not None and self._fd >= 0:
             self._hashes.keep(self.id, self.offset, self._hasher)
             self._hasher = None
+        self._direct.close()
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

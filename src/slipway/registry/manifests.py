@@ -13,6 +13,7 @@ from slipway.errors import Invalid, NotFound
 from slipway.oci import Digest, Index, Manifest
 from slipway.registry import tagging, usage
 from slipway.registry.repositories import project_of
+from slipway.state import Database
 from slipway.state.tables import Manifest as Row
 from slipway.state.tables import ManifestReference, Repository, RepositoryBlob, Tag
 
@@ -28,6 +29,25 @@ class StoredManifest:
 
 class MissingReference(NotFound):
     """A manifest names a blob or manifest that is not in the repository."""
+
+
+_BY_TAG = """
+SELECT manifests.digest, manifests.media_type FROM repositories
+JOIN tags ON tags.repository_id = repositories.id AND tags.name = :reference
+JOIN manifests ON manifests.id = tags.manifest_id WHERE repositories.name = :repository
+"""
+_BY_DIGEST = """
+SELECT manifests.digest, manifests.media_type FROM repositories
+JOIN manifests ON manifests.repository_id = repositories.id AND manifests.digest = :reference
+WHERE repositories.name = :repository AND manifests.deleted IS NULL
+"""
+
+
+async def look_up(database: Database, repository: str, reference: str) -> tuple[str, str] | None:
+    """Digest and media type of what a tag or digest means now."""
+    query = _BY_DIGEST if ":" in reference else _BY_TAG
+    found = await database.look_up(query, repository=repository, reference=reference)
+    return (found[0][0], found[0][1]) if found else None
 
 
 async def by_digest(session: AsyncSession, repository: Repository, digest: str) -> Row | None:

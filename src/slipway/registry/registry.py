@@ -34,6 +34,7 @@ from slipway.registry.images import ResolvedImage
 from slipway.registry.manifests import StoredManifest
 from slipway.registry.moves import Moved
 from slipway.registry.pulls import Pulls
+from slipway.registry.recent import RecentBytes
 from slipway.registry.referrers import ReferrersPage
 from slipway.registry.uploads import UploadState, check_chunk
 from slipway.state import Database
@@ -50,6 +51,10 @@ from slipway.state.tables import Manifest as ManifestRow
 
 UPLOAD_AGE = timedelta(days=1)
 MAX_PAGE = 10_000
+_OF = "JOIN repositories ON repositories.id = repository_id WHERE repositories.name = :repository"
+_TAGS = f"SELECT tags.name FROM tags {_OF} AND tags.name > :last ORDER BY tags.name LIMIT :limit"
+_LINK = f"SELECT digest FROM repository_blobs {_OF} AND digest = :digest"
+_UPLOAD = f"SELECT uploads.id FROM uploads {_OF} AND uploads.id = :id"
 
 
 class Referrer(Protocol):
@@ -82,20 +87,23 @@ class Registry:
         self.blobs = blobs
         self.pulls = Pulls(database)
         self.feed = Feed(database)
+        self._recent = RecentBytes()
 
     # Manifests and tags
 
     async def get_manifest(self, repository: str, reference: str) -> StoredManifest:
         """By tag or digest. Raises ``NotFound``."""
-        async with self._database.read() as session:
-            owner = await repositories.require(session, repository)
-            find = manifests.by_digest if ":" in reference else manifests.by_tag
-            row = await find(session, owner, reference)
-        if row is None:
+        found = await manifests.look_up(self._database, repository, reference)
+        if found is None:
+            async with self._database.read() as session:
+                await repositories.require(session, repository)
             raise NotFound(f"there is no {reference[:150]!r} in {repository!r}")
-        digest = Digest.parse(row.digest)
-        data = await asyncio.to_thread(self.blobs.read, digest)
-        return StoredManifest(data, row.media_type, digest)
+        digest = Digest.parse(found[0])
+        data = self._recent.get(digest)
+        if data is None:
+            data = await asyncio.to_thread(self.blobs.read, digest)
+            self._recent.add(digest, data)
+        return StoredManifest(data, found[1], digest)
 
     async def put_manifest(
         self, repository: str, reference: str, data: bytes, content_type: str, by: str = "",
@@ -165,10 +173,12 @@ class Registry:
 
     async def tags(self, repository: str, count: int, last: str) -> list[str]:
         """Tag names after ``last``, sorted by their bytes."""
-        async with self._database.read() as session:
-            owner = await repositories.require(session, repository)
-            query = select(Tag.name).where(Tag.repository_id == owner.id, Tag.name > last).order_by(Tag.name)
-            return list(await session.scalars(query.limit(min(count, MAX_PAGE))))
+        limit = min(count, MAX_PAGE)
+        found = await self._database.look_up(_TAGS, repository=repository, last=last, limit=limit)
+        if not found:
+            async with self._database.read() as session:
+                await repositories.require(session, repository)
+        return [name for (name,) in found]
 
     async def catalog(self, projects: Sequence[str] | None, count: int, last: str) -> list[str]:
         """Repository names after ``last``; only those of ``projects`` unless it is ``None``."""
@@ -279,9 +289,7 @@ class Registry:
 
         ``keep``: somebody asks in order to reference it soon, so it is as young as if it had just been pushed.
         """
-        async with self._database.read() as session:
-            owner = await repositories.find(session, repository)
-            linked = await session.get(RepositoryBlob, (owner.id, str(digest))) if owner else None
+        linked = await self._database.look_up(_LINK, repository=repository, digest=str(digest))
         look = self.blobs.renew if keep else self.blobs.size
         size = await asyncio.to_thread(look, digest) if linked else None
         if size is None:
@@ -329,11 +337,10 @@ class Registry:
         return UploadState(upload_id, upload.offset)
 
     async def _open(self, repository: str, upload_id: str) -> ContentUpload:
-        async with self._database.session() as session:
-            owner = await repositories.require(session, repository)
-            row = await session.get(Upload, upload_id)
-            if row is None or row.repository_id != owner.id:
-                raise NotFound(f"there is no upload {upload_id[:80]!r} in {repository!r}")
+        if not await self._database.look_up(_UPLOAD, repository=repository, id=upload_id):
+            async with self._database.read() as session:
+                await repositories.require(session, repository)
+            raise NotFound(f"there is no upload {upload_id[:80]!r} in {repository!r}")
         return await asyncio.to_thread(self.blobs.upload, upload_id)
 
     async def open_upload(
@@ -354,9 +361,10 @@ class Registry:
         with self.blobs.lease("upload", timedelta(minutes=10)) as lease:
             lease.add(digest)
             _, size = await asyncio.to_thread(upload.commit, digest)
-            await self._link(repository, digest, size)
-        async with self._database.session() as session:
-            await session.execute(delete(Upload).where(Upload.id == upload_id))
+            async with self._database.session() as session:
+                owner = await repositories.ensure(session, repository)
+                await repositories.link(session, owner, digest, size)
+                await session.execute(delete(Upload).where(Upload.id == upload_id))
         return int(size)
 
     async def cancel_upload(self, repository: str, upload_id: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
@@ -28,6 +29,7 @@ class Database:
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         reading = self.engine.execution_options(**{_READING: True})
         self._readers = async_sessionmaker(reading, expire_on_commit=False)
+        self._direct: sqlite3.Connection | None = None
         if self.engine.dialect.name == "sqlite":
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin)
@@ -65,7 +67,32 @@ class Database:
         except OperationalError as error:
             raise _foreign(error) from error
 
+    async def look_up(self, query: str, **values: str | int) -> Sequence[Sequence[Any]]:
+        """The rows of a query that finds a few by an index, as they are now; for requests that come by the thousand.
+
+        SQLite answers on this very thread: that takes some 10 µs where the pages are in memory, less than handing the
+        question to another thread would hold up the loop. A reader of a database in WAL mode waits for nobody but a
+        recovery after a crash; who meets one does not wait here.
+        """
+        if self.engine.dialect.name == "sqlite":
+            try:
+                return self._direct_connection().execute(query, values).fetchall()
+            except sqlite3.OperationalError:
+                pass  # what is wrong, if it still is, the usual way tells
+        async with self.read() as session:
+            return (await session.execute(text(query), values)).all()
+
+    def _direct_connection(self) -> sqlite3.Connection:
+        if self._direct is None:
+            path = self.engine.url.database or ""
+            self._direct = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+            self._direct.execute("PRAGMA query_only = ON")
+        return self._direct
+
     async def dispose(self) -> None:
+        if self._direct is not None:
+            self._direct.close()
+            self._direct = None
         await self.engine.dispose()
 
 

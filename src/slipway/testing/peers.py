@@ -17,12 +17,13 @@ from slipway.testing.sandboxes import debian_tar
 BASE = "debian:bookworm"
 
 
-def spawn(stack: ExitStack, argv: list[str], log: Path) -> None:
-    """Start a server that ends with ``stack``."""
+def spawn(stack: ExitStack, argv: list[str], log: Path) -> int:
+    """Start a server that ends with ``stack``; its process id."""
     with log.open("wb") as handle:
         process = subprocess.Popen(argv, stdout=handle, stderr=handle, start_new_session=True)
     stack.callback(process.wait, 30)
     stack.callback(process.terminate)
+    return process.pid
 
 
 def call(argv: list[str], *, env: dict[str, str] | None = None, check: bool = True) -> str:

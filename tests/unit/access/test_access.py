@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -121,3 +122,31 @@ def test_registry_tokens_refuse_what_they_did_not_sign(tmp_path: Path) -> None:
     for token in forged:
         with pytest.raises(Unauthenticated):
             tokens.check(token)
+
+
+def test_a_token_that_was_checked_before_expires_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = RegistryTokens(tmp_path, "registry")
+    token = tokens.issue("ada", [Grant("repository", "demo/web", frozenset({"pull"}))], lifetime=60)
+    first, began = tokens.check(token), time.time()
+    assert tokens.check(token) == first
+    with pytest.raises(Unauthenticated):
+        tokens.check(token[:-2] + ("AA" if token[-2:] != "AA" else "BB"))
+    monkeypatch.setattr(time, "time", lambda: began + 61)
+    # PyJWT has a clock of its own; it is asked again.
+    monkeypatch.setattr(jwt, "decode", _expired)
+    with pytest.raises(Unauthenticated):
+        tokens.check(token)
+
+
+def test_tokens_that_are_remembered_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipway.access.tokens._REMEMBERED", 3)
+    tokens = RegistryTokens(tmp_path, "registry")
+    for _ in range(5):
+        assert tokens.check(tokens.issue("ada", []))[0] == "ada"
+    assert len(tokens._checked) == 3
+
+
+def _expired(*_arguments: object, **_options: object) -> None:
+    raise jwt.ExpiredSignatureError

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import socket
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -116,6 +117,63 @@ async def test_a_client_that_leaves_is_no_error(app: App, caplog: pytest.LogCapt
     assert "without completing" not in caplog.text
 
 
+async def test_a_client_that_left_before_the_file_began_is_no_error(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def late(scope: Any, receive: Any, send: Any) -> None:
+        asked.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await app(scope, receive, send)
+        ended.set()
+
+    with caplog.at_level(logging.INFO, "uvicorn"):
+        async with serving(late) as address:
+            _, writer = await asyncio.open_connection(*address)
+            writer.write(request(0, len(DATA)))
+            await asked.wait()
+            writer.transport.abort()
+            await asyncio.wait_for(ended.wait(), 5)
+    assert "Exception" not in caplog.text
+
+
+async def test_whoever_is_cancelled_keeps_the_descriptors_until_the_kernel_is_done_with_them(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would be another connection's by then, which would get this one's bytes."""
+    began, go_on, seen = threading.Event(), threading.Event(), list[int]()
+    sendfile = os.sendfile
+
+    def slow(out: int, file: int, offset: int, count: int) -> int:
+        began.set()
+        go_on.wait(5)
+        seen.append(os.fstat(file).st_size)
+        return sendfile(out, file, offset, count)
+
+    monkeypatch.setattr(os, "sendfile", slow)
+    tasks: list[asyncio.Task[None]] = []
+
+    async def noted(scope: Any, receive: Any, send: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(task)
+        await app(scope, receive, send)
+
+    async with serving(noted) as address:
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(request(0, len(DATA)))
+        await asyncio.to_thread(began.wait, 5)
+        tasks[0].cancel()
+        await asyncio.sleep(0.1)
+        assert not tasks[0].done()
+        go_on.set()
+        await asyncio.wait(tasks, timeout=5)
+        writer.close()
+    assert seen == [len(DATA)]
+
+
 async def test_a_file_that_ends_early_ends_the_connection(app: App, caplog: pytest.LogCaptureFixture) -> None:
     async with serving(app) as address:
         reader, writer = await asyncio.open_connection(*address)
@@ -134,6 +192,11 @@ def slow_socket(address: tuple[str, int]) -> socket.socket:
     return found
 
 
+async def drained(stuck: socket.socket) -> None:
+    while await asyncio.get_running_loop().sock_recv(stuck, 1 << 20):
+        pass
+
+
 async def test_who_takes_nothing_is_ended_and_who_takes_slowly_is_not(app: App) -> None:
     loop = asyncio.get_running_loop()
     async with serving(app, Hasty) as address:
@@ -149,12 +212,7 @@ async def test_who_takes_nothing_is_ended_and_who_takes_slowly_is_not(app: App) 
                 taken += len(await loop.sock_recv(slow, 1 << 20)) or len(DATA) * 2
             assert len(DATA) < taken < len(DATA) + 1000  # the head with it
             with pytest.raises(ConnectionError):
-                await _drain(stuck)
-
-
-async def _drain(connection: socket.socket) -> None:
-    while await asyncio.get_running_loop().sock_recv(connection, 1 << 20):
-        pass
+                await drained(stuck)
 
 
 async def test_memory_is_flat_however_many_read_slowly(app: App) -> None:

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slipway.access import ANONYMOUS, Access, Identity, Permission
 from slipway.api.registry import blobs, manifests
@@ -66,7 +67,8 @@ _ROUTES: tuple[tuple[re.Pattern[str], str, dict[str, Handler]], ...] = (
 )
 _MOST_FORM = 64 * 1024
 UNLIMITED = RateLimit(0)
-_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+_PREFIX = "/v2/"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 
 
@@ -83,9 +85,20 @@ class _Api:
         self._pace = pace
         self._auth = Authentication(access)
         self._sites = SiteRoutes(registry.feed, access)
+        self._others = Starlette(routes=[Route("/token", self._token, methods=["GET", "POST"])])
 
-    async def dispatch(self, request: Request) -> Response:
-        path = request.path_params["path"]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Everything below /v2/ comes here directly: the way through a framework's middleware and routes, which would
+        end here as well, takes longer than most answers do."""
+        if scope["type"] == "http" and f"{scope['path']}/".startswith(_PREFIX):
+            response = await self._dispatch(Request(scope, receive), scope["path"][len(_PREFIX) :])
+            await response(scope, receive, send)
+        else:
+            await self._others(scope, receive, send)
+
+    async def _dispatch(self, request: Request, path: str) -> Response:
+        if request.method not in _METHODS:
+            return respond(Unsupported(f"{request.method[:20]} is not possible here"))
         try:
             caller = await self._auth.caller(request)
             self._check_rate(caller, request)
@@ -202,7 +215,7 @@ class _Api:
             return False
         return True
 
-    async def token(self, request: Request) -> Response:
+    async def _token(self, request: Request) -> Response:
         """GET with Basic (or anonymous), or the OAuth2 form of POST."""
         try:
             asked = await self._form(request) if request.method == "POST" else await self._query(request)
@@ -248,13 +261,7 @@ class _Asked:
 def create_app(
     registry: Registry, access: Access, through: PullThrough, pace: Pace = DEFAULT_PACE,
     rate: RateLimit = UNLIMITED, gate: PullGate | None = None,
-) -> Starlette:  # fmt: skip
+) -> ASGIApp:  # fmt: skip
     """The registry as an ASGI application. Clients that send bodies slower than ``pace`` are ended; ``rate`` is for
     each account, and for each address of those without one; ``gate`` decides which images can be pulled."""
-    api = _Api(registry, access, pace, rate, through, gate)
-    return Starlette(
-        routes=[
-            Route("/v2/{path:path}", api.dispatch, methods=_METHODS),
-            Route("/token", api.token, methods=["GET", "POST"]),
-        ]
-    )
+    return _Api(registry, access, pace, rate, through, gate)

@@ -104,18 +104,25 @@ async def cancel(registry: Registry, request: Request, name: str, upload_id: str
 
 
 async def _receive(request: Request, upload: Upload) -> None:
-    """Append the body, a mebibyte at a time: hashing and writing happen in a thread."""
+    """Append the body, a mebibyte or more at a time: while threads hash and write it, the next arrives."""
     held: list[bytes] = []
     size = 0
+    appending: asyncio.Future[None] | None = None
     try:
         async for chunk in pieces(request, request.state.pace):
             held.append(chunk)
             size += len(chunk)
             if size >= _PIECE:
-                await asyncio.to_thread(upload.append, b"".join(held))
-                held, size = [], 0
+                if appending is not None:
+                    await asyncio.shield(appending)
+                data = b"".join(held)
+                whole = size - size % _PIECE
+                appending = asyncio.ensure_future(asyncio.to_thread(upload.append, memoryview(data)[:whole]))
+                held, size = [data[whole:]], size - whole
     finally:
-        if size:
+        if appending is not None:
+            await appending
+        if held and size:
             await asyncio.to_thread(upload.append, b"".join(held))
 
 
