@@ -1,0 +1,50 @@
+"""``s3://BUCKET/PREFIX?endpoint=…&region=…``: which bucket, and how it is talked to."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
+
+from obstore.store import S3Store
+
+from slipway.content.bucket.objects import Objects
+from slipway.content.bucket.store import BucketStore
+from slipway.errors import Invalid
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig, S3Config
+
+_CLIENT: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=30)}
+_RETRIES: RetryConfig = {
+    "max_retries": 4,
+    "retry_timeout": timedelta(seconds=20),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
+}
+
+
+def open_bucket(
+    address: str, access_key: str = "", secret_key: str = "", *, settle: timedelta = timedelta(),
+    rest: timedelta = timedelta(hours=1),
+) -> BucketStore:  # fmt: skip
+    """No request is made yet. Without keys the usual ``AWS_…`` variables are used. Raises ``Invalid``."""
+    parts = urlsplit(address)
+    if parts.scheme != "s3" or not parts.hostname:
+        raise Invalid(
+            f"not a bucket: {address[:200]!r}", hint="s3://BUCKET/PREFIX?endpoint=https://…&region=…"
+        )
+    query = dict(parse_qsl(parts.query))
+    if unknown := set(query) - {"endpoint", "region"}:
+        raise Invalid(
+            f"{sorted(unknown)[0]!r} means nothing in {address[:200]!r}", hint="endpoint and region do"
+        )
+    config: S3Config = {"bucket": parts.netloc, "region": query.get("region", "us-east-1")}
+    client = _CLIENT.copy()
+    if "endpoint" in query:
+        config["endpoint"] = query["endpoint"]
+        client["allow_http"] = query["endpoint"].startswith("http://")
+    if access_key and secret_key:
+        config |= {"access_key_id": access_key, "secret_access_key": secret_key}
+    prefix = parts.path.strip("/") or None
+    store = S3Store(prefix=prefix, config=config, client_options=client, retry_config=_RETRIES)
+    return BucketStore(Objects(store), settle=settle, rest=rest)
