@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from slipway.access import Access, Identity, Permission
 from slipway.build.cache_images import MAX_CONFIG, CacheContent
-from slipway.content import LocalStore
+from slipway.content import BlobStore
 from slipway.distribution import Login, RemoteRegistry, fetch_blob, push
 from slipway.errors import Invalid
 from slipway.oci import Descriptor, Digest, Manifest, Reference, parse_manifest
@@ -25,7 +25,7 @@ class FoundCache:
     content: CacheContent
     reference: Reference
     login: Login | None
-    blobs: LocalStore
+    blobs: BlobStore
 
     async def fetch(self, blob: Descriptor) -> None:
         if not self.reference.registry:

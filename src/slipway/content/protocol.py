@@ -40,6 +40,9 @@ class BlobSink(Protocol):
     def commit(self, expected: Digest | None = None, size: int | None = None) -> tuple[Digest, int]:
         """Verify, make durable and publish. Raises ``Invalid`` on a mismatch; nothing is stored then."""
 
+    def abort(self) -> None:
+        """What leaving the block does. Idempotent."""
+
 
 class BlobUpload(Protocol):
     """A resumable upload, opened at its end. Of two that append at the same place one gets ``Conflict``."""

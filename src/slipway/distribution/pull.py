@@ -6,7 +6,7 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from slipway.content import Lease, LocalStore
+from slipway.content import BlobLease, BlobStore
 from slipway.distribution.remote import RemoteRegistry
 from slipway.errors import Invalid, NotFound
 from slipway.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, parse_manifest
@@ -25,7 +25,7 @@ class Pulled:
 
 
 async def pull(
-    remote: RemoteRegistry, reference: Reference, platform: Platform, blobs: LocalStore, lease: Lease
+    remote: RemoteRegistry, reference: Reference, platform: Platform, blobs: BlobStore, lease: BlobLease
 ) -> Pulled:
     """Fetch what is missing of an image of ``platform``; every blob is under ``lease`` before it is relied on.
 
@@ -66,7 +66,7 @@ async def pull(
 
 
 async def fetch_blob(
-    remote: RemoteRegistry, reference: Reference, blob: Descriptor, blobs: LocalStore
+    remote: RemoteRegistry, reference: Reference, blob: Descriptor, blobs: BlobStore
 ) -> None:
     """Fetch and verify a blob that is missing. The caller holds a lease on it."""
     if await asyncio.to_thread(blobs.size, blob.digest) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from slipway.content import LocalStore
+from slipway.content import BlobStore
 from slipway.distribution.remote import RemoteRegistry
 from slipway.oci import Descriptor, Digest, Index, Reference, parse_manifest
 
@@ -16,7 +16,7 @@ Uploaded = Callable[[Descriptor, bool], None]
 
 
 async def push(
-    remote: RemoteRegistry, target: Reference, data: bytes, media_type: str, blobs: LocalStore, uploaded: Uploaded,
+    remote: RemoteRegistry, target: Reference, data: bytes, media_type: str, blobs: BlobStore, uploaded: Uploaded,
 ) -> None:  # fmt: skip
     """Upload what the registry lacks, the manifest last. The caller holds a lease on all of it."""
     manifest = parse_manifest(data, media_type)
@@ -43,7 +43,7 @@ async def push(
     await remote.put_manifest(target, data, media_type)
 
 
-async def _content(blobs: LocalStore, digest: Digest) -> AsyncIterator[bytes]:
+async def _content(blobs: BlobStore, digest: Digest) -> AsyncIterator[bytes]:
     with await asyncio.to_thread(blobs.open, digest) as stream:
         while piece := await asyncio.to_thread(stream.read, _PIECE):
             yield piece

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Literal
 
 from slipway.base.progress import Progress
-from slipway.content import Lease
+from slipway.content import BlobLease
 from slipway.distribution import Login, RemoteRegistry, image_archive, push
 from slipway.errors import Invalid
 from slipway.layers import tar_blocks
@@ -88,7 +88,7 @@ class Transfers:
             while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
                 yield piece
 
-    def _hold(self, lease: Lease, stored: StoredManifest) -> None:
+    def _hold(self, lease: BlobLease, stored: StoredManifest) -> None:
         """Everything the image is made of stays until the lease ends, whoever deletes it meanwhile."""
         lease.add(stored.digest)
         manifest = parse_manifest(stored.data, stored.media_type)

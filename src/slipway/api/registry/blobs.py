@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from slipway.api.registry.errors import Coded
-from slipway.content import Upload
+from slipway.content import BlobUpload
 from slipway.errors import Invalid
 from slipway.oci import Digest
 from slipway.registry import Registry
@@ -80,7 +80,7 @@ async def append(registry: Registry, request: Request, name: str, upload_id: str
     try:
         await _receive(request, upload)
     finally:
-        upload.close()
+        await asyncio.to_thread(upload.close)
     return _accepted(name, upload_id, f"0-{max(upload.offset - 1, 0)}", 202)
 
 
@@ -91,7 +91,7 @@ async def finish(registry: Registry, request: Request, name: str, upload_id: str
 
 
 async def _finish(
-    registry: Registry, request: Request, name: str, upload: Upload, digest: Digest
+    registry: Registry, request: Request, name: str, upload: BlobUpload, digest: Digest
 ) -> Response:
     try:
         await _receive(request, upload)
@@ -99,7 +99,7 @@ async def _finish(
     except Invalid as error:
         raise Coded(error, "DIGEST_INVALID") from error
     finally:
-        upload.close()
+        await asyncio.to_thread(upload.close)
     return _created(name, digest)
 
 
@@ -108,7 +108,7 @@ async def cancel(registry: Registry, request: Request, name: str, upload_id: str
     return Response(status_code=204)
 
 
-async def _receive(request: Request, upload: Upload) -> None:
+async def _receive(request: Request, upload: BlobUpload) -> None:
     """Append the body, a mebibyte at a time: hashing and writing happen in a thread."""
     pieces: list[bytes] = []
     size = 0
