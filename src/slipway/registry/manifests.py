@@ -9,8 +9,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway.base.clock import now
-from slipway.errors import Invalid, NotFound
+from slipway.errors import Conflict, Invalid, NotFound
 from slipway.oci import Digest, Index, Manifest
+from slipway.state import add_once, replace
 from slipway.state.tables import Manifest as Row
 from slipway.state.tables import ManifestReference, Repository, RepositoryBlob, Tag
 
@@ -80,7 +81,9 @@ async def record(
     artifact = manifest.artifact_type
     if not artifact and isinstance(manifest, Manifest):
         artifact = manifest.config.media_type
-    row = Row(
+    made = await add_once(
+        session,
+        Row,
         repository_id=repository.id,
         digest=str(digest),
         media_type=manifest.media_type,
@@ -89,8 +92,11 @@ async def record(
         size=size,
         created=now(),
     )
-    session.add(row)
-    await session.flush()
+    row = await by_digest(session, repository, str(digest))
+    if row is None:
+        raise Conflict(f"the manifest {digest} was removed in the same moment", hint="push it again")
+    if not made:
+        return row
     sizes = {str(item.digest): item.size for item in manifest.references}
     session.add_all(
         ManifestReference(manifest_id=row.id, digest=name, size=count) for name, count in sizes.items()
@@ -100,4 +106,4 @@ async def record(
 
 async def tag(session: AsyncSession, repository: Repository, name: str, row: Row) -> None:
     """Point the tag at the manifest."""
-    await session.merge(Tag(repository_id=repository.id, name=name, manifest_id=row.id, updated=now()))
+    await replace(session, Tag, repository_id=repository.id, name=name, manifest_id=row.id, updated=now())

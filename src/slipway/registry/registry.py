@@ -182,7 +182,7 @@ class Registry:
         async with self._database.read() as session:
             rows = (await session.execute(query)).all()
         return [
-            TagRecord(name, tag, Digest.parse(digest), size, updated)
+            TagRecord(name, tag, Digest.parse(digest), int(size), updated)
             for name, tag, digest, size, updated in rows
             if name.partition("/")[0] in projects and not _BESIDE.fullmatch(tag)
         ]

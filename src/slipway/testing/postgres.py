@@ -57,7 +57,18 @@ def postgres() -> Iterator[Postgres]:
         if os.geteuid() == 0:
             shutil.chown(directory, _ACCOUNT)
         data = str(directory / "data")
-        found.run("initdb", "-D", data, "-A", "trust", "-E", "UTF8", "--locale-provider=icu", "--icu-locale=en", "-N")
+        found.run(
+            "initdb",
+            "-D",
+            data,
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale-provider=icu",
+            "--icu-locale=en",
+            "-N",
+        )
         found.start()
         yield found
     finally:
