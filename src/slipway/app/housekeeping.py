@@ -16,7 +16,7 @@ from slipway.base.trees import remove_tree
 from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.remote import Remotes
-from slipway.content import LocalStore
+from slipway.content import ContentStore
 from slipway.oci import Digest
 from slipway.registry import Registry
 from slipway.snapshots import SnapshotStore
@@ -54,7 +54,7 @@ class Housekeeping:
     """Nothing that an image, a container, a lease or a running build needs is ever removed."""
 
     def __init__(
-        self, blobs: LocalStore, snapshots: SnapshotStore, registry: Registry, cache: BuildCache,
+        self, blobs: ContentStore, snapshots: SnapshotStore, registry: Registry, cache: BuildCache,
         mounts: CacheMounts, remotes: Remotes, notes: Sequence[Notes], uploads: Path, bounds: Bounds,
     ) -> None:  # fmt: skip
         self._blobs = blobs

@@ -32,7 +32,7 @@ from slipway.build.remote import Remotes
 from slipway.build.sandbox import Limits, Sandboxes
 from slipway.build.solve import Solver
 from slipway.build.surroundings import Surroundings
-from slipway.content import LocalStore
+from slipway.content import ContentStore, LocalStore
 from slipway.delivery import Apps, Deliverer
 from slipway.distribution import Login
 from slipway.engines.embedded import EmbeddedEngine
@@ -53,7 +53,7 @@ _BASE_LEASE = timedelta(hours=1)
 class Machine:
     """The parts that touch containers and networks; also used to take everything down without a server."""
 
-    blobs: LocalStore
+    blobs: ContentStore
     snapshots: SnapshotStore
     networks: Networks
     balancer: Balancer
