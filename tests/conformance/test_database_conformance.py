@@ -51,7 +51,8 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     if request.param == "postgresql":
         url = request.getfixturevalue("server").database()
     one, two = Database(url), Database(url)
-    await asyncio.gather(one.migrate(), two.migrate())
+    await one.migrate()
+    await two.migrate()
     accesses = Access(one, tmp_path / "keys"), Access(two, tmp_path / "keys")
     await accesses[0].create_project("demo")
     registries = tuple(Registry(item, LocalStore(tmp_path / "content")) for item in (one, two))
@@ -229,6 +230,24 @@ async def test_a_reader_cannot_write(server: Postgres) -> None:
     await database.dispose()
 
 
+async def test_one_is_alone(server: Postgres) -> None:
+    url = server.database()
+    one, two = Database(url), Database(url)
+    async with one.alone(1) as first, two.alone(1) as second, two.alone(2) as other:
+        assert (first, second, other) == (True, False, True)
+    async with two.alone(1) as again:
+        assert again
+    for database in (one, two):
+        await database.dispose()
+
+
+async def stopped_in_the_middle(database: Database, server: Postgres) -> None:
+    async with database.session() as session:
+        await session.execute(text("SELECT 1"))
+        server.stop()
+        await session.execute(text("SELECT 1"))
+
+
 async def test_a_database_that_goes_and_comes_back(server: Postgres, tmp_path: Path) -> None:
     database = Database(server.database())
     await database.migrate()
@@ -237,11 +256,8 @@ async def test_a_database_that_goes_and_comes_back(server: Postgres, tmp_path: P
     registry = Registry(database, LocalStore(tmp_path / "content"))
     await image(registry, "demo/app", "1")
     try:
-        with pytest.raises(Unavailable):  # in the middle of a transaction
-            async with database.session() as session:
-                await session.execute(text("SELECT 1"))
-                server.stop()
-                await session.execute(text("SELECT 1"))
+        with pytest.raises(Unavailable):
+            await stopped_in_the_middle(database, server)
         for work in (
             registry.tags("demo/app", 1, ""),
             image(registry, "demo/app", "2", hashlib.md5().digest()),

@@ -18,6 +18,7 @@ from slipway.api.platform import Services
 from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
 from slipway.app.settings import Settings
+from slipway.app.stores import open_content, open_database
 from slipway.base.clock import now
 from slipway.base.progress import Progress
 from slipway.build.attest import Attestor, Inventories, ProjectKeys
@@ -32,17 +33,16 @@ from slipway.build.remote import Remotes
 from slipway.build.sandbox import Limits, Sandboxes
 from slipway.build.solve import Solver
 from slipway.build.surroundings import Surroundings
-from slipway.content import ContentStore, LocalStore
+from slipway.content import ContentStore
 from slipway.delivery import Apps, Deliverer
 from slipway.distribution import Login
 from slipway.engines.embedded import EmbeddedEngine
 from slipway.errors import Conflict, NotFound
 from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
-from slipway.registry import Registry, Transfers
+from slipway.registry import Registry, Transfers, holding
 from slipway.runtime import Containers, HostFacts
 from slipway.snapshots import SnapshotStore
-from slipway.state import Database
 
 log = logging.getLogger(__name__)
 DEFAULT_PROJECT = "demo"
@@ -66,7 +66,7 @@ async def make_machine(settings: Settings) -> Machine:
     for directory in (data, run):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     facts = await HostFacts.probe()
-    blobs = LocalStore(data / "content")
+    blobs = open_content(settings)
     snapshots = SnapshotStore(data / "snapshots", blobs)
     networks = Networks(data, run, settings["network.pool"])
     balancer = Balancer(run, settings["apps.listen"])
@@ -81,8 +81,8 @@ class Platform:
         self.settings = settings
         self.machine = machine
         data = settings.data
-        self.database = Database.sqlite(data / "state.db")
-        self.access = Access(self.database, data / "keys")
+        self.database = open_database(settings)
+        self.access = Access(self.database, settings.keys)
         self.registry = Registry(self.database, machine.blobs)
         cache = BuildCache(self.database, machine.blobs)
         self.cache_mounts = CacheMounts(data / "cache-mounts")
@@ -177,8 +177,8 @@ class Platform:
         config, layer = await debian(
             self.machine.blobs, suite, mirror=mirror, include=include, variant=variant
         )
-        with self.machine.blobs.lease(f"base {name}", _BASE_LEASE) as lease:
-            lease.add(layer.descriptor.digest)
+        digest = layer.descriptor.digest
+        async with holding(self.machine.blobs, f"base {name}", digest, ttl=_BASE_LEASE):
             image = await self.registry.store_image(repository, [suite], config, [layer.descriptor])
         seconds = round(time.monotonic() - began, 2)
         progress({"event": "phase", "name": f"bootstrap {name}", "state": "done", "seconds": seconds})

@@ -7,10 +7,20 @@ linked there. A blob that was uploaded or mounted is protected by its age until 
 Neighbours: ``slipway.api.registry`` speaks HTTP, ``slipway.build`` stores images without a copy.
 """
 
+from slipway.registry.holding import holding
 from slipway.registry.images import ResolvedImage
 from slipway.registry.manifests import StoredManifest
 from slipway.registry.registry import Registry, TagRecord
 from slipway.registry.transfers import Format, Transfers
 from slipway.registry.uploads import UploadState
 
-__all__ = ["Format", "Registry", "ResolvedImage", "StoredManifest", "TagRecord", "Transfers", "UploadState"]
+__all__ = [
+    "Format",
+    "Registry",
+    "ResolvedImage",
+    "StoredManifest",
+    "TagRecord",
+    "Transfers",
+    "UploadState",
+    "holding",
+]

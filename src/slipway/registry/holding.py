@@ -14,9 +14,11 @@ _LEASE = timedelta(minutes=10)
 
 
 @asynccontextmanager
-async def holding(blobs: ContentStore, owner: str, *digests: Digest) -> AsyncIterator[BlobLease]:
+async def holding(
+    blobs: ContentStore, owner: str, *digests: Digest, ttl: timedelta = _LEASE
+) -> AsyncIterator[BlobLease]:
     """Protect ``digests`` while the block makes a reference to them."""
-    lease = await asyncio.to_thread(blobs.lease, owner, _LEASE)
+    lease = await asyncio.to_thread(blobs.lease, owner, ttl)
     try:
         for digest in digests:
             await asyncio.to_thread(lease.add, digest)

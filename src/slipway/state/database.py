@@ -69,6 +69,24 @@ class Database:
             async with self._readers() as session:
                 yield session
 
+    @asynccontextmanager
+    async def alone(self, key: int) -> AsyncIterator[bool]:
+        """Whether this is the only server in such a block of ``key`` now. SQLite has one server only."""
+        if self.engine.dialect.name != "postgresql":
+            yield True
+            return
+        with foreign_errors():
+            async with self.engine.connect() as plain:
+                # The server forgets the lock when the connection ends, and no transaction is held open meanwhile.
+                connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
+                found = await connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key})
+                mine = bool(found.scalar())
+                try:
+                    yield mine
+                finally:
+                    if mine:
+                        await connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+
     async def dispose(self) -> None:
         await self.engine.dispose()
 
@@ -77,7 +95,7 @@ def _prepare_sqlite(connection: DBAPIConnection, _record: Any) -> None:
     # SQLAlchemy emits BEGIN itself (below); pysqlite's own implicit BEGIN would come too late to lock.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=20000"):
+    for pragma in ("busy_timeout=20000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -95,7 +95,7 @@ class Swift:
         )  # fmt: skip
         address = obstore.sign(store, "PUT", "", timedelta(minutes=1))
         urllib.request.urlopen(urllib.request.Request(address, method="PUT"), timeout=30).close()
-        return f"s3://{name}/content?endpoint={self.endpoint}&region=us-east-1"
+        return f"s3://{name}/content?endpoint={self.endpoint}&region=us-east-1&settle=0"
 
     @property
     def environment(self) -> dict[str, str]:

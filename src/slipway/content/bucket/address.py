@@ -15,6 +15,7 @@ from slipway.errors import Invalid
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
+_SETTLE = 5
 _CLIENT: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=30)}
 _RETRIES: RetryConfig = {
     "max_retries": 4,
@@ -24,20 +25,27 @@ _RETRIES: RetryConfig = {
 
 
 def open_bucket(
-    address: str, access_key: str = "", secret_key: str = "", *, settle: timedelta = timedelta(),
-    rest: timedelta = timedelta(hours=1),
-) -> BucketStore:  # fmt: skip
-    """No request is made yet. Without keys the usual ``AWS_…`` variables are used. Raises ``Invalid``."""
+    address: str, access_key: str = "", secret_key: str = "", *, rest: timedelta = timedelta(hours=1)
+) -> BucketStore:
+    """No request is made yet. Without keys the usual ``AWS_…`` variables are used. Raises ``Invalid``.
+
+    ``settle=SECONDS`` in the address: how late the server's listings may be.
+    """
     parts = urlsplit(address)
-    if parts.scheme != "s3" or not parts.hostname:
+    if parts.scheme != "s3" or not parts.netloc:
         raise Invalid(
             f"not a bucket: {address[:200]!r}", hint="s3://BUCKET/PREFIX?endpoint=https://…&region=…"
         )
     query = dict(parse_qsl(parts.query))
-    if unknown := set(query) - {"endpoint", "region"}:
+    if unknown := set(query) - {"endpoint", "region", "settle"}:
         raise Invalid(
-            f"{sorted(unknown)[0]!r} means nothing in {address[:200]!r}", hint="endpoint and region do"
+            f"{sorted(unknown)[0]!r} means nothing in {address[:200]!r}",
+            hint="endpoint, region and settle do",
         )
+    try:
+        settle = timedelta(seconds=float(query.get("settle", _SETTLE)))
+    except ValueError as error:
+        raise Invalid(f"not a number of seconds: {query['settle']!r}") from error
     config: S3Config = {"bucket": parts.netloc, "region": query.get("region", "us-east-1")}
     client = _CLIENT.copy()
     if "endpoint" in query:

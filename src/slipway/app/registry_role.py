@@ -1,0 +1,120 @@
+"""The registry's data path alone: any number of these processes, on any hosts, over one database and one bucket.
+
+Nothing is kept here between two requests but running hashes, so a client may ask each time another of them. No root, no
+container runtime, no data directory. Accounts and projects are made by a whole server over the same database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterable
+
+import uvicorn
+from sqlalchemy import text
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
+
+from slipway.access import Access
+from slipway.api.registry import create_app
+from slipway.app import sockets
+from slipway.app.settings import Settings
+from slipway.app.stores import open_content, open_database
+from slipway.content import ContentStore
+from slipway.errors import Invalid, SlipwayError
+from slipway.oci import Digest
+from slipway.registry import Registry
+from slipway.state import Database
+
+log = logging.getLogger(__name__)
+_NEEDED = ("database.url", "storage.url", "keys")
+_EVERY_SECONDS = 3600
+_SWEEP = 7_064_155_712  # the lock of the one who collects
+
+
+class RegistryRole:
+    """The parts, from ``open`` to ``close``."""
+
+    def __init__(self, database: Database, blobs: ContentStore, access: Access) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._registry = Registry(database, blobs)
+        self._access = access
+
+    @classmethod
+    def of(cls, settings: Settings) -> RegistryRole:
+        """Raises ``Invalid`` when something would stay on this machine, where no other server sees it."""
+        for name in _NEEDED:
+            if not settings[name]:
+                raise Invalid(
+                    f"the role registry needs the setting {name}",
+                    hint="several servers share one database, one bucket and one signing key",
+                )
+        database = open_database(settings)
+        return cls(database, open_content(settings), Access(database, settings.keys))
+
+    def app(self) -> Starlette:
+        routes = [Route("/healthz", self._health), Mount("/", create_app(self._registry, self._access))]
+        return Starlette(routes=routes)
+
+    async def _health(self, _request: Request) -> JSONResponse:
+        """For a load balancer: whether requests that need the database make sense."""
+        try:
+            async with asyncio.timeout(5), self._database.read() as session:
+                await session.execute(text("SELECT 1"))
+        except (SlipwayError, TimeoutError) as error:
+            return JSONResponse({"ready": False, "reason": str(error) or "timeout"}, 503)
+        return JSONResponse({"ready": True})
+
+    async def open(self) -> None:
+        await self._database.migrate()
+        await asyncio.to_thread(self._blobs.recover)
+
+    async def housekeep_forever(self) -> None:
+        """Once an hour each tries, and one does it. That it fails is said, and it is tried again."""
+        while True:
+            await asyncio.sleep(_EVERY_SECONDS * random.uniform(0.8, 1.2))
+            try:
+                async with self._database.alone(_SWEEP) as mine:
+                    if mine:
+                        await self.housekeep()
+            except SlipwayError:
+                log.exception("what nobody needs could not be removed")
+
+    async def housekeep(self) -> None:
+        """Remove forgotten uploads and blobs that nothing refers to."""
+        await self._registry.expire_uploads()
+        loop = asyncio.get_running_loop()
+
+        def roots() -> Iterable[Digest]:
+            return asyncio.run_coroutine_threadsafe(self._registry.roots(), loop).result()
+
+        found = await asyncio.to_thread(self._blobs.collect, roots)
+        log.info("removed %d blobs, %d bytes", found.removed, found.bytes)
+
+    async def close(self) -> None:
+        await self._database.dispose()
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    logging.basicConfig(
+        level=settings["log.level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    role = RegistryRole.of(settings)
+    with sockets.only_one(settings):
+        listener = sockets.listen(settings["listen"])
+        server = sockets.Server(uvicorn.Config(role.app(), http="httptools", **sockets.COMMON))
+        await role.open()
+        work = asyncio.create_task(role.housekeep_forever())
+        sockets.stop_on_signals(server)
+        log.info("the registry serves on %s", settings["listen"])
+        try:
+            await server.serve([listener])
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            await role.close()
