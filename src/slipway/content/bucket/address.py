@@ -10,6 +10,7 @@ from obstore.store import S3Store
 
 from slipway.content.bucket.objects import Objects
 from slipway.content.bucket.store import BucketStore
+from slipway.content.bucket.uploads import PART
 from slipway.errors import Invalid
 
 if TYPE_CHECKING:
@@ -17,16 +18,13 @@ if TYPE_CHECKING:
 
 _SETTLE = 5
 _CLIENT: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=30)}
-_RETRIES: RetryConfig = {
-    "max_retries": 4,
-    "retry_timeout": timedelta(seconds=20),
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
-}
+_RETRIES: RetryConfig = {"max_retries": 0}  # we repeat whole requests, bodies included
 
 
 def open_bucket(
-    address: str, access_key: str = "", secret_key: str = "", *, rest: timedelta = timedelta(hours=1)
-) -> BucketStore:
+    address: str, access_key: str = "", secret_key: str = "", *, rest: timedelta = timedelta(hours=1),
+    part: int = PART,
+) -> BucketStore:  # fmt: skip
     """No request is made yet. Without keys the usual ``AWS_…`` variables are used. Raises ``Invalid``.
 
     ``settle=SECONDS`` in the address: how late the server's listings may be.
@@ -55,4 +53,4 @@ def open_bucket(
         config |= {"access_key_id": access_key, "secret_access_key": secret_key}
     prefix = parts.path.strip("/") or None
     store = S3Store(prefix=prefix, config=config, client_options=client, retry_config=_RETRIES)
-    return BucketStore(Objects(store), settle=settle, rest=rest)
+    return BucketStore(Objects(store), settle=settle, rest=rest, part=part)

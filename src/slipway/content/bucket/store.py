@@ -16,7 +16,18 @@ from slipway.content.bucket import sweep
 from slipway.content.bucket.blobs import INLINE, PIECE, Reading, Record, home, publications
 from slipway.content.bucket.leases import BucketLease, leased
 from slipway.content.bucket.objects import Missing, Objects
-from slipway.content.bucket.uploads import BucketUpload, Hashes, Parts, open_uploads, published
+from slipway.content.bucket.uploads import (
+    PART,
+    BucketUpload,
+    Hashes,
+    Parts,
+    decide,
+    discard,
+    forget,
+    open_uploads,
+    published,
+    require_open,
+)
 from slipway.content.collect import Collected
 from slipway.content.protocol import READ_LIMIT
 from slipway.content.writer import Buffer, check
@@ -31,16 +42,18 @@ class BucketStore:
     """Blobs in a bucket that any number of processes share. Everything blocks: call it from a thread.
 
     ``settle``: how late the server's listings may be; a collection waits that long once. ``rest``: how long the bytes
-    of a removed blob stay for those who are reading them.
+    of a removed blob stay for those who are reading them. ``part``: what an upload holds in memory.
     """
 
     def __init__(
-        self, objects: Objects, *, settle: timedelta = timedelta(), rest: timedelta = timedelta(hours=1)
-    ) -> None:
+        self, objects: Objects, *, settle: timedelta = timedelta(), rest: timedelta = timedelta(hours=1),
+        part: int = PART,
+    ) -> None:  # fmt: skip
         self._objects = objects
         self._hashes = Hashes()
         self._settle = settle.total_seconds()
         self._rest = rest.total_seconds()
+        self._part = part
 
     def recover(self) -> None:
         """Nothing: what is open or leased may be another process's, and ends by its time."""
@@ -85,7 +98,7 @@ class BucketStore:
             return list(pool.map(self.put, list(contents)))
 
     def writer(self, algorithm: str = "sha256") -> BucketWriter:
-        return BucketWriter(self._objects, self._publish, algorithm)
+        return BucketWriter(self._objects, self._publish, algorithm, self._part)
 
     def upload(self, upload_id: str, *, create: bool = False) -> BucketUpload:
         """Open or (``create``) begin a resumable upload. Raises ``NotFound``."""
@@ -93,7 +106,7 @@ class BucketStore:
             raise Invalid(f"not an upload id: {upload_id[:80]!r}")
         if create:
             self._objects.put(f"uploads/{upload_id}/open", b"")
-        return BucketUpload(self._objects, upload_id, self._publish, self._hashes)
+        return BucketUpload(self._objects, upload_id, self._publish, self._hashes, self._part)
 
     def uploads(self) -> list[tuple[str, float]]:
         found = open_uploads(self._objects)
@@ -162,14 +175,14 @@ class BucketWriter:
     """
 
     def __init__(
-        self, objects: Objects, publish: Callable[[str, Parts, Digest], None], algorithm: str
+        self, objects: Objects, publish: Callable[[str, Parts, Digest], None], algorithm: str, part: int
     ) -> None:
         self._id = new_id(40)
         self._objects = objects
         self._publish = publish
         self._algorithm = algorithm
         self._hasher = hashlib.new(algorithm)
-        self._parts = Parts(objects, self._id)
+        self._parts = Parts(objects, self._id, part)
         self._begun = False
 
     def __enter__(self) -> BucketWriter:
@@ -188,7 +201,9 @@ class BucketWriter:
         return len(buffer)
 
     def _begin(self) -> None:
-        if not self._begun:
+        if self._begun:
+            require_open(self._objects, self._id)
+        else:
             self._begun = True
             self._objects.put(f"uploads/{self._id}/open", b"")
 
@@ -198,16 +213,16 @@ class BucketWriter:
         check(digest, whole, expected, size)
         if whole > INLINE:
             self._begin()
-            self._objects.put(f"uploads/{self._id}/commit", str(digest).encode())
+            decide(self._objects, self._id, digest)
         self._publish(self._id, self._parts, digest)
         self._parts.waiting = bytearray()
         if self._begun:
             self._begun = False
-            self._objects.delete([f"uploads/{self._id}/{name}" for name in ("open", "commit")])
+            forget(self._objects, self._id)
         return digest, whole
 
     def abort(self) -> None:
         if self._begun:
             self._begun = False
             with contextlib.suppress(NotFound, Unavailable):  # what stays is an upload that nobody writes to
-                BucketUpload(self._objects, self._id, self._publish, Hashes()).discard()
+                discard(self._objects, self._id)

@@ -51,9 +51,10 @@ class Hashes:
 class Parts:
     """Bytes on their way into parts of one upload: what does not fill a part waits in memory."""
 
-    def __init__(self, objects: Objects, upload: str, begun: Sequence[Part] = ()) -> None:
+    def __init__(self, objects: Objects, upload: str, size: int, begun: Sequence[Part] = ()) -> None:
         self._objects = objects
         self._upload = upload
+        self._size = size
         self.done = list(begun)
         self.written = sum(part.size for part in self.done)
         self.waiting = bytearray()
@@ -61,10 +62,10 @@ class Parts:
     def add(self, buffer: Buffer, before: Callable[[], None] | None = None) -> None:
         view = memoryview(buffer)
         while view:
-            count = min(PART - len(self.waiting), len(view))
+            count = min(self._size - len(self.waiting), len(view))
             self.waiting += view[:count]
             view = view[count:]
-            if len(self.waiting) == PART:
+            if len(self.waiting) == self._size:
                 if before is not None:
                     before()
                 self.flush()
@@ -126,15 +127,20 @@ class BucketUpload:
     """One upload, opened at its end. ``offset`` counts what waits in memory, too, until ``close`` has written it."""
 
     def __init__(
-        self, objects: Objects, upload: str, publish: Callable[[str, Parts, Digest], None], hashes: Hashes
+        self,
+        objects: Objects,
+        upload: str,
+        publish: Callable[[str, Parts, Digest], None],
+        hashes: Hashes,
+        size: int,
     ) -> None:
         self.id = upload
         self._objects = objects
         self._publish = publish
         self._hashes = hashes
-        self._require()
+        require_open(objects, upload)
         begun = chain(objects.list(f"parts/{upload}"))
-        self._parts = Parts(objects, upload, begun)
+        self._parts = Parts(objects, upload, size, begun)
         self._begun = list(begun)
         self._hasher: hashlib._Hash | None = None if begun else hashlib.sha256()
         self._open = True
@@ -148,7 +154,7 @@ class BucketUpload:
         """Raises ``Conflict`` when another writes at the same place; what earlier parts brought stays."""
         self._continue()
         try:
-            self._parts.add(buffer, self._require)
+            self._parts.add(buffer, lambda: require_open(self._objects, self.id))
         except BaseException as error:
             # What waited is lost, and what comes next would leave a hole: nothing more through this one.
             self._parts.waiting, self._hasher, self._failed = bytearray(), None, error
@@ -162,19 +168,15 @@ class BucketUpload:
         if self._hasher is None and self._parts.done == self._begun and not self._parts.waiting:
             self._hasher = self._hashes.take(self.id, self._begun)
 
-    def _require(self) -> None:
-        if self._objects.look(self._name("open")) is None:
-            raise NotFound(f"there is no upload {self.id!r}")
-
     def commit(self, expected: Digest, size: int | None = None) -> tuple[Digest, int]:
         """Verify and publish. The bytes stay where they are: only a record of them is written."""
         self._continue()
         whole = self.offset
         check(self._digest(expected.algorithm), whole, expected, size)
-        self._decide(expected)
+        decide(self._objects, self.id, expected)
         self._publish(self.id, self._parts, expected)
         self._parts.waiting, self._hasher, self._open = bytearray(), None, False
-        self._forget()
+        forget(self._objects, self.id)
         return expected, whole
 
     def _digest(self, algorithm: str) -> Digest:
@@ -187,21 +189,13 @@ class BucketUpload:
         hasher.update(self._parts.waiting)
         return Digest.finish(hasher, algorithm)
 
-    def _decide(self, digest: Digest) -> None:
-        """Commit or discard: each writes its wish, then looks for the other's; at most one goes on."""
-        self._require()
-        self._objects.put(self._name("commit"), str(digest).encode())
-        if self._objects.look(self._name("discard")) is not None:
-            self._objects.delete([self._name("commit")])
-            raise NotFound(f"there is no upload {self.id!r} any more")
-
     def close(self) -> None:
         """Keep what waits; raises ``Conflict`` and ``Unavailable``, and then it is not kept."""
         if not self._open:
             return
         self._open = False
         if self._parts.waiting:
-            self._require()
+            require_open(self._objects, self.id)
             try:
                 self._parts.flush()
             finally:
@@ -211,25 +205,51 @@ class BucketUpload:
             self._hasher = None
 
     def discard(self) -> None:
-        """Idempotent; one that is being published stays."""
-        self._open, self._hasher = False, None
-        self._objects.put(self._name("discard"), b"")
-        commit = self._objects.look(self._name("commit"))
-        if commit is None:
-            remove_parts(self._objects, self.id)
-        elif self._objects.clock() - commit.modified < DECIDED_SECONDS:
-            self._objects.delete([self._name("discard")])
-            return
-        elif not published(self._objects, Digest.parse(self._objects.get(commit.key).decode()), self.id):
-            remove_parts(self._objects, self.id)
-        self._forget()
+        """Idempotent; one that is published, or is just being, stays."""
+        self._open, self._hasher, self._parts.waiting = False, None, bytearray()
+        discard(self._objects, self.id)
 
-    def _forget(self) -> None:
-        """That it is open goes first: while that is there, somebody may ask what was decided."""
-        self._objects.delete([self._name(name) for name in ("open", "commit", "discard")])
 
-    def _name(self, what: str) -> str:
-        return f"uploads/{self.id}/{what}"
+def _name(upload: str, what: str) -> str:
+    return f"uploads/{upload}/{what}"
+
+
+def require_open(objects: Objects, upload: str) -> None:
+    if objects.look(_name(upload, "open")) is None:
+        raise NotFound(f"there is no upload {upload!r}")
+
+
+def decide(objects: Objects, upload: str, digest: Digest) -> None:
+    """Commit, or raise ``NotFound`` because it is discarded.
+
+    Each side writes its wish before it looks for the other's, and what was decided is forgotten in the order open,
+    commit, discard. So who finds no other wish and, after that, the upload still open is the only one to go on.
+    """
+    objects.put(_name(upload, "commit"), str(digest).encode())
+    if objects.look(_name(upload, "discard")) is None and objects.look(_name(upload, "open")) is not None:
+        return
+    objects.delete([_name(upload, "commit")])
+    raise NotFound(f"there is no upload {upload!r} any more")
+
+
+def discard(objects: Objects, upload: str) -> None:
+    """Remove the upload and its bytes, unless they are a blob's or are just becoming that."""
+    objects.put(_name(upload, "discard"), b"")
+    commit = objects.look(_name(upload, "commit"))
+    if commit is not None and objects.clock() - commit.modified < DECIDED_SECONDS:
+        objects.delete([_name(upload, "discard")])
+        return
+    if commit is None:
+        ours = objects.look(_name(upload, "open")) is not None
+    else:  # whoever began to commit was killed: before it had published, or after
+        ours = not published(objects, Digest.parse(objects.get(commit.key).decode()), upload)
+    if ours:
+        remove_parts(objects, upload)
+    forget(objects, upload)
+
+
+def forget(objects: Objects, upload: str) -> None:
+    objects.delete([_name(upload, name) for name in ("open", "commit", "discard")])
 
 
 def published(objects: Objects, digest: Digest, origin: str) -> bool:
