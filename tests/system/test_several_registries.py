@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import http.client
+import itertools
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +27,10 @@ import pytest
 from slipway.access import Access
 from slipway.access.roles import Role
 from slipway.state import Database
-from slipway.testing.platform import free_port
+from slipway.testing.faults import Fault, Faults, faulty
+from slipway.testing.platform import Running, free_port
 from slipway.testing.postgres import Postgres, postgres
-from slipway.testing.swift import Swift, swift
+from slipway.testing.swift import swift
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="starts servers as their own users"),
@@ -93,7 +96,8 @@ class Server:
 @dataclass(slots=True)
 class Site:
     postgres: Postgres
-    swift: Swift
+    faults: Faults
+    common: dict[str, str]
     one: Server
     two: Server
     layout: Path
@@ -105,10 +109,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with ExitStack() as stack:
         database = stack.enter_context(postgres())
         bucket = stack.enter_context(swift(directory / "swift"))
+        faults = stack.enter_context(faulty(bucket.endpoint))
         url, keys = database.database(), directory / "keys"
-        common = os.environ | bucket.environment | {
+        common = bucket.environment | {
             "SLIPWAY_DATABASE_URL": url,
-            "SLIPWAY_STORAGE_URL": bucket.bucket("images"),
+            "SLIPWAY_STORAGE_URL": bucket.bucket("images").replace(bucket.endpoint, faults.address),
             "SLIPWAY_KEYS": str(keys),
         }  # fmt: skip
         servers = []
@@ -119,12 +124,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 "SLIPWAY_DATA": str(directory / name / "never"),
                 "SLIPWAY_RUN": str(directory / name / "run"),
             }
-            servers.append(Server(directory / name, common | own, port))
+            servers.append(Server(directory / name, os.environ | common | own, port))
         asyncio.run(_seed(url, keys))
         for server in servers:
             server.start()
             stack.callback(_ended, server)
-        yield Site(database, bucket, servers[0], servers[1], _layout(directory))
+        yield Site(database, faults, common, servers[0], servers[1], _layout(directory))
 
 
 def _ended(server: Server) -> None:
@@ -291,6 +296,65 @@ def test_the_database_goes_and_comes_back(site: Site, tmp_path: Path) -> None:
     done = push(site, site.two, "gone")
     assert done.returncode == 0, done.stderr
     assert pull(site.one, "gone", tmp_path / "pulled").returncode == 0
+
+
+def test_the_bucket_goes_and_comes_back(site: Site, tmp_path: Path) -> None:
+    config = json.loads(site.two.ask("GET", "/v2/demo/app/manifests/1")[2])["config"]["digest"]
+    for fault in ("500", "cut"):
+        site.faults.decide = lambda _method, _path, fault=fault: fault  # type: ignore[misc]
+        began = time.monotonic()
+        for method, path in (
+            ("HEAD", f"/v2/demo/app/blobs/{config}"),
+            ("POST", "/v2/demo/app/blobs/uploads/"),
+        ):
+            assert site.one.ask(method, path)[0] == 503
+        status, _, body = site.two.ask("GET", "/v2/demo/app/manifests/1")
+        assert status == 503
+        assert "bucket does not answer" in json.loads(body)["errors"][0]["message"]
+        assert time.monotonic() - began < 60
+    site.faults.decide = lambda _method, _path: "pass"
+    assert site.one.ask("HEAD", f"/v2/demo/app/blobs/{config}")[0] == 200
+    done = push(site, site.one, "bucket")
+    assert done.returncode == 0, done.stderr
+    assert pull(site.two, "bucket", tmp_path / "pulled").returncode == 0
+
+
+def test_pushes_beside_a_server_that_stumbles(site: Site, tmp_path: Path) -> None:
+    """Every twentieth request to the bucket fails, and nobody notices."""
+    numbers = itertools.count(1)
+    kinds: tuple[Fault, ...] = ("500", "cut", "deaf")
+
+    def decide(_method: str, _path: str) -> Fault:
+        number = next(numbers)
+        return "pass" if number % 20 else kinds[number // 20 % 3]
+
+    site.faults.decide = decide
+    with ThreadPoolExecutor(4) as pool:
+        servers = [site.one, site.two] * 2
+        done = list(pool.map(lambda job: push(site, job[1], f"many{job[0]}"), enumerate(servers)))
+    site.faults.decide = lambda _method, _path: "pass"
+    assert [item.returncode for item in done] == [0] * 4, [item.stderr for item in done]
+    for number in range(4):
+        assert pull(site.two, f"many{number}", tmp_path / str(number)).returncode == 0
+
+
+def test_a_whole_server_builds_into_what_the_registries_serve(site: Site, tmp_path: Path) -> None:
+    platform = Running.make(tmp_path / "platform")
+    platform.variables = site.common
+    platform.directory.mkdir()
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/hello").write_bytes(b"hello\n" * 400_000)
+    (tmp_path / "source/Dockerfile").write_text("FROM scratch\nCOPY hello /hello\n")
+    try:
+        platform.up()
+        platform.command("build", str(tmp_path / "source"), "-t", "built:1")
+        assert not (platform.data / "content").exists()
+        assert not (platform.data / "state.db").exists()
+    finally:
+        platform.down()
+    done = pull(site.one, "built", tmp_path / "pulled")
+    assert done.returncode == 0, done.stderr
+    assert len(blobs(tmp_path / "pulled")) == 3
 
 
 def test_a_server_needs_what_is_shared(site: Site) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
 from sqlalchemy import text
@@ -32,6 +33,7 @@ from slipway.state import Database
 log = logging.getLogger(__name__)
 _NEEDED = ("database.url", "storage.url", "keys")
 _EVERY_SECONDS = 3600
+_THREADS = 64
 _SWEEP = 7_064_155_712  # the lock of the one who collects
 
 
@@ -105,6 +107,8 @@ async def serve(settings: Settings) -> None:
         level=settings["log.level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     role = RegistryRole.of(settings)
+    # Threads that wait for the bucket, not for a processor.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "store"))
     with sockets.only_one(settings):
         listener = sockets.listen(settings["listen"])
         server = sockets.Server(uvicorn.Config(role.app(), http="httptools", **sockets.COMMON))
