@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -121,3 +122,11 @@ def test_registry_tokens_refuse_what_they_did_not_sign(tmp_path: Path) -> None:
     for token in forged:
         with pytest.raises(Unauthenticated):
             tokens.check(token)
+
+
+def test_servers_that_begin_at_once_sign_with_one_key(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: RegistryTokens(tmp_path / "keys", "registry"), range(8)))
+    token = made[0].issue("ann", [])
+    assert {item.check(token)[0] for item in made} == {"ann"}
+    assert [path.name for path in (tmp_path / "keys").iterdir()] == ["registry-token.pem"]
