@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from slipway.content.bucket.blobs import Part, Record, publications
 from slipway.content.bucket.objects import Item
-from slipway.content.bucket.uploads import chain
+from slipway.content.bucket.parts import chain
 from slipway.oci import Digest
 
 HOME = f"blobs/sha256/ab/{Digest.of(b'x').hex}"

@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl, urlsplit
 from obstore.store import S3Store
 
 from slipway.content.bucket.objects import Objects
+from slipway.content.bucket.parts import PART
 from slipway.content.bucket.store import BucketStore
-from slipway.content.bucket.uploads import PART
 from slipway.errors import Invalid
 
 if TYPE_CHECKING:

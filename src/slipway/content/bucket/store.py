@@ -14,13 +14,8 @@ from typing import BinaryIO
 from slipway.base.ids import new_id
 from slipway.content.bucket import sweep
 from slipway.content.bucket.blobs import INLINE, PIECE, Reading, Record, home, publications
-from slipway.content.bucket.leases import BucketLease, leased
-from slipway.content.bucket.objects import Missing, Objects
-from slipway.content.bucket.uploads import (
-    PART,
-    BucketUpload,
-    Hashes,
-    Parts,
+from slipway.content.bucket.decisions import (
+    begin,
     decide,
     discard,
     forget,
@@ -28,6 +23,10 @@ from slipway.content.bucket.uploads import (
     published,
     require_open,
 )
+from slipway.content.bucket.leases import BucketLease, leased
+from slipway.content.bucket.objects import Missing, Objects
+from slipway.content.bucket.parts import PART, Hashes, Parts
+from slipway.content.bucket.uploads import BucketUpload
 from slipway.content.collect import Collected
 from slipway.content.protocol import READ_LIMIT
 from slipway.content.writer import Buffer, check
@@ -105,7 +104,7 @@ class BucketStore:
         if not upload_id.isascii() or not upload_id.isalnum() or len(upload_id) > 64:
             raise Invalid(f"not an upload id: {upload_id[:80]!r}")
         if create:
-            self._objects.put(f"uploads/{upload_id}/open", b"")
+            begin(self._objects, upload_id)
         return BucketUpload(self._objects, upload_id, self._publish, self._hashes, self._part)
 
     def uploads(self) -> list[tuple[str, float]]:
@@ -205,7 +204,7 @@ class BucketWriter:
             require_open(self._objects, self._id)
         else:
             self._begun = True
-            self._objects.put(f"uploads/{self._id}/open", b"")
+            begin(self._objects, self._id)
 
     def commit(self, expected: Digest | None = None, size: int | None = None) -> tuple[Digest, int]:
         """Verify and publish. Raises ``Invalid`` on a mismatch; nothing is stored then."""

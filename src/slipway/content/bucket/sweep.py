@@ -35,8 +35,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 from slipway.base.ids import new_id
 from slipway.content.bucket.blobs import Publication, Record, home, publications
+from slipway.content.bucket.decisions import published
 from slipway.content.bucket.objects import Item, Missing, Objects
-from slipway.content.bucket.uploads import published, remove_parts
+from slipway.content.bucket.parts import remove_parts
 from slipway.content.collect import Collected
 from slipway.errors import Invalid
 from slipway.oci import Digest
