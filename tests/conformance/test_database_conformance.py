@@ -15,6 +15,7 @@ from sqlalchemy import func, select, text
 
 from slipway.access import Access
 from slipway.access.roles import Permission, Role
+from slipway.app.registry_role import RegistryRole
 from slipway.base.clock import now
 from slipway.content import LocalStore
 from slipway.errors import Conflict, NotFound, Unavailable
@@ -269,3 +270,19 @@ async def test_a_database_that_goes_and_comes_back(server: Postgres, tmp_path: P
     assert await registry.tags("demo/app", 9, "") == ["1"]
     await image(registry, "demo/app", "2")
     await database.dispose()
+
+
+async def test_a_registry_removes_what_nobody_needs(site: Site, tmp_path: Path) -> None:
+    blobs = LocalStore(tmp_path / "content")
+    digest = await image(site.registries[0], "demo/app", "1")
+    lost = blobs.put(b"lost")
+    for one in blobs.digests():
+        os.utime(blobs.path(one), (1, 1))
+    forgotten = await site.registries[0].start_upload("demo/app", "dev")
+    os.utime(tmp_path / "content/uploads" / forgotten.id, (1, 1))
+    await RegistryRole(site.databases[1], blobs, site.accesses[1]).housekeep()
+    assert blobs.size(lost) is None
+    assert blobs.uploads() == []
+    assert await site.registries[1].resolve(Reference("demo/app", digest=digest))
+    with pytest.raises(NotFound):
+        await site.registries[1].upload_state("demo/app", forgotten.id)
