@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -254,8 +255,67 @@ def test_what_a_killed_writer_leaves_is_an_upload(store: BucketStore) -> None:
     store.upload(name).discard()
     with pytest.raises(NotFound):
         writer.write(b"x" * LARGE)
-    with pytest.raises(NotFound):
+    with pytest.raises(Unavailable, match="not whole"):
         writer.commit()
     writer.abort()
+    assert store._objects.list("parts") == []
     assert store.uploads() == []
     assert list(store.digests()) == []
+
+
+def test_an_upload_that_is_discarded_while_it_is_written_leaves_nothing(
+    address: str, store: BucketStore
+) -> None:
+    for number in range(6):
+        upload = opened(address).upload(f"u{number}", create=True)
+        upload.append(b"x" * PART)
+        other = opened(address).upload(upload.id)
+        with ThreadPoolExecutor(2) as pool:
+            writing = pool.submit(upload.append, b"y" * PART * 3)
+            time.sleep(number * 0.02)
+            pool.submit(other.discard).result()
+        assert isinstance(writing.exception(), NotFound | None)
+        with pytest.raises(NotFound):
+            upload.append(b"z" * PART)
+        with pytest.raises(NotFound):
+            opened(address).upload(upload.id)
+    assert [item.key for place in ("parts", "uploads") for item in store._objects.list(place)] == []
+
+
+def test_commit_or_discard_never_both(address: str, store: BucketStore) -> None:
+    for number in range(12):
+        data = random.Random(number).randbytes(LARGE)
+        first = opened(address).upload(f"u{number}", create=True)
+        first.append(data)
+        first.close()
+        one, two = (opened(address).upload(first.id) for _ in range(2))
+        with ThreadPoolExecutor(2) as pool:
+            committing = pool.submit(one.commit, Digest.of(data))
+            time.sleep(number * 0.01)
+            discarding = pool.submit(two.discard)
+        assert discarding.exception() is None
+        if committing.exception() is None:
+            assert store.read(Digest.of(data), LARGE) == data
+        else:
+            assert isinstance(committing.exception(), NotFound)
+            assert store.size(Digest.of(data)) is None
+    assert list(store.fsck()) == []
+
+
+def test_what_a_killed_process_left_half_ended_is_ended(store: BucketStore) -> None:
+    """Killed after it had decided to discard, and before the parts were gone; or after all but its last mark."""
+    objects = store._objects
+    upload = store.upload("gone", create=True)
+    upload.append(b"x" * LARGE)
+    upload.close()
+    objects.put("uploads/gone/gone", b"")
+    objects.delete(["uploads/gone/open"])
+    data = b"y" * LARGE
+    upload = store.upload("late", create=True)
+    upload.append(data)
+    upload.commit(Digest.of(data))
+    objects.put("uploads/late/discard", b"")
+    assert store.uploads() == []
+    assert objects.list("uploads") == []
+    assert store.read(Digest.of(data), LARGE) == data
+    assert {item.key.split("/")[1] for item in objects.list("parts")} == {"late"}

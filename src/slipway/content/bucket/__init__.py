@@ -6,7 +6,7 @@ In the bucket, below one prefix::
     blobs/sha256/ab/abcd…/SIZE.ID.young  written whenever somebody will soon refer to the blob
     blobs/sha256/ab/abcd…/SIZE.ID.tomb.SWEEP   this sweep is about to remove the record
     parts/ORIGIN/OFFSET-SIZE-NONCE       bytes, 8 MiB or what a request ended with
-    uploads/ORIGIN/open, commit, discard an upload that is under way, and what was decided about it
+    uploads/ORIGIN/open, commit, …       an upload that is under way, and what is decided about it
     leases/ID                            its end and owner, then one digest a line
     dead/ORIGIN                          its record is gone: these parts go, too, when nobody can be reading them
     clock                                written to learn the server's time

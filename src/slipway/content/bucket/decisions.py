@@ -1,6 +1,8 @@
 """Whether an upload is open, committed or discarded: what two processes cannot both decide.
 
-``uploads/ID/open`` is there from its beginning to its end; ``commit`` and ``discard`` are wishes."""
+``uploads/ID/open`` is there from its beginning to its end. ``commit`` and ``discard`` are wishes, ``gone`` says that it
+is discarded and its parts may be removed. Each side writes its wish before it looks for the other's.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import contextlib
 
 from slipway.content.bucket.blobs import Record, home, publications
 from slipway.content.bucket.objects import Item, Missing, Objects
-from slipway.content.bucket.parts import remove_parts
+from slipway.content.bucket.parts import mark, remove_parts
 from slipway.errors import NotFound
 from slipway.oci import Digest
 
@@ -16,49 +18,54 @@ _DECIDED_SECONDS = 3600.0  # a commit that was begun this long ago is no longer 
 
 
 def begin(objects: Objects, upload: str) -> None:
-    objects.put(_name(upload, "open"), b"")
-
-
-def _name(upload: str, what: str) -> str:
-    return f"uploads/{upload}/{what}"
-
-
-def require_open(objects: Objects, upload: str) -> None:
-    if objects.look(_name(upload, "open")) is None:
-        raise NotFound(f"there is no upload {upload!r}")
+    objects.put(mark(upload, "open"), b"")
 
 
 def decide(objects: Objects, upload: str, digest: Digest) -> None:
     """Commit, or raise ``NotFound`` because it is discarded.
 
-    Each side writes its wish before it looks for the other's, and what was decided is forgotten in the order open,
-    commit, discard. So who finds no other wish and, after that, the upload still open is the only one to go on.
+    ``open`` is deleted before the wishes. So who finds no wish to discard and, after that, the upload still open, wrote
+    before the other looked, and is the only one to go on.
     """
-    objects.put(_name(upload, "commit"), str(digest).encode())
-    if objects.look(_name(upload, "discard")) is None and objects.look(_name(upload, "open")) is not None:
+    objects.put(mark(upload, "commit"), str(digest).encode())
+    if objects.look(mark(upload, "discard")) is None and objects.look(mark(upload, "open")) is not None:
         return
-    objects.delete([_name(upload, "commit")])
+    objects.delete([mark(upload, "commit")])
     raise NotFound(f"there is no upload {upload!r} any more")
 
 
 def discard(objects: Objects, upload: str) -> None:
     """Remove the upload and its bytes, unless they are a blob's or are just becoming that."""
-    objects.put(_name(upload, "discard"), b"")
-    commit = objects.look(_name(upload, "commit"))
-    if commit is not None and objects.clock() - commit.modified < _DECIDED_SECONDS:
-        objects.delete([_name(upload, "discard")])
-        return
-    if commit is None:
-        ours = objects.look(_name(upload, "open")) is not None
-    else:  # whoever began to commit was killed: before it had published, or after
-        ours = not published(objects, Digest.parse(objects.get(commit.key).decode()), upload)
-    if ours:
+    objects.put(mark(upload, "discard"), b"")
+    if _is_ours(objects, upload):
+        objects.put(mark(upload, "gone"), b"")
+        forget(objects, upload, "open")  # before the parts: who writes one now sees that, or is seen
         remove_parts(objects, upload)
-    forget(objects, upload)
+        forget(objects, upload)
+    else:
+        forget(objects, upload, "discard")
 
 
-def forget(objects: Objects, upload: str) -> None:
-    objects.delete([_name(upload, name) for name in ("open", "commit", "discard")])
+def _is_ours(objects: Objects, upload: str) -> bool:
+    """Whether the parts are nobody else's, the wish to discard them having been written."""
+    commit = objects.look(mark(upload, "commit"))
+    if commit is None:
+        return objects.look(mark(upload, "open")) is not None
+    if objects.clock() - commit.modified < _DECIDED_SECONDS:
+        return False
+    try:  # whoever began to commit was killed: before it had published, or after
+        digest = Digest.parse(objects.get(commit.key).decode())
+    except Missing:
+        return False
+    if published(objects, digest, upload):
+        forget(objects, upload)
+        return False
+    return True
+
+
+def forget(objects: Objects, upload: str, *names: str) -> None:
+    """Delete these marks, or all of them in the order that ``decide`` relies on."""
+    objects.delete([mark(upload, name) for name in names or ("open", "commit", "discard", "gone")])
 
 
 def published(objects: Objects, digest: Digest, origin: str) -> bool:
@@ -79,7 +86,9 @@ def open_uploads(objects: Objects) -> list[tuple[str, float]]:
     times = []
     for upload, items in found.items():
         if "open" not in items:  # ended by a process that was killed before it had forgotten it
-            objects.delete([item.key for item in items.values()])
+            if "gone" in items:
+                remove_parts(objects, upload)
+            forget(objects, upload)
             continue
         parts = objects.list(f"parts/{upload}")
         times.append((upload, max(item.modified for item in (items["open"], *parts))))

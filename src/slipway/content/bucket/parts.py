@@ -10,7 +10,7 @@ from slipway.base.ids import new_id
 from slipway.content.bucket.blobs import Part
 from slipway.content.bucket.objects import Item, Objects
 from slipway.content.writer import Buffer
-from slipway.errors import Conflict
+from slipway.errors import Conflict, NotFound
 
 PART = 8 * 1024 * 1024
 _KEPT = 1000
@@ -47,19 +47,23 @@ class Parts:
         self.written = sum(part.size for part in self.done)
         self.waiting = bytearray()
 
-    def add(self, buffer: Buffer, before: Callable[[], None] | None = None) -> None:
+    def add(self, buffer: Buffer, first: Callable[[], None] | None = None) -> None:
+        """``first`` is called before the first part is written."""
         view = memoryview(buffer)
         while view:
             count = min(self._size - len(self.waiting), len(view))
             self.waiting += view[:count]
             view = view[count:]
             if len(self.waiting) == self._size:
-                if before is not None:
-                    before()
+                if first is not None and not self.done:
+                    first()
                 self.flush()
 
     def flush(self) -> None:
-        """Raises ``Conflict`` when somebody else writes here; what was written before stays."""
+        """Raises ``Conflict`` when somebody else writes here, ``NotFound`` when the upload has ended.
+
+        What was written before stays.
+        """
         if not self.waiting:
             return
         size = len(self.waiting)
@@ -72,12 +76,20 @@ class Parts:
                 f"the upload {self._upload!r} is being written to",
                 hint="one request at a time; ask for its offset",
             )
+        if self._objects.look(mark(self._upload, "open")) is None:
+            self._objects.delete([key])
+            raise NotFound(f"there is no upload {self._upload!r} any more")
         self.done.append(Part(key, size))
         self.written += size
         self.waiting = bytearray()
 
     def remove(self) -> None:
         remove_parts(self._objects, self._upload)
+
+
+def mark(upload: str, what: str) -> str:
+    """The key of what is said about an upload; ``decisions`` has the words."""
+    return f"uploads/{upload}/{what}"
 
 
 def remove_parts(objects: Objects, upload: str) -> None:

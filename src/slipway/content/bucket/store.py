@@ -21,7 +21,6 @@ from slipway.content.bucket.decisions import (
     forget,
     open_uploads,
     published,
-    require_open,
 )
 from slipway.content.bucket.leases import BucketLease, leased
 from slipway.content.bucket.objects import Missing, Objects
@@ -182,7 +181,7 @@ class BucketWriter:
         self._algorithm = algorithm
         self._hasher = hashlib.new(algorithm)
         self._parts = Parts(objects, self._id, part)
-        self._begun = False
+        self._begun = self._failed = False
 
     def __enter__(self) -> BucketWriter:
         return self
@@ -195,19 +194,23 @@ class BucketWriter:
         return self._parts.written + len(self._parts.waiting)
 
     def write(self, buffer: Buffer) -> int:
+        try:
+            self._parts.add(buffer, self._begin)
+        except BaseException:
+            self._failed = True
+            raise
         self._hasher.update(buffer)
-        self._parts.add(buffer, self._begin)
         return len(buffer)
 
     def _begin(self) -> None:
-        if self._begun:
-            require_open(self._objects, self._id)
-        else:
+        if not self._begun:
             self._begun = True
             begin(self._objects, self._id)
 
     def commit(self, expected: Digest | None = None, size: int | None = None) -> tuple[Digest, int]:
         """Verify and publish. Raises ``Invalid`` on a mismatch; nothing is stored then."""
+        if self._failed:
+            raise Unavailable("an earlier write failed: the blob is not whole")
         digest, whole = Digest.finish(self._hasher, self._algorithm), self.size
         check(digest, whole, expected, size)
         if whole > INLINE:

@@ -15,10 +15,11 @@ import hashlib
 from collections.abc import Callable
 
 from slipway.content.bucket.blobs import PIECE, joined
-from slipway.content.bucket.decisions import decide, discard, forget, require_open
+from slipway.content.bucket.decisions import decide, discard, forget
 from slipway.content.bucket.objects import Objects
-from slipway.content.bucket.parts import Hashes, Parts, chain
+from slipway.content.bucket.parts import Hashes, Parts, chain, mark
 from slipway.content.writer import Buffer, check
+from slipway.errors import NotFound
 from slipway.oci import Digest
 
 
@@ -37,7 +38,8 @@ class BucketUpload:
         self._objects = objects
         self._publish = publish
         self._hashes = hashes
-        require_open(objects, upload)
+        if objects.look(mark(upload, "open")) is None:
+            raise NotFound(f"there is no upload {upload!r}")
         begun = chain(objects.list(f"parts/{upload}"))
         self._parts = Parts(objects, upload, size, begun)
         self._begun = list(begun)
@@ -53,7 +55,7 @@ class BucketUpload:
         """Raises ``Conflict`` when another writes at the same place; what earlier parts brought stays."""
         self._continue()
         try:
-            self._parts.add(buffer, lambda: require_open(self._objects, self.id))
+            self._parts.add(buffer)
         except BaseException as error:
             # What waited is lost, and what comes next would leave a hole: nothing more through this one.
             self._parts.waiting, self._hasher, self._failed = bytearray(), None, error
@@ -94,7 +96,6 @@ class BucketUpload:
             return
         self._open = False
         if self._parts.waiting:
-            require_open(self._objects, self.id)
             try:
                 self._parts.flush()
             finally:
