@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -18,13 +19,13 @@ from slipway.access.roles import Permission, Role
 from slipway.app.registry_role import RegistryRole
 from slipway.base.clock import now
 from slipway.content import LocalStore
-from slipway.errors import Conflict, NotFound, Unavailable
+from slipway.errors import Conflict, Invalid, NotFound, Unavailable
 from slipway.oci import Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Reference
 from slipway.registry import Registry
 from slipway.registry.manifests import MissingReference
 from slipway.state import Database
+from slipway.state.tables import Build, ManifestReference, Project, Repository, RepositoryBlob
 from slipway.state.tables import Manifest as ManifestRow
-from slipway.state.tables import ManifestReference, Project, Repository, RepositoryBlob
 from slipway.testing.postgres import Postgres, postgres
 
 
@@ -211,6 +212,23 @@ async def test_accounts(site: Site) -> None:
     await one.audit(identity, "push", "demo/app", project="demo", detail={"tag": "1"})
     subject, _ = two.tokens.check(one.tokens.issue("ann", []))
     assert subject == "ann"
+
+
+async def test_a_nul_is_no_trouble(site: Site) -> None:
+    """Programs print it, and clients send it."""
+    database = site.databases[0]
+    async with database.session() as session:
+        project = await session.scalar(select(Project.id))
+        words = {"app": "", "service": "", "owner": "", "source": "", "log_path": "", "limits": {}}
+        said = "before\0after"
+        session.add(Build(id="b", project_id=project, state="failed", created=now(), error=said, **words))
+    async with database.read() as session:
+        assert await session.scalar(select(Build.error)) == "before\ufffdafter"
+    await image(site.registries[0], "demo/app", "1")
+    with contextlib.suppress(Invalid):
+        assert await site.registries[0].tags("demo/app", 9, "\0") == ["1"]
+    with pytest.raises((Invalid, NotFound)):
+        await site.registries[0].get_manifest("demo/app", "1\0")
 
 
 async def test_a_schema_is_made_by_one_of_many(server: Postgres) -> None:

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from slipway.errors import Conflict, Exhausted, SlipwayError, Unavailable
+from slipway.errors import Conflict, Exhausted, Invalid, SlipwayError, Unavailable
 
 _FULL = ("53100",)
 _GONE = ("23503",)  # a foreign key
+_UNWRITABLE = ("22021",)  # a NUL, for one
 _PASSING = ("08", "40", "53", "55P03", "57", "58")  # connection, serialization, resources, shut down, system
 
 
@@ -34,6 +35,8 @@ def _known(error: DBAPIError) -> SlipwayError | None:
     text = str(error.orig)
     if state in _FULL or (isinstance(error, OperationalError) and "full" in text):
         return Exhausted(f"the database cannot be written: {text}", hint="free some disk space and try again")
+    if state in _UNWRITABLE:
+        return Invalid("the text has characters that cannot be stored")
     if state in _GONE:
         return Conflict("what this refers to was removed in the same moment", hint="try again")
     if state.startswith(_PASSING) or error.connection_invalidated:

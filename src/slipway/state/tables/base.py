@@ -25,6 +25,16 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class FreeText(TypeDecorator[str]):
+    """What programs said. PostgreSQL keeps no NUL in a text; a replacement character shows where one was."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.replace("\0", "\ufffd")
+
+
 # Compared and sorted by its bytes, whatever the database's language.
 ByteWise = String().with_variant(String(collation="C"), "postgresql")
 
