@@ -3,7 +3,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_PACKAGES := python3 python3-venv runc conmon netavark aardvark-dns iptables haproxy mmdebstrap uidmap iproute2 curl
-TEST_PACKAGES := skopeo podman buildah umoci wrk busybox-static docker.io docker-registry procps git xz-utils openssh-client apache2-utils rpm openssl
+TEST_PACKAGES := skopeo podman buildah umoci wrk busybox-static docker.io docker-registry procps git xz-utils openssh-client apache2-utils rpm openssl \
+	postgresql swift-proxy swift-account swift-container swift-object memcached
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 

@@ -22,7 +22,7 @@ from slipway.access.roles import Permission, Role, permissions_of
 from slipway.access.tokens import RegistryTokens
 from slipway.base.clock import now
 from slipway.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated
-from slipway.state import Database
+from slipway.state import Database, replace
 from slipway.state.tables import AuditEvent, LoginSession, Member, Project, Robot, User
 
 SESSION_LIFETIME = timedelta(days=30)
@@ -241,7 +241,7 @@ class Access:
     async def set_member(self, project: str, user: str, role: Role) -> None:
         async with self._database.session() as session:
             owner, row = await _find_project(session, project), await _find_user(session, user)
-            await session.merge(Member(project_id=owner.id, user_id=row.id, role=role.value))
+            await replace(session, Member, project_id=owner.id, user_id=row.id, role=role.value)
 
     async def remove_member(self, project: str, user: str) -> None:
         async with self._database.session() as session:

@@ -49,12 +49,19 @@ def main() -> None:
 
 
 @main.command()
+@click.option("--role", type=click.Choice(["all", "registry"]), default="all")
 @_common
-def serve(config: str, settings: tuple[str, ...], output: str) -> None:
+def serve(role: str, config: str, settings: tuple[str, ...], output: str) -> None:
     """Run in the foreground."""
+    options = _Options(config, settings, output)
+    if role == "registry":
+        from slipway.app.registry_role import serve as run_registry
+
+        asyncio.run(run_registry(options.settings))
+        return
     from slipway.app.serve import serve as run
 
-    asyncio.run(run(_Options(config, settings, output).settings))
+    asyncio.run(run(options.settings))
 
 
 @main.command()

@@ -9,11 +9,11 @@ from datetime import timedelta
 
 from slipway.access import Access, Identity, Permission
 from slipway.build.cache_images import MAX_CONFIG, CacheContent
-from slipway.content import LocalStore
+from slipway.content import BlobStore
 from slipway.distribution import Login, RemoteRegistry, fetch_blob, push
 from slipway.errors import Invalid
 from slipway.oci import Descriptor, Digest, Manifest, Reference, parse_manifest
-from slipway.registry import Registry
+from slipway.registry import Registry, holding
 
 _LEASE = timedelta(hours=6)
 
@@ -25,7 +25,7 @@ class FoundCache:
     content: CacheContent
     reference: Reference
     login: Login | None
-    blobs: LocalStore
+    blobs: BlobStore
 
     async def fetch(self, blob: Descriptor) -> None:
         if not self.reference.registry:
@@ -68,8 +68,7 @@ class OwnersCaches:
         target = reference if reference.tag else reference.with_tag("cache")
         if not reference.registry:
             await self.access.require(self.owner, _project(reference), Permission.PUSH)
-        with blobs.lease(f"cache {reference}", _LEASE) as lease:
-            lease.add(manifest.config.digest)
+        async with holding(blobs, f"cache {reference}", manifest.config.digest, ttl=_LEASE):
             await asyncio.to_thread(blobs.put, config)
             if not reference.registry:
                 await self.registry.adopt_image(reference.repository, target.tag, data, manifest)

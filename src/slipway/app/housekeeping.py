@@ -16,7 +16,8 @@ from slipway.base.trees import remove_tree
 from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.remote import Remotes
-from slipway.content import LocalStore
+from slipway.content import ContentStore
+from slipway.errors import Unavailable
 from slipway.oci import Digest
 from slipway.registry import Registry, Retention, Trash
 from slipway.snapshots import SnapshotStore
@@ -54,7 +55,7 @@ class Housekeeping:
     """Nothing that an image, a container, a lease or a running build needs is ever removed."""
 
     def __init__(
-        self, blobs: LocalStore, snapshots: SnapshotStore, registry: Registry, cache: BuildCache,
+        self, blobs: ContentStore, snapshots: SnapshotStore, registry: Registry, cache: BuildCache,
         mounts: CacheMounts, remotes: Remotes, notes: Sequence[Notes], uploads: Path, bounds: Bounds,
         trash: Trash, retention: Retention,
     ) -> None:  # fmt: skip
@@ -74,13 +75,19 @@ class Housekeeping:
         """Once an hour, as the settings say."""
         while True:
             await asyncio.sleep(_EVERY_SECONDS)
-            await self._registry.expire_uploads()
-            await self._retention.run()
-            await self._trash.empty()
-            await asyncio.to_thread(self._forgotten_uploads)
-            found = await self.prune(self._bounds)
-            if found.bytes:
-                log.info("removed %s, %d bytes", found.counts, found.bytes)
+            try:
+                await self._round()
+            except Unavailable as error:  # the database or the bucket: it comes back, or somebody sees to it
+                log.warning("what nobody needs could not be removed: %s", error.message)
+
+    async def _round(self) -> None:
+        await self._registry.expire_uploads()
+        await self._retention.run()
+        await self._trash.empty()
+        await asyncio.to_thread(self._forgotten_uploads)
+        found = await self.prune(self._bounds)
+        if found.bytes:
+            log.info("removed %s, %d bytes", found.counts, found.bytes)
 
     async def prune(self, bounds: Bounds, *, dry_run: bool = False) -> Pruned:
         """Remove what is beyond ``bounds``, blobs that nothing needs any more included."""

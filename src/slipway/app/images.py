@@ -19,7 +19,7 @@ from slipway.delivery.builder import BuildOrder, ImageRef
 from slipway.distribution import Login, RemoteRegistry, pull
 from slipway.errors import NotFound
 from slipway.oci import Digest, Platform, Reference
-from slipway.registry import Registry, ResolvedImage
+from slipway.registry import Registry, ResolvedImage, holding
 from slipway.snapshots import LayerRef
 
 LIBRARY = "library"
@@ -87,7 +87,7 @@ class OwnersImages:
                 return await self.registry.resolve(Reference(repository, tag=tag), platform)
         blobs = self.registry.blobs
         async with RemoteRegistry(reference.registry, login) as remote:
-            with blobs.lease(f"pull {reference}", _PULL_LEASE) as lease:
+            async with holding(blobs, f"pull {reference}", ttl=_PULL_LEASE) as lease:
                 found = await pull(remote, reference, platform, blobs, lease)
                 await self.registry.adopt_image(repository, tag, found.data, found.manifest)
         return ResolvedImage(repository, found.digest, found.manifest, found.config)

@@ -17,8 +17,10 @@ from slipway.access import Access, Identity, Vault
 from slipway.api.platform import Services
 from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
+from slipway.app.leading import lead
 from slipway.app.oidc import oidc_of
 from slipway.app.settings import Settings
+from slipway.app.stores import open_content, open_database, signing_keys
 from slipway.app.tls import authority_certificate
 from slipway.base.clock import now
 from slipway.base.progress import Progress
@@ -34,14 +36,14 @@ from slipway.build.remote import Remotes
 from slipway.build.sandbox import Limits, Sandboxes
 from slipway.build.solve import Solver
 from slipway.build.surroundings import Surroundings
-from slipway.content import LocalStore
+from slipway.content import ContentStore
 from slipway.delivery import Apps, Deliverer
 from slipway.distribution import Login
 from slipway.engines.embedded import EmbeddedEngine
 from slipway.errors import Conflict, NotFound
 from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
-from slipway.registry import Registry, Retention, Transfers, Trash
+from slipway.registry import Registry, Retention, Transfers, Trash, holding
 from slipway.registry.findings import Advisories
 from slipway.registry.gate import PullGate
 from slipway.registry.replication import Replicator, Sites
@@ -49,7 +51,6 @@ from slipway.registry.through import PullThrough
 from slipway.registry.webhooks import Webhooks
 from slipway.runtime import Containers, HostFacts
 from slipway.snapshots import SnapshotStore
-from slipway.state import Database
 
 log = logging.getLogger(__name__)
 DEFAULT_PROJECT = "demo"
@@ -60,7 +61,7 @@ _BASE_LEASE = timedelta(hours=1)
 class Machine:
     """The parts that touch containers and networks; also used to take everything down without a server."""
 
-    blobs: LocalStore
+    blobs: ContentStore
     snapshots: SnapshotStore
     networks: Networks
     balancer: Balancer
@@ -73,7 +74,7 @@ async def make_machine(settings: Settings) -> Machine:
     for directory in (data, run):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     facts = await HostFacts.probe()
-    blobs = LocalStore(data / "content")
+    blobs = open_content(settings)
     snapshots = SnapshotStore(data / "snapshots", blobs)
     networks = Networks(data, run, settings["network.pool"])
     balancer = Balancer(run, settings["apps.listen"])
@@ -88,8 +89,8 @@ class Platform:
         self.settings = settings
         self.machine = machine
         data = settings.data
-        self.database = Database.sqlite(data / "state.db")
-        self.access = Access(self.database, data / "keys")
+        self.database = open_database(settings)
+        self.access = Access(self.database, settings.keys)
         self.oidc = oidc_of(settings, self.access, self.database)
         self.registry = Registry(self.database, machine.blobs)
         cache = BuildCache(self.database, machine.blobs)
@@ -101,8 +102,8 @@ class Platform:
             machine.blobs, machine.snapshots, cache, self.cache_mounts, self.remotes, self.traces,
             data / "sockets", self.inventories, _surroundings(settings),
         )  # fmt: skip
-        self.attestor = Attestor(self.inventories, ProjectKeys(data / "signing"), self.registry)
-        self.advisories = Advisories(data / "advisories.sqlite")
+        self.attestor = Attestor(self.inventories, ProjectKeys(signing_keys(settings)), self.registry)
+        self.advisories = Advisories(settings.keys / "advisories.sqlite")
         self.gate = PullGate(self.database, self.attestor, self.advisories)
         sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks))
         self.jobs = BuildJobs(
@@ -116,7 +117,7 @@ class Platform:
         builder = RegistryBuilder(self.jobs, self.registry, self.access)
         self.deliverer = Deliverer(Apps(self.database), builder, engine)
         self.trash, self.retention = Trash(self.database), Retention(self.database)
-        self._vault = vault = Vault(data / "keys")
+        self._vault = vault = Vault(settings.keys)
         sites = Sites(self.database, vault)
         self.through = PullThrough(self.database, self.registry, vault)
         self.webhooks = Webhooks(self.database, vault, local=settings["webhooks.local"])
@@ -149,8 +150,7 @@ class Platform:
             self.deliverer.run_forever(),
             self.housekeeping.run_forever(),
             self.registry.pulls.run_forever(),
-            self.replicator.run_forever(),
-            self.webhooks.run_forever(),
+            lead(self.database, self.replicator.run_forever, self.webhooks.run_forever),
         )
         self._tasks = [asyncio.create_task(_supervised(item)) for item in work]
 
@@ -197,8 +197,8 @@ class Platform:
         config, layer = await debian(
             self.machine.blobs, suite, mirror=mirror, include=include, variant=variant
         )
-        with self.machine.blobs.lease(f"base {name}", _BASE_LEASE) as lease:
-            lease.add(layer.descriptor.digest)
+        digest = layer.descriptor.digest
+        async with holding(self.machine.blobs, f"base {name}", digest, ttl=_BASE_LEASE):
             image = await self.registry.store_image(repository, [suite], config, [layer.descriptor])
         seconds = round(time.monotonic() - began, 2)
         progress({"event": "phase", "name": f"bootstrap {name}", "state": "done", "seconds": seconds})

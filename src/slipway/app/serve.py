@@ -1,18 +1,14 @@
-"""The server process: sockets, signals, one instance a machine."""
+"""The whole server's process: HTTP on TCP and on a unix socket that knows its callers."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import functools
 import gc
 import logging
 import os
-import signal
 import socket
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
@@ -21,16 +17,14 @@ from slipway.api.platform import create_app
 from slipway.api.platform.callers import PEER
 from slipway.api.registry import Pace
 from slipway.api.registry import create_app as create_registry
+from slipway.app import sockets
 from slipway.app.http import HttpProtocol
 from slipway.app.platform import Platform, make_machine
 from slipway.app.settings import Settings
 from slipway.app.tls import ServerTls, is_loopback, tls_of
-from slipway.base.files import atomic_write
 from slipway.base.rate import RateLimit
-from slipway.errors import Conflict
 
 log = logging.getLogger(__name__)
-_GRACE_SECONDS = 5
 
 
 class _PeerProtocol(HttpProtocol):
@@ -48,26 +42,18 @@ async def _with_peer(app: Any, uid: int, scope: Any, receive: Any, send: Any) ->
     await app(scope, receive, send)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: two servers share one process."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises ``Conflict`` when another server runs or the address is taken."""
     logging.basicConfig(
         level=settings["log.level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    with _only_one(settings):
+    with sockets.only_one(settings):
         tls = tls_of(settings)
         if tls is None and not is_loopback(settings["listen"]):
             log.warning(
                 "%s is plain HTTP: passwords can be read on the way; see docs/access.md", settings.url
             )
-        listener = _listen(settings["listen"])
+        listener = sockets.listen(settings["listen"])
         platform = Platform(settings, await make_machine(settings))
         for check in platform.machine.facts.checks:
             if check.status != "ok":
@@ -97,20 +83,14 @@ async def _serve_sockets(
         platform.registry, platform.access, platform.through, Pace(idle), rate, platform.gate
     )
     app = _both(create_app(platform.services()), registry)
-    common: dict[str, Any] = {
-        "log_config": None, "access_log": False, "lifespan": "off", "timeout_graceful_shutdown": _GRACE_SECONDS,
-        "ws": "none", "loop": "asyncio",
-    }  # fmt: skip
     protocol = type("_Protocol", (HttpProtocol,), {"idle": idle})
-    tcp = _Server(uvicorn.Config(app, http=protocol, **common))
+    tcp = sockets.Server(uvicorn.Config(app, http=protocol, **sockets.COMMON))
     if tls is not None:
         tcp.config.load()
         tcp.config.ssl = tls.context
-    local = _Server(uvicorn.Config(app, http=_PeerProtocol, **common))
+    local = sockets.Server(uvicorn.Config(app, http=_PeerProtocol, **sockets.COMMON))
     unix = _unix_socket(settings)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, tcp, local)
+    sockets.stop_on_signals(tcp, local)
     log.info("serving on %s and %s", settings.url, settings.socket)
     renewal = asyncio.create_task(tls.run_forever()) if tls is not None else None
     try:
@@ -130,49 +110,6 @@ def _both(platform: Any, registry: Any) -> Any:
         await (registry if scope["path"].startswith("/v2/") else platform)(scope, receive, send)
 
     return choose
-
-
-def _stop(*servers: uvicorn.Server) -> None:
-    for server in servers:
-        server.should_exit = True
-
-
-@contextlib.contextmanager
-def _only_one(settings: Settings) -> Iterator[None]:
-    settings.run.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fd = os.open(settings.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(fd)
-        raise Conflict(
-            "another server runs on this machine", hint="`slipway status` asks it; `slipway down` stops it"
-        ) from error
-    atomic_write(settings.pid_file, f"{os.getpid()}\n")
-    try:
-        yield
-    finally:
-        settings.pid_file.unlink(missing_ok=True)
-        os.close(fd)
-
-
-def _listen(address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    # The protocol is named since asyncio sends small packets at once only where it is: else every answer whose head and
-    # body are two writes waits 40 ms for the client's delayed acknowledgement.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        found.bind((host.strip("[]"), int(port)))
-        found.listen(1024)
-    except OSError as error:
-        found.close()
-        raise Conflict(
-            f"the address {address} is in use or not ours: {error.strerror}",
-            hint="stop what listens there (`ss -ltnp`), or set `listen` to another address",
-        ) from error
-    return found
 
 
 def _unix_socket(settings: Settings) -> socket.socket:

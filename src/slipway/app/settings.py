@@ -81,14 +81,30 @@ def _switch(text: str) -> bool:
     return words[text.lower()]
 
 
+def _database(text: str) -> str:
+    if text and not text.startswith(("postgresql://", "postgresql+asyncpg://")):
+        raise ValueError("an address is postgresql://USER:PASSWORD@HOST/DATABASE")
+    return text.replace("postgresql://", "postgresql+asyncpg://", 1)
+
+
+def _bucket(text: str) -> str:
+    if text and not text.startswith("s3://"):
+        raise ValueError("an address is s3://BUCKET/PREFIX?endpoint=https://…&region=…")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """``name`` is dotted: the TOML path, and with ``SLIPWAY_`` and ``_`` the environment variable."""
+    """``name`` is dotted: the TOML path, and with ``SLIPWAY_`` and ``_`` the environment variable.
+
+    What a ``secret`` one was set to is never said.
+    """
 
     name: str
     parse: Callable[[str], Any]
     default: str
     help: str
+    secret: bool = False
 
     @property
     def variable(self) -> str:
@@ -98,6 +114,11 @@ class Setting:
 SETTINGS = (
     Setting("data", _path, "/var/lib/slipway", "Everything that must survive."),
     Setting("run", _path, "/run/slipway", "Sockets, pid files and what ends with a reboot."),
+    Setting("keys", _optional_path, "", "Directory of the token signing key; servers of one site share it."),
+    Setting("database.url", _database, "", "PostgreSQL; default SQLite below `data`.", secret=True),
+    Setting("storage.url", _bucket, "", "Bucket for blobs, s3://…; default the directory `data`."),
+    Setting("storage.access_key", str, "", "The bucket's key; default AWS_ACCESS_KEY_ID and its kin."),
+    Setting("storage.secret_key", str, "", "Its secret; better in the file or environment.", secret=True),
     Setting("listen", _address, "127.0.0.1:7070", "Platform API, registry and console."),
     Setting(
         "tls.certificate", _optional_path, "", "PEM file of the listener's certificate; with it, HTTPS only."
@@ -171,6 +192,10 @@ class Settings:
         return Path(self.values["run"])
 
     @property
+    def keys(self) -> Path:
+        return Path(self.values["keys"] or self.data / "keys")
+
+    @property
     def socket(self) -> Path:
         return self.run / "slipway.sock"
 
@@ -210,7 +235,8 @@ def _parse(setting: Setting, text: str, origin: str) -> Any:
     try:
         return setting.parse(text)
     except ValueError as error:
-        raise Invalid(f"{setting.name} = {text!r} ({origin}): {error}", hint=setting.help) from error
+        said = "…" if setting.secret else repr(text)
+        raise Invalid(f"{setting.name} = {said} ({origin}): {error}", hint=setting.help) from error
 
 
 def _from_file(file: Path | None) -> dict[str, tuple[str, str]]:

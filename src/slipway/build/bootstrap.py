@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slipway.base.clock import iso, now
 from slipway.base.process import run
-from slipway.content import LocalStore
+from slipway.content import ContentStore
 from slipway.errors import Invalid, Unsupported
 from slipway.layers import Layer, import_tar
 from slipway.oci import HistoryEntry, ImageConfig, Platform
@@ -21,7 +21,7 @@ _SECONDS = 1800
 
 
 async def debian(
-    blobs: LocalStore,
+    blobs: ContentStore,
     suite: str,
     *,
     mirror: str = "",

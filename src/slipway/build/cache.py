@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select, update
 
 from slipway.base.clock import now
-from slipway.content import LocalStore
+from slipway.content import ContentStore
 from slipway.oci import Descriptor, Digest
 from slipway.snapshots import LayerRef
 from slipway.state import Database
@@ -33,7 +33,7 @@ class Made:
 class BuildCache:
     """Lookups and records. A record whose layer is gone from the store is a miss."""
 
-    def __init__(self, database: Database, blobs: LocalStore) -> None:
+    def __init__(self, database: Database, blobs: ContentStore) -> None:
         self._database = database
         self._blobs = blobs
 

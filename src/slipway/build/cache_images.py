@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 
 from slipway.base.clock import iso
 from slipway.build.cache import Made
-from slipway.content import Lease
+from slipway.content import BlobLease
 from slipway.errors import Invalid
 from slipway.oci import Descriptor, Digest, Manifest, Reference
 from slipway.snapshots import LayerRef
@@ -104,7 +104,7 @@ class Imported:
     def __init__(self, sources: Sequence[CacheSource] = ()) -> None:
         self._sources = sources
 
-    async def step(self, key: str, lease: Lease) -> Made | None:
+    async def step(self, key: str, lease: BlobLease) -> Made | None:
         """A step's result, its layer in the content store and under ``lease``."""
         for source in self._sources:
             if (made := source.content.records.get(key)) is not None:
@@ -113,7 +113,7 @@ class Imported:
                 return made
         return None
 
-    async def mount(self, name: str, lease: Lease) -> LayerRef | None:
+    async def mount(self, name: str, lease: BlobLease) -> LayerRef | None:
         """A kept directory's content, in the content store and under ``lease``."""
         for source in self._sources:
             if (layer := source.content.mounts.get(name)) is not None:
@@ -122,7 +122,7 @@ class Imported:
         return None
 
 
-async def _fetched(source: CacheSource, blob: Descriptor, lease: Lease) -> None:
+async def _fetched(source: CacheSource, blob: Descriptor, lease: BlobLease) -> None:
     await asyncio.to_thread(lease.add, blob.digest)
     await source.fetch(blob)
 

@@ -1,4 +1,7 @@
-"""The content-addressed store that builder, registry and runtime share.
+"""The content-addressed store that builder, registry and runtime share: ``ContentStore`` says what it promises.
+
+``LocalStore`` is on a disk of this machine, ``slipway.content.bucket`` on a bucket that several servers share. What
+follows is the local one's.
 
 A blob appears only by rename, after its digest was verified and it was fsynced; two writers of the same digest do not
 conflict. A lease protects what somebody is about to reference. Collection is mark and sweep while serving.
@@ -18,8 +21,21 @@ Neighbours: ``slipway.registry`` owns the references, ``slipway.layers`` writes 
 
 from slipway.content.collect import Collected, collect
 from slipway.content.leases import Lease
+from slipway.content.protocol import BlobLease, BlobSink, BlobStore, BlobUpload, ContentStore
 from slipway.content.store import LocalStore
 from slipway.content.uploads import Upload
 from slipway.content.writer import BlobWriter
 
-__all__ = ["BlobWriter", "Collected", "Lease", "LocalStore", "Upload", "collect"]
+__all__ = [
+    "BlobLease",
+    "BlobSink",
+    "BlobStore",
+    "BlobUpload",
+    "BlobWriter",
+    "Collected",
+    "ContentStore",
+    "Lease",
+    "LocalStore",
+    "Upload",
+    "collect",
+]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from slipway.content import LocalStore
+from slipway.content import BlobStore
 from slipway.layers import Entry, tar_blocks
 from slipway.oci import Descriptor, Digest, Index, Manifest, Platform, Reference, parse_manifest
 
@@ -14,7 +14,7 @@ _PIECE = 1024 * 1024
 
 
 def image_archive(
-    blobs: LocalStore, reference: Reference, data: bytes, media_type: str, *, docker: bool = False
+    blobs: BlobStore, reference: Reference, data: bytes, media_type: str, *, docker: bool = False
 ) -> Iterator[bytes]:
     """The tar, in pieces. With ``docker`` it has Docker's own manifest.json, too. Deterministic.
 
@@ -44,7 +44,7 @@ def image_archive(
     yield from tar_blocks(entries)
 
 
-def _gather(blobs: LocalStore, data: bytes, media_type: str, wanted: dict[Digest, int]) -> None:
+def _gather(blobs: BlobStore, data: bytes, media_type: str, wanted: dict[Digest, int]) -> None:
     manifest = parse_manifest(data, media_type)
     for item in manifest.references:
         wanted[item.digest] = item.size
@@ -52,7 +52,7 @@ def _gather(blobs: LocalStore, data: bytes, media_type: str, wanted: dict[Digest
             _gather(blobs, blobs.read(item.digest), item.media_type, wanted)
 
 
-def _docker(blobs: LocalStore, data: bytes, media_type: str, name: str) -> dict[str, Any]:
+def _docker(blobs: BlobStore, data: bytes, media_type: str, name: str) -> dict[str, Any]:
     """One image of Docker's manifest.json; of an index, the one for this machine (or else the first)."""
     manifest = parse_manifest(data, media_type)
     if isinstance(manifest, Index):
@@ -75,7 +75,7 @@ def _path(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
-def _file(blobs: LocalStore, digest: Digest, size: int) -> Entry:
+def _file(blobs: BlobStore, digest: Digest, size: int) -> Entry:
     def chunks() -> Iterator[bytes]:
         with blobs.open(digest) as stream:
             while piece := stream.read(_PIECE):

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from slipway.base.throttle import Throttle
-from slipway.content import Lease, LocalStore
+from slipway.content import BlobLease, BlobStore
 from slipway.distribution.push import UNLIMITED
 from slipway.distribution.remote import RemoteRegistry
 from slipway.errors import Invalid, NotFound
@@ -27,7 +27,7 @@ class Pulled:
 
 
 async def pull(
-    remote: RemoteRegistry, reference: Reference, platform: Platform, blobs: LocalStore, lease: Lease
+    remote: RemoteRegistry, reference: Reference, platform: Platform, blobs: BlobStore, lease: BlobLease
 ) -> Pulled:
     """Fetch what is missing of an image of ``platform``; every blob is under ``lease`` before it is relied on.
 
@@ -68,7 +68,7 @@ async def pull(
 
 
 async def fetch_blob(
-    remote: RemoteRegistry, reference: Reference, blob: Descriptor, blobs: LocalStore,
+    remote: RemoteRegistry, reference: Reference, blob: Descriptor, blobs: BlobStore,
     throttle: Throttle = UNLIMITED,
 ) -> None:  # fmt: skip
     """Fetch and verify a blob that is missing. The caller holds a lease on it."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from slipway.base.throttle import Throttle
-from slipway.content import LocalStore
+from slipway.content import BlobStore
 from slipway.distribution.remote import RemoteRegistry
 from slipway.oci import Descriptor, Digest, Index, Reference, parse_manifest
 
@@ -18,7 +18,7 @@ Uploaded = Callable[[Descriptor, bool], None]
 
 
 async def push(
-    remote: RemoteRegistry, target: Reference, data: bytes, media_type: str, blobs: LocalStore, uploaded: Uploaded,
+    remote: RemoteRegistry, target: Reference, data: bytes, media_type: str, blobs: BlobStore, uploaded: Uploaded,
     throttle: Throttle = UNLIMITED, headers: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
     """Upload what the registry lacks, the manifest (with ``headers``) last. The caller holds a lease on all of it."""
@@ -47,7 +47,7 @@ async def push(
     await remote.put_manifest(target, data, media_type, headers)
 
 
-async def _content(blobs: LocalStore, digest: Digest, throttle: Throttle) -> AsyncIterator[bytes]:
+async def _content(blobs: BlobStore, digest: Digest, throttle: Throttle) -> AsyncIterator[bytes]:
     with await asyncio.to_thread(blobs.open, digest) as stream:
         while piece := await asyncio.to_thread(stream.read, _PIECE):
             await throttle.take(len(piece))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
-from slipway.content import LocalStore
+from slipway.content import ContentStore
 from slipway.errors import Invalid
 from slipway.layers.ahead import Ahead
 from slipway.layers.compression import BROKEN, Compression, detected
@@ -15,7 +15,7 @@ from slipway.layers.tar import TarReader
 from slipway.layers.write import Layer, write_layer
 
 
-def import_tar(store: LocalStore, stream: BinaryIO, *, compression: Compression = "gzip") -> Layer:
+def import_tar(store: ContentStore, stream: BinaryIO, *, compression: Compression = "gzip") -> Layer:
     """Re-pack a tar (plain, gzip, zstd, xz or bzip2) as a layer, streaming. Device nodes are left out.
 
     Raises ``Invalid`` for a damaged archive and for names that lead outside.

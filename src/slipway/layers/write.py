@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from slipway.content import LocalStore
+from slipway.content import ContentStore
 from slipway.errors import Invalid
 from slipway.layers.compression import MEDIA_TYPES, Compression, compressor
 from slipway.layers.entry import Entry
@@ -30,7 +30,7 @@ class Layer:
 
 
 def write_layer(
-    store: LocalStore,
+    store: ContentStore,
     entries: Iterable[Entry],
     *,
     compression: Compression = "gzip",
@@ -44,7 +44,7 @@ def write_layer(
     return write_tar(store, tar_blocks(entries, epoch), compression=compression)
 
 
-def write_tar(store: LocalStore, tar: Iterable[bytes], *, compression: Compression = "gzip") -> Layer:
+def write_tar(store: ContentStore, tar: Iterable[bytes], *, compression: Compression = "gzip") -> Layer:
     """Store a finished tar, in pieces of any size, as a layer. Nothing is stored when ``tar`` raises."""
     hasher = hashlib.sha256()
     total = 0

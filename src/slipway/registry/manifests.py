@@ -9,11 +9,11 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway.base.clock import now
-from slipway.errors import Invalid, NotFound
+from slipway.errors import Conflict, Invalid, NotFound
 from slipway.oci import Digest, Index, Manifest
 from slipway.registry import tagging, usage
 from slipway.registry.repositories import project_of
-from slipway.state import Database
+from slipway.state import Database, add_once
 from slipway.state.tables import Manifest as Row
 from slipway.state.tables import ManifestReference, Repository, RepositoryBlob, Tag
 
@@ -106,7 +106,9 @@ async def record(
     artifact = manifest.artifact_type
     if not artifact and isinstance(manifest, Manifest):
         artifact = manifest.config.media_type
-    row = Row(
+    made = await add_once(
+        session,
+        Row,
         repository_id=repository.id,
         digest=str(digest),
         media_type=manifest.media_type,
@@ -116,8 +118,11 @@ async def record(
         created=now(),
         pushed_by=by,
     )
-    session.add(row)
-    await session.flush()
+    row = await by_digest(session, repository, str(digest))
+    if row is None:
+        raise Conflict(f"the manifest {digest} was removed in the same moment", hint="push it again")
+    if not made:
+        return row
     sizes = {str(item.digest): item.size for item in manifest.references}
     session.add_all(
         ManifestReference(manifest_id=row.id, digest=name, size=count) for name, count in sizes.items()

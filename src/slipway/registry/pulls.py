@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from datetime import datetime
 
 from sqlalchemy import bindparam, select, update
@@ -13,6 +14,7 @@ from slipway.errors import SlipwayError
 from slipway.state import Database
 from slipway.state.tables import Repository, Tag
 
+log = logging.getLogger(__name__)
 _MOST = 100_000
 _EVERY_SECONDS = 60
 
@@ -32,7 +34,10 @@ class Pulls:
         try:
             while True:
                 await asyncio.sleep(_EVERY_SECONDS)
-                await self.write()
+                try:
+                    await self.write()
+                except SlipwayError as error:
+                    log.warning("when tags were pulled could not be written: %s", error.message)
         finally:
             with contextlib.suppress(
                 SlipwayError

@@ -10,7 +10,7 @@ from itertools import groupby
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from slipway.content import LocalStore
+from slipway.content import BlobStore
 from slipway.errors import Invalid, NotFound
 from slipway.oci import Descriptor, Digest, Index, parse_manifest
 from slipway.registry import manifests
@@ -51,7 +51,7 @@ def fallback_tag(subject: Digest) -> str:
 
 
 def page(
-    blobs: LocalStore, found: Sequence[Row], tagged: Row | None, artifact_type: str, last: str, count: int
+    blobs: BlobStore, found: Sequence[Row], tagged: Row | None, artifact_type: str, last: str, count: int
 ) -> ReferrersPage:
     """Reads the manifests for their annotations: call it from a thread. ``found`` has one more than ``count`` if
     there are more."""
@@ -71,7 +71,7 @@ def page(
     return ReferrersPage(Index(tuple(taken)), "")
 
 
-def _known(blobs: LocalStore, found: Iterable[Row]) -> Iterator[Descriptor]:
+def _known(blobs: BlobStore, found: Iterable[Row]) -> Iterator[Descriptor]:
     for row in found:
         digest = Digest.parse(row.digest)
         try:
@@ -83,7 +83,7 @@ def _known(blobs: LocalStore, found: Iterable[Row]) -> Iterator[Descriptor]:
         )
 
 
-def _tagged(blobs: LocalStore, row: Row) -> tuple[Descriptor, ...]:
+def _tagged(blobs: BlobStore, row: Row) -> tuple[Descriptor, ...]:
     try:
         parsed = parse_manifest(blobs.read(Digest.parse(row.digest)), row.media_type)
     except (NotFound, Invalid):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -13,8 +14,7 @@ from sqlalchemy import delete, func, select
 
 from slipway.base.clock import now
 from slipway.base.ids import new_id
-from slipway.content import LocalStore
-from slipway.content import Upload as ContentUpload
+from slipway.content import BlobUpload, ContentStore
 from slipway.errors import Invalid, NotFound
 from slipway.oci import (
     Descriptor,
@@ -30,6 +30,7 @@ from slipway.oci import (
 from slipway.oci.reference import is_tag
 from slipway.registry import events, manifests, merge, referrers, repositories, tagging, trash, usage
 from slipway.registry.feed import Feed
+from slipway.registry.holding import holding
 from slipway.registry.images import ResolvedImage
 from slipway.registry.manifests import StoredManifest
 from slipway.registry.moves import Moved
@@ -82,7 +83,7 @@ class TagRecord:
 class Registry:
     """Repositories over one database and one content store."""
 
-    def __init__(self, database: Database, blobs: LocalStore) -> None:
+    def __init__(self, database: Database, blobs: ContentStore) -> None:
         self._database = database
         self.blobs = blobs
         self.pulls = Pulls(database)
@@ -116,18 +117,18 @@ class Registry:
         """
         manifest = parse_manifest(data, content_type)
         algorithm = "sha512" if reference.startswith("sha512:") else "sha256"
-        with self.blobs.lease("manifest", timedelta(minutes=10)) as lease:
-            digest = Digest.of(data) if algorithm == "sha256" else _sha512(data)
-            if ":" in reference and Digest.parse(reference) != digest:
-                raise Invalid(f"the manifest's digest is {digest}, not {reference}")
-            if ":" not in reference and not is_tag(reference):
-                raise Invalid(f"not a tag: {reference[:200]!r}")
-            lease.add(digest)
+        digest = Digest.of(data) if algorithm == "sha256" else _sha512(data)
+        if ":" in reference and Digest.parse(reference) != digest:
+            raise Invalid(f"the manifest's digest is {digest}, not {reference}")
+        if ":" not in reference and not is_tag(reference):
+            raise Invalid(f"not a tag: {reference[:200]!r}")
+        async with holding(self.blobs, "manifest", digest):
             await asyncio.to_thread(self._put_blob, data, algorithm)
+            sizes = await asyncio.to_thread(self._sizes, manifest)
             try:
                 async with self._database.session() as session:
                     owner = await repositories.ensure(session, repository)
-                    await manifests.check_references(session, owner, manifest, self.blobs.size)
+                    await manifests.check_references(session, owner, manifest, sizes.get)
                     row = await manifests.record(session, owner, manifest, digest, len(data), by)
                     tag = "" if ":" in reference else reference
                     if tag and moved is not None:
@@ -139,6 +140,11 @@ class Registry:
                 await self._refused(events.QUOTA, repository, reference, digest, by)
                 raise
         return StoredManifest(data, manifest.media_type, digest)
+
+    def _sizes(self, manifest: Manifest | Index) -> dict[Digest, int | None]:
+        """Of the blobs it needs, asked before the transaction that looks at them; an index needs manifests."""
+        needed = manifest.references if isinstance(manifest, Manifest) else ()
+        return {item.digest: self.blobs.size(item.digest) for item in needed if not item.urls}
 
     async def _refused(self, kind: str, repository: str, reference: str, digest: Digest, by: str) -> None:
         tag = "" if ":" in reference else reference
@@ -168,8 +174,9 @@ class Registry:
                 await merge.apply(session, owner, reference, None, moved.move, moved.by)
                 return
             await trash.throw_away(session, owner, reference, by, own=own, whole=whole)
-            if not kept:
-                await trash.purge(session, owner, reference)
+        if not kept:  # apart: who counts takes the project's row first, who moves tags the clock's
+            async with self._database.session() as session:
+                await trash.purge(session, await repositories.require(session, repository), reference)
 
     async def tags(self, repository: str, count: int, last: str) -> list[str]:
         """Tag names after ``last``, sorted by their bytes."""
@@ -207,7 +214,7 @@ class Registry:
         async with self._database.read() as session:
             rows = (await session.execute(query)).all()
         return [
-            TagRecord(name, tag, Digest.parse(digest), size, updated)
+            TagRecord(name, tag, Digest.parse(digest), int(size), updated)
             for name, tag, digest, size, updated in rows
             if name.partition("/")[0] in projects and not tagging.is_beside(tag)
         ]
@@ -307,8 +314,7 @@ class Registry:
 
     async def mount_blob(self, repository: str, digest: Digest, source: str) -> bool:
         """Link a blob that ``source`` has (the caller may read it there); whether it could be."""
-        with self.blobs.lease("mount", timedelta(minutes=10)) as lease:
-            lease.add(digest)
+        async with holding(self.blobs, "mount", digest):
             try:
                 size = await self.blob_size(source, digest)
             except NotFound:
@@ -328,15 +334,15 @@ class Registry:
         async with self._database.session() as session:
             row = await repositories.ensure(session, repository)
             session.add(Upload(id=upload_id, repository_id=row.id, owner=owner, created=now()))
-        (await asyncio.to_thread(lambda: self.blobs.upload(upload_id, create=True))).close()
+        await asyncio.to_thread(lambda: self.blobs.upload(upload_id, create=True).close())
         return UploadState(upload_id, 0)
 
     async def upload_state(self, repository: str, upload_id: str) -> UploadState:
         upload = await self._open(repository, upload_id)
-        upload.close()
+        await asyncio.to_thread(upload.close)
         return UploadState(upload_id, upload.offset)
 
-    async def _open(self, repository: str, upload_id: str) -> ContentUpload:
+    async def _open(self, repository: str, upload_id: str) -> BlobUpload:
         if not await self._database.look_up(_UPLOAD, repository=repository, id=upload_id):
             async with self._database.read() as session:
                 await repositories.require(session, repository)
@@ -345,21 +351,20 @@ class Registry:
 
     async def open_upload(
         self, repository: str, upload_id: str, content_range: str | None, length: int | None
-    ) -> ContentUpload:
+    ) -> BlobUpload:
         """The upload, ready to be appended to. The caller closes or commits it. Raises ``OutOfOrder``."""
         upload = await self._open(repository, upload_id)
         try:
             check_chunk(content_range, upload.offset, length)
         except BaseException:
-            upload.close()
+            await asyncio.to_thread(upload.close)
             raise
         return upload
 
-    async def finish_upload(self, repository: str, upload: ContentUpload, digest: Digest) -> int:
+    async def finish_upload(self, repository: str, upload: BlobUpload, digest: Digest) -> int:
         """Verify and publish the upload as a blob of the repository; its size. Raises ``Invalid`` on a mismatch."""
         upload_id = upload.id
-        with self.blobs.lease("upload", timedelta(minutes=10)) as lease:
-            lease.add(digest)
+        async with holding(self.blobs, "upload", digest):
             _, size = await asyncio.to_thread(upload.commit, digest)
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
@@ -381,12 +386,10 @@ class Registry:
     ) -> Descriptor:  # fmt: skip
         """An image whose layers are in the store already (and leased by the caller): no byte of them is copied."""
         data = config.to_bytes()
-        with self.blobs.lease("image", timedelta(minutes=10)) as lease:
-            lease.add(Digest.of(data))
-            manifest = Manifest(Descriptor(MediaType.OCI_CONFIG, Digest.of(data), len(data)), tuple(layers))
-            raw = manifest.to_bytes()
-            digest = Digest.of(raw)
-            lease.add(digest)
+        manifest = Manifest(Descriptor(MediaType.OCI_CONFIG, Digest.of(data), len(data)), tuple(layers))
+        raw = manifest.to_bytes()
+        digest = Digest.of(raw)
+        async with holding(self.blobs, "image", Digest.of(data), digest):
             await asyncio.to_thread(self.blobs.put_all, (data, raw))
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
@@ -405,8 +408,7 @@ class Registry:
         index = Index(tuple(images))
         raw = index.to_bytes()
         digest = Digest.of(raw)
-        with self.blobs.lease("index", timedelta(minutes=10)) as lease:
-            lease.add(digest)
+        async with holding(self.blobs, "index", digest):
             await asyncio.to_thread(self.blobs.put, raw)
             async with self._database.session() as session:
                 owner = await repositories.require(session, repository)
@@ -423,9 +425,7 @@ class Registry:
         """Documents about an image, with the small blobs they need, all or none."""
         raw = [item.manifest.to_bytes() for item in found]
         contents = dict.fromkeys([*raw, *(data for item in found for data in item.blobs)])
-        with self.blobs.lease("referrers", timedelta(minutes=10)) as lease:
-            for data in contents:
-                lease.add(Digest.of(data))
+        async with holding(self.blobs, "referrers", *map(Digest.of, contents)):
             await asyncio.to_thread(self.blobs.put_all, contents)
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
@@ -467,8 +467,7 @@ class Registry:
     async def adopt_image(self, repository: str, tag: str, data: bytes, manifest: Manifest) -> Digest:
         """A pulled image, its manifest exactly as it was sent; the blobs are in the store, leased by the caller."""
         digest = Digest.of(data)
-        with self.blobs.lease("image", timedelta(minutes=10)) as lease:
-            lease.add(digest)
+        async with holding(self.blobs, "image", digest):
             await asyncio.to_thread(self.blobs.put, data)
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
@@ -511,9 +510,12 @@ class Registry:
 
     async def expire_uploads(self) -> int:
         """Remove uploads that nobody has written to for a day."""
-        stale = [name for name, age in self.blobs.uploads() if age > UPLOAD_AGE.total_seconds()]
+        found = await asyncio.to_thread(self.blobs.uploads)
+        stale = [name for name, age in found if age > UPLOAD_AGE.total_seconds()]
         for name in stale:
-            (await asyncio.to_thread(self.blobs.upload, name)).discard()
+            with suppress(NotFound):  # it ended meanwhile
+                upload = await asyncio.to_thread(self.blobs.upload, name)
+                await asyncio.to_thread(upload.discard)
             async with self._database.session() as session:
                 await session.execute(delete(Upload).where(Upload.id == name))
         return len(stale)

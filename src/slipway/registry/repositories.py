@@ -9,6 +9,7 @@ from slipway.base.clock import now
 from slipway.errors import Invalid, NotFound
 from slipway.oci import Digest
 from slipway.oci.reference import is_repository
+from slipway.state import add_once
 from slipway.state.tables import Project, Repository, RepositoryBlob
 
 
@@ -42,15 +43,12 @@ async def ensure(session: AsyncSession, name: str) -> Repository:
     project = await session.scalar(select(Project).where(Project.name == project_of(name)))
     if project is None:
         raise NotFound(f"there is no project {project_of(name)!r}")
-    row = Repository(project_id=project.id, name=name, created=now())
-    session.add(row)
-    await session.flush()
-    return row
+    await add_once(session, Repository, project_id=project.id, name=name, created=now())
+    return await require(session, name)
 
 
 async def link(session: AsyncSession, repository: Repository, digest: Digest, size: int) -> None:
     """Make a blob readable in the repository. Idempotent."""
-    key = (repository.id, str(digest))
-    if await session.get(RepositoryBlob, key) is None:
-        session.add(RepositoryBlob(repository_id=key[0], digest=key[1], size=size, linked=now()))
-        await session.flush()
+    await add_once(
+        session, RepositoryBlob, repository_id=repository.id, digest=str(digest), size=size, linked=now()
+    )

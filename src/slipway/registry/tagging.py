@@ -17,6 +17,7 @@ from slipway.oci import Digest
 from slipway.registry import clock, events
 from slipway.registry.policy import RegistryPolicy
 from slipway.registry.repositories import project_of
+from slipway.state import replace
 from slipway.state.tables import DeletedTag, Manifest, ManifestReference, Project, Repository, Tag
 
 
@@ -88,11 +89,9 @@ async def place(
     """The tag as it was moved at some site at some time."""
     gone = DeletedTag.repository_id == repository.id, DeletedTag.name == name
     await session.execute(delete(DeletedTag).where(*gone))
-    await session.merge(
-        Tag(
-            repository_id=repository.id, name=name, manifest_id=row.id, updated=now(), pushed_by=by,
-            sequence=sequence, stamp=move.stamp, origin=move.origin, versions=dict(move.versions),
-        )
+    await replace(
+        session, Tag, repository_id=repository.id, name=name, manifest_id=row.id, updated=now(), pushed_by=by,
+        sequence=sequence, stamp=move.stamp, origin=move.origin, versions=dict(move.versions),
     )  # fmt: skip
 
 

@@ -19,11 +19,12 @@ from urllib.parse import urlsplit
 from sqlalchemy import select
 
 from slipway.access import Vault
-from slipway.content import LocalStore
+from slipway.content import ContentStore
 from slipway.distribution import Login, RemoteRegistry, fetch_blob
 from slipway.errors import Denied, Invalid, NotFound, SlipwayError
 from slipway.oci import Descriptor, Digest, Reference, parse_manifest
 from slipway.registry import manifests, repositories, tagging
+from slipway.registry.holding import holding
 from slipway.registry.manifests import StoredManifest
 from slipway.registry.projects import ProjectSettings
 from slipway.registry.registry import Registry
@@ -150,7 +151,7 @@ class PullThrough:
         manifest = parse_manifest(data, kind)
         digest = Digest.parse(reference) if ":" in reference else Digest.of(data)
         store = self._registry.blobs
-        with store.lease("upstream", _LEASE) as lease:
+        async with holding(store, "upstream", ttl=_LEASE) as lease:
             await asyncio.to_thread(lease.add, digest)
             await asyncio.to_thread(_put, store, data, digest)
             async with self._database.session() as session:
@@ -197,7 +198,7 @@ class PullThrough:
     async def _fetch_blob(self, upstream: Upstream, repository: str, digest: Digest, size: int) -> int:
         there = upstream.reference(repository, str(digest))
         store = self._registry.blobs
-        with store.lease("upstream", _LEASE) as lease:
+        async with holding(store, "upstream", ttl=_LEASE) as lease:
             await asyncio.to_thread(lease.add, digest)
             async with self._remote(upstream) as remote:
                 await fetch_blob(remote, there, Descriptor("application/octet-stream", digest, size), store)
@@ -226,7 +227,7 @@ class PullThrough:
             del self._fetching[key]
 
 
-def _put(store: LocalStore, data: bytes, digest: Digest) -> None:
+def _put(store: ContentStore, data: bytes, digest: Digest) -> None:
     with store.writer(digest.algorithm) as writer:
         writer.write(data)
         writer.commit(digest)

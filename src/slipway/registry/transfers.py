@@ -9,11 +9,12 @@ from datetime import timedelta
 from typing import Literal
 
 from slipway.base.progress import Progress
-from slipway.content import Lease
+from slipway.content import BlobLease
 from slipway.distribution import Login, RemoteRegistry, image_archive, push
 from slipway.errors import Invalid
 from slipway.layers import tar_blocks
 from slipway.oci import Descriptor, Index, Platform, Reference, parse_manifest
+from slipway.registry.holding import holding
 from slipway.registry.manifests import StoredManifest
 from slipway.registry.registry import Registry
 from slipway.snapshots import LayerRef, SnapshotStore
@@ -56,7 +57,7 @@ class Transfers:
         def uploaded(blob: Descriptor, known: bool) -> None:
             progress({"event": "blob", "digest": str(blob.digest), "size": blob.size, "known": known})
 
-        with self.registry.blobs.lease(f"push {reference}", _LEASE) as lease:
+        async with holding(self.registry.blobs, f"push {reference}", ttl=_LEASE) as lease:
             await asyncio.to_thread(self._hold, lease, stored)
             async with RemoteRegistry(target.registry, login) as remote:
                 target = target if target.tag or target.digest else target.with_tag("latest")
@@ -83,12 +84,12 @@ class Transfers:
         return pieces()
 
     async def _leased(self, stored: StoredManifest, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-        with self.registry.blobs.lease("export", _LEASE) as lease:
+        async with holding(self.registry.blobs, "export", ttl=_LEASE) as lease:
             await asyncio.to_thread(self._hold, lease, stored)
             while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
                 yield piece
 
-    def _hold(self, lease: Lease, stored: StoredManifest) -> None:
+    def _hold(self, lease: BlobLease, stored: StoredManifest) -> None:
         """Everything the image is made of stays until the lease ends, whoever deletes it meanwhile."""
         lease.add(stored.digest)
         manifest = parse_manifest(stored.data, stored.media_type)

@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway.errors import Denied
-from slipway.state.statements import insert
 from slipway.state.tables import Manifest, ManifestReference, Project, ProjectBlob, Repository
+from slipway.state.upsert import insert
 
 _MANY = 500
 
@@ -62,6 +62,8 @@ async def remove(session: AsyncSession, manifests: ColumnElement[bool]) -> int:
     ]
     if not rows:
         return 0
+    projects = select(Project.id).where(Project.id.in_({row["p"] for row in rows})).order_by(Project.id)
+    await session.execute(projects.with_for_update())  # as everybody does who counts: the project first
     connection = await session.connection()
     mine = ProjectBlob.project_id == bindparam("p"), ProjectBlob.digest == bindparam("d")
     fewer = update(ProjectBlob).where(*mine).values(count=ProjectBlob.count - bindparam("n"))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slipway.base.ids import new_id
 from slipway.base.trees import remove_tree
-from slipway.content import LocalStore
+from slipway.content import ContentStore
 from slipway.errors import Invalid
 from slipway.layers import Compression, Entry, Layer, apply_layer, diff_upper, write_layer
 from slipway.oci import Digest, MediaType
@@ -51,7 +51,7 @@ class SnapshotStore:
     ``prepare`` use it at once. What nobody used for long is removed by ``collect`` and made again when it is wanted.
     """
 
-    def __init__(self, root: Path, blobs: LocalStore) -> None:
+    def __init__(self, root: Path, blobs: ContentStore) -> None:
         self.root = root
         self._blobs = blobs
         self._chains = Chains(root)

@@ -6,5 +6,6 @@ theme, and given meaning by the rooms above; no network call is made while a ses
 """
 
 from slipway.state.database import Database
+from slipway.state.upsert import add_once, replace
 
-__all__ = ["Database"]
+__all__ = ["Database", "add_once", "replace"]

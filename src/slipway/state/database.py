@@ -12,12 +12,13 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from slipway.errors import Exhausted, Unavailable
+from slipway.state.foreign import foreign_errors
+from slipway.state.postgres import make_engine
 
 _READING = "slipway_reading"
+_LOCK = 7_064_155_711  # any number that no other program locks in this database
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -25,9 +26,12 @@ class Database:
     """One database, by SQLAlchemy URL (``sqlite+aiosqlite:///path`` or ``postgresql+asyncpg://…``)."""
 
     def __init__(self, url: str) -> None:
-        self.engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        self.engine = make_engine(url) if url.startswith("postgresql") else create_async_engine(url)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
-        reading = self.engine.execution_options(**{_READING: True})
+        options: dict[str, Any] = {_READING: True}
+        if self.engine.dialect.name == "postgresql":
+            options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        reading = self.engine.execution_options(**options)
         self._readers = async_sessionmaker(reading, expire_on_commit=False)
         self._direct: sqlite3.Connection | None = None
         if self.engine.dialect.name == "sqlite":
@@ -39,21 +43,23 @@ class Database:
         return cls(f"sqlite+aiosqlite:///{path}")
 
     async def migrate(self) -> None:
-        """Bring the schema to the newest version; does nothing when it is."""
-        async with self.engine.begin() as connection:
-            await connection.run_sync(_upgrade)
+        """Bring the schema to the newest version; does nothing when it is. Of several servers one does it."""
+        with foreign_errors():
+            async with self.engine.begin() as connection:
+                if self.engine.dialect.name == "postgresql":
+                    await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+                await connection.run_sync(_upgrade)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
         """A session in one transaction: committed when the block ends, rolled back when it raises.
 
-        Raises ``Exhausted`` when the disk is full and ``Unavailable`` when the database does not answer.
+        Raises ``Exhausted`` when the disk is full, ``Unavailable`` when the database does not answer, and ``Conflict``
+        when another server removed what a row refers to.
         """
-        try:
+        with foreign_errors():
             async with self._sessions.begin() as session:
                 yield session
-        except OperationalError as error:
-            raise _foreign(error) from error
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -61,11 +67,32 @@ class Database:
 
         Raises ``Unavailable`` when the database does not answer.
         """
-        try:
+        with foreign_errors():
             async with self._readers() as session:
                 yield session
-        except OperationalError as error:
-            raise _foreign(error) from error
+
+    @asynccontextmanager
+    async def alone(self, key: int) -> AsyncIterator[bool]:
+        """Whether this is the only server in such a block of ``key`` now. SQLite has one server only."""
+        if self.engine.dialect.name != "postgresql":
+            yield True
+            return
+        with foreign_errors():
+            async with self.engine.connect() as plain:
+                # The server forgets the lock when the connection ends, and no transaction is held open meanwhile.
+                connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
+                found = await connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key})
+                mine = bool(found.scalar())
+                try:
+                    yield mine
+                finally:
+                    if mine:
+                        await connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+
+    @property
+    def is_local(self) -> bool:
+        """A file of this server's own, which no other server shares."""
+        return self.engine.dialect.name == "sqlite"
 
     async def look_up(self, query: str, **values: str | int) -> Sequence[Sequence[Any]]:
         """The rows of a query that finds a few by an index, as they are now; for requests that come by the thousand.
@@ -96,18 +123,11 @@ class Database:
         await self.engine.dispose()
 
 
-def _foreign(error: DBAPIError) -> Exception:
-    text = str(error.orig)
-    if "full" in text:
-        return Exhausted(f"the database cannot be written: {text}", hint="free some disk space and try again")
-    return Unavailable(f"the database does not answer: {text}")
-
-
 def _prepare_sqlite(connection: DBAPIConnection, _record: Any) -> None:
     # SQLAlchemy emits BEGIN itself (below); pysqlite's own implicit BEGIN would come too late to lock.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=20000"):
+    for pragma in ("busy_timeout=20000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -150,3 +151,11 @@ def test_tokens_that_are_remembered_are_bounded(tmp_path: Path, monkeypatch: pyt
 
 def _expired(*_arguments: object, **_options: object) -> None:
     raise jwt.ExpiredSignatureError
+
+
+def test_servers_that_begin_at_once_sign_with_one_key(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: RegistryTokens(tmp_path / "keys", "registry"), range(8)))
+    token = made[0].issue("ann", [])
+    assert {item.check(token)[0] for item in made} == {"ann"}
+    assert [path.name for path in (tmp_path / "keys").iterdir()] == ["registry-token.pem"]

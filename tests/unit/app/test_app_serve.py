@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import Any
 
-from slipway.app.serve import _listen
+from slipway.app.sockets import listen
 from slipway.testing.platform import free_port
 
 
@@ -20,7 +20,7 @@ async def test_small_answers_are_not_held_back_by_the_kernel() -> None:
         writer.close()
 
     address = f"127.0.0.1:{free_port()}"
-    async with await asyncio.start_server(accepted, sock=_listen(address)):
+    async with await asyncio.start_server(accepted, sock=listen(address)):
         reader, writer = await asyncio.open_connection(*address.split(":"))
         await reader.read()
         writer.close()

@@ -56,3 +56,22 @@ def test_any_flags_give_settings_or_a_clear_error(flags: list[str]) -> None:
     except Invalid:
         return
     assert set(found.values) == {setting.name for setting in SETTINGS}
+
+
+@pytest.mark.parametrize("name", ["database.url", "storage.url"])
+def test_addresses_of_shared_stores_are_checked(name: str) -> None:
+    with pytest.raises(Invalid, match="an address is"):
+        load(None, {}, [f"{name}=file:///x"])
+
+
+def test_a_password_is_not_said() -> None:
+    with pytest.raises(Invalid) as caught:
+        load(None, {"SLIPWAY_DATABASE_URL": "mysql://me:hidden@host/x"})
+    assert "hidden" not in str(caught.value)
+    found = load(None, {"SLIPWAY_DATABASE_URL": "postgresql://me:hidden@host/x"})
+    assert found["database.url"] == "postgresql+asyncpg://me:hidden@host/x"
+
+
+def test_keys_are_below_the_data_unless_said() -> None:
+    assert load(None, {}, ["data=/d"]).keys == Path("/d/keys")
+    assert load(None, {}, ["data=/d", "keys=/k"]).keys == Path("/k")

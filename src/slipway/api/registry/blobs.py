@@ -10,7 +10,7 @@ from starlette.responses import Response
 from slipway.api.registry.bodies import TooSlow, pieces
 from slipway.api.registry.errors import Coded
 from slipway.api.registry.files import FileSlice
-from slipway.content import Upload
+from slipway.content import BlobUpload
 from slipway.errors import Invalid
 from slipway.oci import Digest
 from slipway.registry import Registry
@@ -73,7 +73,7 @@ async def append(registry: Registry, request: Request, name: str, upload_id: str
     try:
         await _receive(request, upload)
     finally:
-        upload.close()
+        await asyncio.to_thread(upload.close)
     return _accepted(name, upload_id, f"0-{max(upload.offset - 1, 0)}", 202)
 
 
@@ -84,7 +84,7 @@ async def finish(registry: Registry, request: Request, name: str, upload_id: str
 
 
 async def _finish(
-    registry: Registry, request: Request, name: str, upload: Upload, digest: Digest
+    registry: Registry, request: Request, name: str, upload: BlobUpload, digest: Digest
 ) -> Response:
     try:
         await _receive(request, upload)
@@ -94,7 +94,7 @@ async def _finish(
     except Invalid as error:
         raise Coded(error, "DIGEST_INVALID") from error
     finally:
-        upload.close()
+        await asyncio.to_thread(upload.close)
     return _created(name, digest)
 
 
@@ -103,7 +103,7 @@ async def cancel(registry: Registry, request: Request, name: str, upload_id: str
     return Response(status_code=204)
 
 
-async def _receive(request: Request, upload: Upload) -> None:
+async def _receive(request: Request, upload: BlobUpload) -> None:
     """Append the body, a mebibyte or more at a time: while threads hash and write it, the next arrives."""
     held: list[bytes] = []
     size = 0

@@ -29,16 +29,24 @@ class FileSlice(Response):
             await send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )
-            if self._count and _ZERO_COPY in scope.get("extensions", {}):
-                message = {"file": self._handle.fileno(), "offset": self._first, "count": self._count}
-                await send({"type": _ZERO_COPY, **message})
+            file = _descriptor(self._handle) if _ZERO_COPY in scope.get("extensions", {}) else None
+            if self._count and file is not None:
+                await send({"type": _ZERO_COPY, "file": file, "offset": self._first, "count": self._count})
             else:
                 await self._read(send)
             await send({"type": "http.response.body"})
 
     async def _read(self, send: Send) -> None:
-        self._handle.seek(self._first)
+        await asyncio.to_thread(self._handle.seek, self._first)
         left = self._count
         while left and (data := await asyncio.to_thread(self._handle.read, min(_PIECE, left))):
             left -= len(data)
             await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+def _descriptor(handle: BinaryIO) -> int | None:
+    """Of a file on this machine; what comes out of a bucket has none."""
+    try:
+        return handle.fileno()
+    except (OSError, AttributeError):
+        return None

@@ -9,9 +9,9 @@ Invariants: an image is data from anybody, so every reader is bounded and a dama
 never an error; documents are the same bytes for the same image, build and key.
 """
 
-from slipway.build.attest.attestor import Attestor
+from slipway.build.attest.attestor import Attestations, Attestor
 from slipway.build.attest.inventory import Inventories, Watch
 from slipway.build.attest.provenance import Provenance
 from slipway.build.attest.signing import ProjectKeys
 
-__all__ = ["Attestor", "Inventories", "ProjectKeys", "Provenance", "Watch"]
+__all__ = ["Attestations", "Attestor", "Inventories", "ProjectKeys", "Provenance", "Watch"]

@@ -63,13 +63,58 @@ class Attested:
     others: list[str] = field(default_factory=list)
 
 
-class Attestor:
-    """Makes and reads the documents of a server's images."""
+class Attestations:
+    """Reads the documents of images."""
 
-    def __init__(self, inventories: Inventories, keys: ProjectKeys, shelf: Shelf) -> None:
-        self.inventories = inventories
+    def __init__(self, keys: ProjectKeys, shelf: Shelf) -> None:
         self.keys = keys
         self._shelf = shelf
+
+    async def sbom(self, repository: str, digest: Digest) -> bytes:
+        """The SPDX document of an image. Raises ``NotFound``."""
+        for _, manifest in await self._shelf.referrer_manifests(repository, digest):
+            if manifest.artifact_type == spdx.MEDIA_TYPE and manifest.layers:
+                return await self._shelf.read_document(repository, manifest.layers[0].digest, MAX_DOCUMENT)
+        raise NotFound(
+            f"{repository}@{digest} has no SBOM", hint="a build here makes one; pushed images have none"
+        )
+
+    async def signed(self, repository: str, project: str, digest: Digest) -> bool:
+        """Whether the project's key has signed the image."""
+        return (await self.attested(repository, project, digest)).signed
+
+    async def attested(self, repository: str, project: str, digest: Digest) -> Attested:
+        """What the project's key vouches for; anything else is only named."""
+        key = (await asyncio.to_thread(self.keys.of, project)).public_key()
+        signed, others = False, []
+        statements: dict[str, dict[str, Any]] = {}
+        for _, manifest in await self._shelf.referrer_manifests(repository, digest):
+            known = False
+            for layer in manifest.layers:
+                if layer.media_type not in (SIMPLE_SIGNING, DSSE) or layer.size > MAX_DOCUMENT:
+                    continue
+                data = await self._shelf.read_document(repository, layer.digest, MAX_DOCUMENT)
+                if layer.media_type == SIMPLE_SIGNING:
+                    ours = verified(key, data, layer.annotations.get(SIGNATURE, "")) and vouches_for(
+                        data, digest
+                    )
+                    signed, known = signed or ours, known or ours
+                elif (statement := opened(key, data)) is not None and _about(statement, digest):
+                    statements[str(statement.get("predicateType"))] = statement.get("predicate") or {}
+                    known = True
+            if not known and manifest.artifact_type != spdx.MEDIA_TYPE:
+                others.append(manifest.artifact_type or manifest.config.media_type)
+        sbom = statements.get(spdx.PREDICATE_TYPE)
+        packages = _packages(sbom) if sbom is not None else None
+        return Attested(signed, statements.get(slsa.PREDICATE_TYPE), packages, sorted(others))
+
+
+class Attestor(Attestations):
+    """Makes the documents of a server's images."""
+
+    def __init__(self, inventories: Inventories, keys: ProjectKeys, shelf: Shelf) -> None:
+        super().__init__(keys, shelf)
+        self.inventories = inventories
 
     async def attest(
         self, repository: str, image: Descriptor, layers: Sequence[LayerRef], told: Provenance
@@ -103,48 +148,10 @@ class Attestor:
             _signature(key, repository, subject, when),
         ]
 
-    async def sbom(self, repository: str, digest: Digest) -> bytes:
-        """The SPDX document of an image. Raises ``NotFound``."""
-        for _, manifest in await self._shelf.referrer_manifests(repository, digest):
-            if manifest.artifact_type == spdx.MEDIA_TYPE and manifest.layers:
-                return await self._shelf.read_document(repository, manifest.layers[0].digest, MAX_DOCUMENT)
-        raise NotFound(
-            f"{repository}@{digest} has no SBOM", hint="a build here makes one; pushed images have none"
-        )
-
     async def sign(self, repository: str, project: str, image: Descriptor) -> None:
         """A signature alone, for an index of images that have the rest themselves."""
         key = await asyncio.to_thread(self.keys.of, project)
         await self._shelf.store_referrers(repository, [_signature(key, repository, image, iso(now()))])
-
-    async def signed(self, repository: str, project: str, digest: Digest) -> bool:
-        """Whether the project's key has signed the image."""
-        return (await self.attested(repository, project, digest)).signed
-
-    async def attested(self, repository: str, project: str, digest: Digest) -> Attested:
-        """What the project's key vouches for; anything else is only named."""
-        key = (await asyncio.to_thread(self.keys.of, project)).public_key()
-        signed, others = False, []
-        statements: dict[str, dict[str, Any]] = {}
-        for _, manifest in await self._shelf.referrer_manifests(repository, digest):
-            known = False
-            for layer in manifest.layers:
-                if layer.media_type not in (SIMPLE_SIGNING, DSSE) or layer.size > MAX_DOCUMENT:
-                    continue
-                data = await self._shelf.read_document(repository, layer.digest, MAX_DOCUMENT)
-                if layer.media_type == SIMPLE_SIGNING:
-                    ours = verified(key, data, layer.annotations.get(SIGNATURE, "")) and vouches_for(
-                        data, digest
-                    )
-                    signed, known = signed or ours, known or ours
-                elif (statement := opened(key, data)) is not None and _about(statement, digest):
-                    statements[str(statement.get("predicateType"))] = statement.get("predicate") or {}
-                    known = True
-            if not known and manifest.artifact_type != spdx.MEDIA_TYPE:
-                others.append(manifest.artifact_type or manifest.config.media_type)
-        sbom = statements.get(spdx.PREDICATE_TYPE)
-        packages = _packages(sbom) if sbom is not None else None
-        return Attested(signed, statements.get(slsa.PREDICATE_TYPE), packages, sorted(others))
 
 
 def _signature(key: ec.EllipticCurvePrivateKey, repository: str, image: Descriptor, when: str) -> Referrer:

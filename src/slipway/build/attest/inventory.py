@@ -21,7 +21,7 @@ from slipway.base.ids import new_id
 from slipway.build.attest.packages import Package
 from slipway.build.attest.readers import read_apk, read_dpkg, read_npm, read_os_release, read_pip
 from slipway.build.attest.rpm import read_rpm
-from slipway.content import LocalStore
+from slipway.content import ContentStore
 from slipway.errors import SlipwayError
 from slipway.layers import OPAQUE, WHITEOUT, Entry, read_layer
 from slipway.oci import Digest, MediaType
@@ -145,7 +145,7 @@ class Watch:
 class Inventories:
     """The inventories on disk. Everything blocks."""
 
-    def __init__(self, directory: Path, blobs: LocalStore) -> None:
+    def __init__(self, directory: Path, blobs: ContentStore) -> None:
         self._directory = directory
         self._blobs = blobs
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -12,7 +12,7 @@ import posixpath
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from slipway.content import Lease, LocalStore
+from slipway.content import BlobLease, ContentStore
 from slipway.errors import Invalid
 from slipway.layers import Entry, Layer, read_layer, write_tar
 from slipway.oci import ImageConfig
@@ -24,7 +24,7 @@ _MAX_DOCUMENTS = 64 * 1024 * 1024
 _MANIFEST = "manifest.json"
 
 
-def import_archive(stream: BinaryIO, blobs: LocalStore, lease: Lease) -> Imported:
+def import_archive(stream: BinaryIO, blobs: ContentStore, lease: BlobLease) -> Imported:
     """The first image of the archive; its layers are under ``lease``. Raises ``Invalid``. Blocks."""
     found = _Contents(blobs, lease)
     for entry in read_layer(stream, "none"):
@@ -33,7 +33,7 @@ def import_archive(stream: BinaryIO, blobs: LocalStore, lease: Lease) -> Importe
 
 
 class _Contents:
-    def __init__(self, blobs: LocalStore, lease: Lease) -> None:
+    def __init__(self, blobs: ContentStore, lease: BlobLease) -> None:
         self._blobs = blobs
         self._lease = lease
         self._documents: dict[str, bytes] = {}

@@ -21,7 +21,7 @@ from slipway.build.request import Solved, SolveRequest
 from slipway.build.sandbox import Limits
 from slipway.build.solve import Reporter
 from slipway.build.solve.report import Step
-from slipway.content import Lease, LocalStore
+from slipway.content import BlobLease, ContentStore
 from slipway.errors import Failed, SlipwayError, Unsupported
 
 _STEP = re.compile(r"Step (\d+/\d+) : (.*)", re.DOTALL)
@@ -35,12 +35,14 @@ class ForeignBuilder:
     Cancelling ends the build there, too.
     """
 
-    def __init__(self, record: BuilderRecord, blobs: LocalStore, mark: str) -> None:
+    def __init__(self, record: BuilderRecord, blobs: ContentStore, mark: str) -> None:
         self._record = record
         self._mark = mark
         self._blobs = blobs
 
-    async def build(self, request: SolveRequest, limits: Limits, lease: Lease, reporter: Reporter) -> Solved:
+    async def build(
+        self, request: SolveRequest, limits: Limits, lease: BlobLease, reporter: Reporter
+    ) -> Solved:
         """Raises ``Unsupported`` for what only our own worker does, ``Failed`` for a failing step."""
         self._refuse(request)
         async with self._engine(limits) as engine:
@@ -99,7 +101,7 @@ class ForeignBuilder:
             follower.close()
         return follower.cached
 
-    async def _fetch(self, engine: Engine, tag: str, lease: Lease) -> Imported:
+    async def _fetch(self, engine: Engine, tag: str, lease: BlobLease) -> Imported:
         """The finished image, streamed through a pipe into the content store."""
         read, write = os.pipe()
         with os.fdopen(read, "rb", buffering=0) as stream:
@@ -165,7 +167,7 @@ class _Follower:
         )
 
 
-def _imported(stream: BinaryIO, blobs: LocalStore, lease: Lease) -> Imported:
+def _imported(stream: BinaryIO, blobs: ContentStore, lease: BlobLease) -> Imported:
     found = import_archive(stream, blobs, lease)
     while stream.read(1 << 20):
         pass  # a writer must not wait for a reader that has what it wants

@@ -9,14 +9,14 @@ from slipway.build.cache_images import CacheContent, CacheTarget
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.request import Solved
 from slipway.build.solve.report import Reporter
-from slipway.content import Lease, LocalStore
+from slipway.content import BlobLease, ContentStore
 from slipway.errors import Invalid
 from slipway.layers import Layer, diff_upper, write_layer
 from slipway.snapshots import LayerRef
 
 
 async def exported(
-    solved: Solved, target: CacheTarget, project: str, blobs: LocalStore, caches: CacheMounts, lease: Lease,
+    solved: Solved, target: CacheTarget, project: str, blobs: ContentStore, caches: CacheMounts, lease: BlobLease,
     reporter: Reporter,
 ) -> CacheContent:  # fmt: skip
     """The content for ``target``, every layer of it under ``lease``."""
@@ -43,7 +43,7 @@ async def exported(
     return CacheContent(records, mounts)
 
 
-def _written(path: str, blobs: LocalStore) -> Layer:
+def _written(path: str, blobs: ContentStore) -> Layer:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return write_layer(blobs, diff_upper(fd))

@@ -14,7 +14,7 @@ from slipway.build.cache import Made
 from slipway.build.cache_images import Imported
 from slipway.build.keys import key_of
 from slipway.build.solve.report import Step
-from slipway.content import Lease
+from slipway.content import BlobLease
 from slipway.layers import Entry, Layer, write_layer
 from slipway.snapshots import LayerRef
 
@@ -34,7 +34,7 @@ class LayerMaker:
     """Finds or makes the layers of one build, all under its lease."""
 
     def __init__(
-        self, solver: Solver, lease: Lease, no_cache: bool, epoch: int | None, imported: Imported
+        self, solver: Solver, lease: BlobLease, no_cache: bool, epoch: int | None, imported: Imported
     ) -> None:
         self.solver = solver
         self.lease = lease

@@ -29,7 +29,7 @@ from slipway.build.solve.source import Source
 from slipway.build.solve.stage import StageRunner
 from slipway.build.solve.workers import Workers
 from slipway.build.surroundings import Surroundings
-from slipway.content import LocalStore
+from slipway.content import ContentStore
 from slipway.errors import NotFound
 from slipway.oci import Reference
 from slipway.snapshots import SnapshotStore
@@ -42,7 +42,7 @@ _MAX_DOCKERFILE = 16 * 1024 * 1024
 class Solver:
     """Shared by all builds of a server: the stores, the cache, and the work in flight."""
 
-    blobs: LocalStore
+    blobs: ContentStore
     snapshots: SnapshotStore
     cache: BuildCache
     cache_mounts: CacheMounts

@@ -49,12 +49,18 @@ def down(session: Session, everything: bool, config: str, settings: tuple[str, .
 
 
 @click.command()
+@click.option(
+    "--role",
+    type=click.Choice(["all", "registry"]),
+    default="all",
+    help="`registry`: only pushes and pulls, over a database and a bucket that several servers share.",
+)
 @_CONFIG
 @_SETTINGS
 @with_session
-def serve(session: Session, config: str, settings: tuple[str, ...]) -> None:
+def serve(session: Session, role: str, config: str, settings: tuple[str, ...]) -> None:
     """Run the platform in the foreground (for a service manager)."""
-    _become("serve", *_words(session, config, settings))
+    _become("serve", "--role", role, *_words(session, config, settings))
 
 
 @click.command()

@@ -9,12 +9,13 @@ from datetime import timedelta
 from typing import Any
 
 from slipway.base.throttle import Throttle
-from slipway.content import Lease
+from slipway.content import BlobLease
 from slipway.distribution import RemoteRegistry
 from slipway.distribution.push import push
 from slipway.errors import NotFound, Unsupported
 from slipway.oci import Digest, Index, Manifest, Reference, parse_manifest
 from slipway.registry.feed import Change
+from slipway.registry.holding import holding
 from slipway.registry.moves import MOVE_HEADER
 from slipway.registry.registry import Registry
 from slipway.registry.replication.filters import SiteFilter
@@ -48,7 +49,7 @@ class Giving:
         if not change.digest:
             return self._deletions and await self._delete(target, headers)
         digest = Digest.parse(change.digest)
-        with self._registry.blobs.lease("replication", _LEASE) as lease:
+        async with holding(self._registry.blobs, "replication", ttl=_LEASE) as lease:
             try:
                 if not wanted.wants_labels(await self._labels(change.repository, digest, lease)):
                     return False
@@ -79,7 +80,7 @@ class Giving:
         digest: Digest,
         target: Reference,
         given: Given,
-        lease: Lease,
+        lease: BlobLease,
         headers: dict[str, str],
     ) -> None:
         """With its children and what refers to them, each before what needs it; the tag at the end."""
@@ -102,7 +103,7 @@ class Giving:
         for item in (await self._registry.referrers(repository, digest)).manifests:
             await self._image(repository, item.digest, target.with_digest(item.digest), given, lease, {})
 
-    async def _labels(self, repository: str, digest: Digest, lease: Lease) -> list[dict[str, Any]]:
+    async def _labels(self, repository: str, digest: Digest, lease: BlobLease) -> list[dict[str, Any]]:
         """The labels of an image, or of each image of an index."""
         stored = await self._registry.get_manifest(repository, str(digest))
         manifest = parse_manifest(stored.data, stored.media_type)

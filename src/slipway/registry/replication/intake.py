@@ -7,11 +7,12 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from slipway.base.throttle import Throttle
-from slipway.content import Lease
+from slipway.content import BlobLease
 from slipway.distribution import RemoteRegistry, fetch_blob
 from slipway.errors import Invalid
 from slipway.oci import Descriptor, Digest, Index, Manifest, Reference, parse_manifest
 from slipway.registry import manifests, merge, repositories, tagging
+from slipway.registry.holding import holding
 from slipway.registry.merge import Outcome
 from slipway.registry.moves import Moved
 from slipway.registry.registry import Registry
@@ -38,11 +39,11 @@ class Intake:
 
     async def image(self, there: Reference, repository: str, taken: Taken) -> Digest:
         """The image that ``there`` names, with its children and what refers to them; its digest."""
-        with self._registry.blobs.lease("replication", _LEASE) as lease:
+        async with holding(self._registry.blobs, "replication", ttl=_LEASE) as lease:
             return await self._tree(there, repository, lease, taken, _DEEPEST)
 
     async def _tree(
-        self, there: Reference, repository: str, lease: Lease, taken: Taken, depth: int
+        self, there: Reference, repository: str, lease: BlobLease, taken: Taken, depth: int
     ) -> Digest:
         if depth == 0:
             raise Invalid(f"{there} is nested too deeply")
@@ -70,7 +71,7 @@ class Intake:
             owner = await repositories.find(session, repository)
             return owner is not None and await manifests.by_digest(session, owner, str(digest)) is not None
 
-    async def _blobs(self, there: Reference, manifest: Manifest, lease: Lease, taken: Taken) -> None:
+    async def _blobs(self, there: Reference, manifest: Manifest, lease: BlobLease, taken: Taken) -> None:
         slots = asyncio.Semaphore(_AT_ONCE)
         store = self._registry.blobs
 
@@ -89,7 +90,7 @@ class Intake:
             raise errors.exceptions[0] from None
 
     async def _record(
-        self, repository: str, data: bytes, manifest: Manifest | Index, digest: Digest, lease: Lease
+        self, repository: str, data: bytes, manifest: Manifest | Index, digest: Digest, lease: BlobLease
     ) -> None:
         store = self._registry.blobs
         await asyncio.to_thread(lease.add, digest)

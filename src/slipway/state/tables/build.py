@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from slipway.state.tables.base import Base
+from slipway.state.tables.base import Base, FreeText
 
 
 class Build(Base):
@@ -26,7 +26,7 @@ class Build(Base):
     started: Mapped[datetime | None]
     finished: Mapped[datetime | None]
     image_digest: Mapped[str | None]
-    error: Mapped[str | None]
+    error: Mapped[str | None] = mapped_column(FreeText)
     limits: Mapped[dict[str, Any]] = mapped_column(default=dict)
     source: Mapped[str]
     log_path: Mapped[str]

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from slipway.state.tables.base import Base
+from slipway.state.tables.base import Base, FreeText
 
 
 class App(Base):
@@ -44,4 +44,4 @@ class Release(Base):
     images: Mapped[dict[str, Any]]
     digest: Mapped[str]
     status: Mapped[str]
-    error: Mapped[str | None]
+    error: Mapped[str | None] = mapped_column(FreeText)

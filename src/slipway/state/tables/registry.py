@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from slipway.state.tables.base import Base
+from slipway.state.tables.base import Base, ByteWise
 
 
 class Repository(Base):
@@ -17,7 +17,7 @@ class Repository(Base):
     __tablename__ = "repositories"
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
-    name: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str] = mapped_column(ByteWise, unique=True)
     created: Mapped[datetime]
 
 
@@ -54,7 +54,7 @@ class Tag(Base):
     repository_id: Mapped[int] = mapped_column(
         ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True
     )
-    name: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(ByteWise, primary_key=True)
     manifest_id: Mapped[int] = mapped_column(ForeignKey("manifests.id", ondelete="CASCADE"), index=True)
     updated: Mapped[datetime]
     pushed_by: Mapped[str] = mapped_column(default="")

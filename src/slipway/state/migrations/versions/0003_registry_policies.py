@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 
 import sqlalchemy as sa
@@ -153,8 +152,9 @@ def _create_webhooks() -> None:
 def _fill() -> None:
     """What was there before: the site's own name, the order of its tags, and what its projects use."""
     site = secrets.token_hex(8)
-    moved = sa.text("UPDATE tags SET sequence = 1, stamp = 1, origin = :site, versions = :versions")
-    op.execute(moved.bindparams(site=site, versions=json.dumps({site: 1})))
+    columns = [sa.column(name, kind) for name, kind, _ in _TAG_COLUMNS]
+    values = {"sequence": 1, "stamp": 1, "origin": site, "versions": {site: 1}}
+    op.execute(sa.table("tags", *columns).update().values(**values))
     clock = sa.text("INSERT INTO registry_clock (id, site, value) VALUES (1, :site, 1)")
     op.execute(clock.bindparams(site=site))
     op.execute(
