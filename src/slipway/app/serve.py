@@ -23,11 +23,13 @@ from slipway.api.registry import create_app as create_registry
 from slipway.app.http import HttpProtocol
 from slipway.app.platform import Platform, make_machine
 from slipway.app.settings import Settings
+from slipway.base import linux
 from slipway.base.files import atomic_write
 from slipway.errors import Conflict
 
 log = logging.getLogger(__name__)
 _GRACE_SECONDS = 5
+_KEPT_BLOCK = 4 * 1024 * 1024  # above: what checking one password takes (19 MiB), in as many threads as check
 
 
 class _PeerProtocol(HttpProtocol):
@@ -66,6 +68,7 @@ async def serve(settings: Settings) -> None:
                 log.warning("%s: %s", check.name, check.detail)
         await platform.open()
         _tune_collector()
+        linux.return_memory_above(_KEPT_BLOCK)
         try:
             await _serve_sockets(platform, settings, listener)
         finally:
