@@ -22,6 +22,7 @@ from starlette.routing import Mount, Route
 from slipway.access import Access, Vault
 from slipway.api.registry import Pace, create_app
 from slipway.app import sockets
+from slipway.app.http import HttpProtocol
 from slipway.app.leading import lead
 from slipway.app.settings import Settings
 from slipway.app.stores import open_content, open_database
@@ -136,7 +137,7 @@ async def serve(settings: Settings) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "store"))
     with sockets.only_one(settings):
         listener = sockets.listen(settings["listen"])
-        server = sockets.Server(uvicorn.Config(role.app(), http="httptools", **sockets.COMMON))
+        server = sockets.Server(uvicorn.Config(role.app(), http=HttpProtocol, **sockets.COMMON))
         await role.open()
         work = asyncio.gather(role.housekeep_forever(), role.pulls_forever(), role.lead_forever())
         sockets.stop_on_signals(server)

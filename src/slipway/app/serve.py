@@ -22,9 +22,11 @@ from slipway.app.http import HttpProtocol
 from slipway.app.platform import Platform, make_machine
 from slipway.app.settings import Settings
 from slipway.app.tls import ServerTls, is_loopback, tls_of
+from slipway.base import linux
 from slipway.base.rate import RateLimit
 
 log = logging.getLogger(__name__)
+_KEPT_BLOCK = 4 * 1024 * 1024  # above: what checking one password takes (19 MiB), in as many threads as check
 
 
 class _PeerProtocol(HttpProtocol):
@@ -60,6 +62,7 @@ async def serve(settings: Settings) -> None:
                 log.warning("%s: %s", check.name, check.detail)
         await platform.open()
         _tune_collector()
+        linux.return_memory_above(_KEPT_BLOCK)
         try:
             await _serve_sockets(platform, settings, listener, tls)
         finally:

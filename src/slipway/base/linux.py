@@ -6,6 +6,7 @@ same on every architecture.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_M_MMAP_THRESHOLD = -3
 
 SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429
 SYS_FSOPEN, SYS_FSCONFIG, SYS_FSMOUNT = 430, 431, 432
@@ -186,6 +188,13 @@ def start_writeback(fd: int, offset: int, size: int) -> None:
     """Let the disk begin with these bytes of a file; nothing is waited for, and only ``fsync`` makes them durable."""
     arguments = ctypes.c_int64(offset), ctypes.c_int64(size), ctypes.c_uint(SYNC_FILE_RANGE_WRITE)
     _check(_LIBC.sync_file_range(fd, *arguments), "sync_file_range")
+
+
+def return_memory_above(size: int) -> None:
+    """Blocks of ``size`` bytes and more go back to the kernel when they are freed. glibc by itself begins to keep them,
+    for each thread, once one of that size was freed. Other C libraries ignore it."""
+    with contextlib.suppress(AttributeError):
+        _LIBC.mallopt(ctypes.c_int(_M_MMAP_THRESHOLD), ctypes.c_int(size))
 
 
 def idmapped_bind(source: str | Path, target: str | Path, userns_fd: int, read_only: bool = False) -> None:
