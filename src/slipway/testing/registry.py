@@ -99,7 +99,9 @@ async def serving(directory: Path, pace: Pace | None = None, port: int = 0) -> A
     with contextlib.suppress(Conflict):
         await access.create_user(USER, SECRET, is_admin=True)
         await access.create_project("lib", public=True)
-    registry = Registry(database, LocalStore(directory / "content"))
+    blobs = LocalStore(directory / "content")
+    blobs.recover()
+    registry = Registry(database, blobs)
     through = PullThrough(database, registry, Vault(directory / "keys"))
     with socket.create_server(("127.0.0.1", port)) as listener:
         config = uvicorn.Config(
@@ -115,3 +117,13 @@ async def serving(directory: Path, pace: Pace | None = None, port: int = 0) -> A
             server.should_exit = True
             await task
             await database.dispose()
+
+
+def run(directory: str, port: str) -> None:
+    """Serve until somebody ends the process: ``python -c 'from … import run; run(…)'``."""
+
+    async def forever() -> None:
+        async with serving(Path(directory), port=int(port)):
+            await asyncio.Event().wait()
+
+    asyncio.run(forever())
