@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -127,7 +127,7 @@ class Access:
         row = found[0]
         if row.expires is not None and row.expires < now():
             raise Unauthenticated(f"the robot {robot!r} expired", hint="a project admin can make a new one")
-        return Identity(name, "robot", row.id, project=project, role=row.role)
+        return _robot(name, project, row)
 
     async def identity_of(self, name: str) -> Identity:
         """The user or robot that a token we signed names. Raises ``Unauthenticated`` when it is gone."""
@@ -140,7 +140,7 @@ class Access:
                     )
                 ).scalar()
                 if found is not None:
-                    return Identity(name, "robot", found.id, project=project, role=found.role)
+                    return _robot(name, project, found)
             row = await session.scalar(select(User).where(User.name == name))
         if row is None or row.disabled:
             raise Unauthenticated(f"there is no account {name!r} any more")
@@ -266,9 +266,13 @@ class Access:
     # Robots
 
     async def create_robot(
-        self, project: str, name: str, role: Role, lifetime: timedelta | None = ROBOT_LIFETIME
-    ) -> tuple[str, str, datetime | None]:
-        """Returns the login name, the secret (shown this once) and the expiry."""
+        self, project: str, name: str, role: Role, lifetime: timedelta | None = ROBOT_LIFETIME,
+        repositories: Sequence[str] = (),
+    ) -> tuple[str, str, datetime | None]:  # fmt: skip
+        """Returns the login name, the secret (shown this once) and the expiry.
+
+        ``repositories``: patterns, without the project, of those it is for; none: for all.
+        """
         check_name(name, "robot")
         secret = passwords.new_secret("swr")
         expires = now() + lifetime if lifetime else None
@@ -278,6 +282,7 @@ class Access:
             project_id=owner.id,
             name=name,
             role=role.value,
+            repositories=list(repositories),
             secret_hash=passwords.hash_secret(secret),
             expires=expires,
             created=now(),
@@ -291,7 +296,10 @@ class Access:
             rows = await session.scalars(
                 select(Robot).where(Robot.project_id == owner.id).order_by(Robot.name)
             )
-            return [RobotRecord(row.name, Role(row.role), row.expires, row.created) for row in rows]
+            return [
+                RobotRecord(row.name, Role(row.role), tuple(row.repositories), row.expires, row.created)
+                for row in rows
+            ]
 
     async def delete_robot(self, project: str, name: str) -> None:
         async with self._database.session() as session:
@@ -386,6 +394,12 @@ async def _find_project(session: AsyncSession, name: str) -> Project:
     if row is None:
         raise NotFound(f"there is no project {name!r}", hint=f"`slipway project create {name}` makes it")
     return row
+
+
+def _robot(name: str, project: str, row: Robot) -> Identity:
+    return Identity(
+        name, "robot", row.id, project=project, role=row.role, repositories=tuple(row.repositories)
+    )
 
 
 def _user(row: User) -> UserRecord:

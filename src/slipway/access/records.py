@@ -40,6 +40,7 @@ class MemberRecord:
 class RobotRecord:
     name: str
     role: Role
+    repositories: tuple[str, ...]
     expires: datetime | None
     created: datetime
 

@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import functools
 import os
+import select
 import socket
 import struct
 import termios
@@ -23,7 +24,8 @@ from uvicorn.protocols.utils import is_ssl
 ZERO_COPY = "http.response.zerocopysend"
 HEAD_SECONDS = 30.0  # for the request line and all headers
 IDLE_SECONDS = 120.0
-_PIECE = 4 * 1024 * 1024  # bytes handed over at once, so that many downloads take turns
+_PIECE = 16 * 1024 * 1024  # bytes handed over at once, so that many downloads take turns
+_TURN_MS = 2  # for how long a thread waits for a client that is as quick as we are
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -99,7 +101,7 @@ async def _send_file(cycle: RequestResponseCycle, file: int, offset: int, count:
                 await asyncio.sleep(0)
                 continue
             try:
-                sent = await _in_thread(os.sendfile, out, file, offset, min(_PIECE, end - offset))
+                sent = await _in_thread(_send_piece, out, file, offset, min(_PIECE, end - offset))
             except BlockingIOError:
                 await _writable(out, idle)
                 continue
@@ -117,6 +119,22 @@ async def _send_file(cycle: RequestResponseCycle, file: int, offset: int, count:
     if offset < end:
         cycle.disconnected = True
     cycle.expected_content_length -= count
+
+
+def _send_piece(out: int, file: int, offset: int, count: int) -> int:
+    """The bytes that the client took; less than ``count`` when it is slower than we are. Raises ``BlockingIOError``."""
+    sent = os.sendfile(out, file, offset, count)
+    room = select.poll()
+    room.register(out, select.POLLOUT)
+    while 0 < sent < count and room.poll(_TURN_MS):
+        try:
+            more = os.sendfile(out, file, offset + sent, count - sent)
+        except BlockingIOError:
+            break
+        if not more:
+            break
+        sent += more
+    return sent
 
 
 async def _in_thread(call: Callable[..., int], *arguments: int) -> int:

@@ -97,8 +97,10 @@ class Client(Logins):
         found = self._list(f"{API}/projects/{quote(project)}/robots")
         return [wire.Robot.model_validate(item) for item in found]
 
-    def create_robot(self, project: str, name: str, role: str, days: int | None) -> wire.RobotSecret:
-        body = {"name": name, "role": role, "days": days}
+    def create_robot(
+        self, project: str, name: str, role: str, days: int | None, repositories: Sequence[str] = ()
+    ) -> wire.RobotSecret:
+        body = {"name": name, "role": role, "days": days, "repositories": list(repositories)}
         found = self.transport.call("POST", f"{API}/projects/{quote(project)}/robots", body)
         return wire.RobotSecret.model_validate(found)
 

@@ -50,11 +50,17 @@ async def look_up(database: Database, repository: str, reference: str) -> tuple[
     return (found[0][0], found[0][1]) if found else None
 
 
-async def by_digest(session: AsyncSession, repository: Repository, digest: str) -> Row | None:
-    """What is in the trash is not found."""
-    found: Row | None = await session.scalar(
-        select(Row).where(Row.repository_id == repository.id, Row.digest == digest, Row.deleted.is_(None))
-    )
+async def by_digest(
+    session: AsyncSession, repository: Repository, digest: str, *, lock: bool = False
+) -> Row | None:
+    """What is in the trash is not found. ``lock``: nobody throws it away before this transaction ends.
+
+    Whoever takes both locks a manifest first and the clock (``clock.tick``) second.
+    """
+    query = select(Row).where(Row.repository_id == repository.id, Row.digest == digest, Row.deleted.is_(None))
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    found: Row | None = await session.scalar(query)
     return found
 
 
@@ -99,7 +105,8 @@ async def record(
 ) -> Row:  # fmt: skip
     """The manifest's row and its references. Idempotent. Raises ``usage.QuotaExceeded``."""
     query = select(Row).where(Row.repository_id == repository.id, Row.digest == str(digest))
-    known: Row | None = await session.scalar(query)
+    locked = query.with_for_update().execution_options(populate_existing=True)
+    known: Row | None = await session.scalar(locked)
     if known is not None:
         known.deleted = None  # pushed again, it is no longer what was thrown away
         return known
@@ -118,7 +125,7 @@ async def record(
         created=now(),
         pushed_by=by,
     )
-    row = await by_digest(session, repository, str(digest))
+    row = await by_digest(session, repository, str(digest), lock=True)
     if row is None:
         raise Conflict(f"the manifest {digest} was removed in the same moment", hint="push it again")
     if not made:

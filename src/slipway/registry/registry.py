@@ -482,7 +482,7 @@ class Registry:
         """Point a tag at a manifest that is there. Raises ``NotFound``."""
         async with self._database.session() as session:
             owner = await repositories.require(session, repository)
-            row = await manifests.by_digest(session, owner, str(digest))
+            row = await manifests.by_digest(session, owner, str(digest), lock=True)
             if row is None:
                 raise NotFound(f"there is no manifest {digest} in {repository!r}")
             await tagging.put(session, owner, name, row, by)

@@ -46,7 +46,7 @@ async def throw_away(
     """
     moment = now()
     if ":" not in reference:
-        found = await session.get(Tag, (owner.id, reference))
+        found = await _locked(session, owner, reference)
         if found is None:
             raise NotFound(f"there is no tag {reference[:150]!r} in {owner.name!r}")
         _may(own, by, found.pushed_by, reference)
@@ -56,7 +56,7 @@ async def throw_away(
             await _with_last_tag(session, owner, found.manifest_id, moment)
         await _emit(session, owner, events.DELETED, by, tag=reference)
         return
-    row = await manifests.by_digest(session, owner, reference)
+    row = await manifests.by_digest(session, owner, reference, lock=True)
     if row is None:
         raise NotFound(f"there is no manifest {reference[:150]!r} in {owner.name!r}")
     _may(own, by, row.pushed_by, reference)
@@ -68,6 +68,19 @@ async def throw_away(
         await tagging.remove(session, owner, found, by, moment=moment)
     await session.execute(update(Manifest).where(Manifest.id.in_(ids)).values(deleted=moment))
     await _emit(session, owner, events.DELETED, by, digest=row.digest)
+
+
+async def _locked(session: AsyncSession, owner: Repository, name: str) -> Tag | None:
+    """The tag, and its manifest locked. Raises ``Conflict`` when it is moved in this moment."""
+    found = await session.get(Tag, (owner.id, name))
+    if found is None:
+        return None
+    before = found.manifest_id
+    await session.get(Manifest, before, with_for_update=True, populate_existing=True)
+    found = await session.get(Tag, (owner.id, name), populate_existing=True)
+    if found is not None and found.manifest_id != before:
+        raise Conflict(f"the tag {name!r} of {owner.name!r} was moved in the same moment", hint="try again")
+    return found
 
 
 async def _with_last_tag(

@@ -91,12 +91,16 @@ class Member(Answer):
 class NewRobot(Request):
     name: str
     role: RoleName = "developer"
+    repositories: list[str] = Field(
+        default_factory=list, description="patterns, without the project; none: all"
+    )
     days: int | None = Field(default=30, ge=1, le=3650, description="null: does not expire")
 
 
 class Robot(Answer):
     name: str
     role: RoleName
+    repositories: list[str] = Field(default_factory=list)
     expires: datetime | None
     created: datetime
 

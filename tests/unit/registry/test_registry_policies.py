@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from slipway.registry import Retention, Trash
 from slipway.registry.policy import KeepRule, RegistryPolicy, TagPattern
 from slipway.registry.retention import TagFacts, judge
 from slipway.state.tables import ProjectBlob, Tag
-from slipway.testing.registry import MANIFEST, Serving, serving
+from slipway.testing.registry import MANIFEST, Serving, digest_of, serving
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -153,8 +154,6 @@ async def test_developers_take_back_what_they_pushed_and_nothing_else(tmp_path: 
     async with serving(tmp_path) as server:
         await server.manifest("lib/x", b"one", tag="theirs")
         login, secret, _ = await server.access.create_robot("lib", "dev", Role.DEVELOPER)
-        import base64
-
         word = base64.b64encode(f"{login}:{secret}".encode()).decode()
         mine = f"Basic {word}"
         path = "/v2/lib/x/manifests"
@@ -287,3 +286,33 @@ async def test_images_without_a_tag_go_after_their_time(tmp_path: Path) -> None:
         await Retention(server.database).run()
         assert (await server("GET", f"/v2/lib/x/manifests/{first['digest']}")).status == 404
         assert (await server("GET", f"/v2/lib/x/manifests/{child['digest']}")).status == 200
+
+
+async def test_a_robot_for_some_repositories_reaches_no_other(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        await server.access.create_project("shop")
+        for name in ("shop/web", "shop/web-tools", "shop/api"):
+            await server.manifest(name, b"layer", tag="1")
+        login, secret, _ = await server.access.create_robot(
+            "shop", "ci", Role.DEVELOPER, repositories=["web*"]
+        )
+        word = base64.b64encode(f"{login}:{secret}".encode()).decode()
+        mine = f"Basic {word}"
+        assert (await server("GET", "/v2/shop/web/manifests/1", Authorization=mine)).status == 200
+        assert (await server("GET", "/v2/shop/api/manifests/1", Authorization=mine)).status == 403
+        assert (await server("POST", "/v2/shop/api/blobs/uploads/", Authorization=mine)).status == 403
+        digest = digest_of(b"layer")
+        mount = await server(
+            "POST", f"/v2/shop/web/blobs/uploads/?mount={digest}&from=shop/api", Authorization=mine
+        )
+        assert mount.status == 202, "what it may not read it may not mount"
+        names = json.loads((await server("GET", "/v2/_catalog", Authorization=mine)).body)["repositories"]
+        assert [name for name in names if name.startswith("shop/")] == ["shop/web", "shop/web-tools"]
+        scopes = "scope=repository:shop/web:pull,push&scope=repository:shop/api:pull"
+        answer = await server("GET", f"/token?service=slipway-registry&{scopes}", Authorization=mine)
+        _, grants = server.access.tokens.check(json.loads(answer.body)["token"])
+        assert [grant.name for grant in grants] == ["shop/web"]
+        changes = json.loads((await server("GET", "/v2/_slipway/changes", Authorization=mine)).body)[
+            "changes"
+        ]
+        assert {item["repository"] for item in changes} == {"shop/web", "shop/web-tools"}

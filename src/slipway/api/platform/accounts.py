@@ -132,7 +132,13 @@ async def robots(parts: Parts, caller: Caller, name: str) -> list[wire.Robot]:
     await parts.access.require(caller, name, Permission.MANAGE)
     found = await parts.access.robots(name)
     return [
-        wire.Robot(name=item.name, role=item.role.value, expires=item.expires, created=item.created)
+        wire.Robot(
+            name=item.name,
+            role=item.role.value,
+            repositories=list(item.repositories),
+            expires=item.expires,
+            created=item.created,
+        )
         for item in found
     ]
 
@@ -142,7 +148,7 @@ async def create_robot(parts: Parts, caller: Caller, name: str, request: wire.Ne
     await parts.access.require(caller, name, Permission.MANAGE)
     lifetime = timedelta(days=request.days) if request.days else None
     login, secret, expires = await parts.access.create_robot(
-        name, request.name, Role.parse(request.role), lifetime
+        name, request.name, Role.parse(request.role), lifetime, request.repositories
     )
     await parts.access.audit(caller, "robot.create", request.name, project=name)
     return wire.RobotSecret(login=login, secret=secret, expires=expires)

@@ -144,7 +144,8 @@ class _Api:
         ]
         count = manifests.page_size(request, default=100)
         found = await self._registry.catalog(visible, count, request.query_params.get("last", ""))
-        return manifests.page(request, {"repositories": found}, found, count)
+        reached = [name for name in found if identity.reaches(name)]
+        return manifests.page(request, {"repositories": reached}, found, count)
 
     async def _site(self, request: Request, path: str, caller: Caller) -> Response:
         identity = caller.identity or await self._access.identity_of(caller.name)

@@ -61,6 +61,8 @@ class Authentication:
     async def may(self, caller: Caller, repository: str, action: str) -> bool:
         if caller.identity is not None:
             granted = await self._access.permissions(caller.identity, repository.partition("/")[0])
+            if not caller.identity.reaches(repository):
+                return False
             return _PERMISSIONS[action] in granted
         return any(
             grant.type == "repository" and grant.name == repository and action in grant.actions
@@ -121,4 +123,6 @@ class Authentication:
         if kind != "repository":
             return Grant(kind, name, frozenset())
         granted = await self._access.permissions(identity, name.partition("/")[0])
+        if not identity.reaches(name):
+            granted = frozenset()
         return Grant(kind, name, frozenset(item for item in wanted if _PERMISSIONS.get(item) in granted))

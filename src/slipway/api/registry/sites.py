@@ -46,7 +46,10 @@ class SiteRoutes:
         head = await self._feed.head()
         projects = None if identity.is_admin else await self._readable(identity)
         changes = await self._feed.since(after, min(count or _MOST_CHANGES, _MOST_CHANGES), projects)
-        return JSONResponse({"head": head, "changes": [change.to_json() for change in changes]})
+        while changes and not any(identity.reaches(change.repository) for change in changes):
+            changes = await self._feed.since(changes[-1].sequence, _MOST_CHANGES, projects)
+        told = [change.to_json() for change in changes if identity.reaches(change.repository)]
+        return JSONResponse({"head": head, "changes": told})
 
     async def _readable(self, identity: Identity) -> list[str]:
         names = [project.name for project in await self._access.projects(identity)]

@@ -186,7 +186,7 @@ def robot() -> None:
 @with_session
 def robot_ls(session: Session, project_name: str) -> None:
     """List a project's robots."""
-    session.table(session.client.robots(project_name), ("name", "role", "expires", "created"))
+    session.table(session.client.robots(project_name), ("name", "role", "repositories", "expires", "created"))
 
 
 @robot.command("create")
@@ -194,10 +194,19 @@ def robot_ls(session: Session, project_name: str) -> None:
 @click.argument("name")
 @click.option("--role", type=click.Choice(["admin", "developer", "guest"]), default="developer")
 @click.option("--days", type=int, default=30, show_default=True, help="0: does not expire.")
+@click.option(
+    "--repository",
+    "repositories",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only these, e.g. 'web*'; repeatable.",
+)
 @with_session
-def robot_create(session: Session, project_name: str, name: str, role: str, days: int) -> None:
+def robot_create(
+    session: Session, project_name: str, name: str, role: str, days: int, repositories: tuple[str, ...]
+) -> None:
     """Create a robot and print its secret, this once."""
-    made = session.client.create_robot(project_name, name, role, days or None)
+    made = session.client.create_robot(project_name, name, role, days or None, repositories)
     session.value(made, f"login   {made.login}\nsecret  {made.secret}\nexpires {made.expires or 'never'}")
 
 

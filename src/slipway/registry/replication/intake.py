@@ -108,7 +108,7 @@ class Intake:
         """Let the move have its effect here; the image it leads to is here already."""
         async with self._database.session() as session:
             owner = await repositories.ensure(session, repository)
-            row = await manifests.by_digest(session, owner, digest) if digest else None
+            row = await manifests.by_digest(session, owner, digest, lock=True) if digest else None
             if digest and row is None:
                 raise Invalid(f"{repository}@{digest} is gone again", hint="it is deleted here meanwhile")
             return await merge.apply(session, owner, tag, row, moved.move, moved.by)
@@ -117,7 +117,7 @@ class Intake:
         """Point a tag where it points at a registry that tells no moves; whether that was news."""
         async with self._database.session() as session:
             owner = await repositories.require(session, repository)
-            row = await manifests.by_digest(session, owner, str(digest))
+            row = await manifests.by_digest(session, owner, str(digest), lock=True)
             found = await session.get(Tag, (owner.id, tag))
             if row is None or (found is not None and found.manifest_id == row.id):
                 return False

@@ -60,6 +60,8 @@ class Robot(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
     name: Mapped[str]
     role: Mapped[str]
+    repositories: Mapped[list[Any]] = mapped_column(default=list)
+    """Patterns, without the project; none: all of the project's."""
     secret_hash: Mapped[str]
     expires: Mapped[datetime | None]
     created: Mapped[datetime]
