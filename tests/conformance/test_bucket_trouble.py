@@ -19,6 +19,7 @@ from slipway.oci import Digest
 from slipway.testing.faults import Fault, Faults, faulty
 from slipway.testing.swift import ACCESS_KEY, SECRET_KEY, Swift, swift
 
+pytestmark = pytest.mark.slow
 NO_GRACE = timedelta()
 LARGE = 600 << 10
 PART = 256 << 10

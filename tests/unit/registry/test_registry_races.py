@@ -99,7 +99,7 @@ async def whole(server: Serving, reference: str, digest: str) -> None:
         assert (blob.status, digest_of(blob.body)) == (200, item["digest"]), (reference, item)
 
 
-@pytest.mark.parametrize("seconds", [12, pytest.param(120, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [12, pytest.param(60, marks=pytest.mark.slow)])
 async def test_collection_takes_nothing_that_is_being_pushed_mounted_or_used(
     tmp_path: Path, seconds: int
 ) -> None:
