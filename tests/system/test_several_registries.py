@@ -178,7 +178,8 @@ def test_the_bucket_goes_and_comes_back(site: Site, tmp_path: Path) -> None:
             ("POST", "/v2/demo/app/blobs/uploads/"),
         ):
             assert site.one.ask(method, path)[0] == 503
-        status, _, body = site.two.ask("GET", "/v2/demo/app/manifests/1")
+        assert site.two.ask("GET", "/v2/demo/app/manifests/1")[0] == 200  # read a moment ago, it is in memory
+        status, _, body = site.two.ask("GET", f"/v2/demo/app/blobs/{config}")
         assert status == 503
         assert "bucket does not answer" in json.loads(body)["errors"][0]["message"]
         assert time.monotonic() - began < 60
