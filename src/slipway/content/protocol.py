@@ -23,9 +23,11 @@ from typing import BinaryIO, Protocol, Self
 
 from slipway.content.collect import Collected
 from slipway.content.writer import Buffer
+from slipway.errors import NotFound
 from slipway.oci import Digest
 
 READ_LIMIT = 4 * 1024 * 1024
+_PIECE = 1024 * 1024
 
 
 class BlobSink(Protocol):
@@ -138,3 +140,18 @@ class ContentStore(BlobStore, Protocol):
 
     def recover(self) -> None:
         """Once, before a server begins: put in order what its predecessor on this machine left."""
+
+
+def damaged(store: ContentStore) -> Iterator[Digest]:
+    """Blobs whose bytes are not what their name says."""
+    for digest in store.digests():
+        hasher = digest.hasher()
+        try:
+            handle = store.open(digest)
+        except NotFound:
+            continue  # collected meanwhile
+        with handle:
+            while chunk := handle.read(_PIECE):
+                hasher.update(chunk)
+        if hasher.hexdigest() != digest.hex:
+            yield digest

@@ -15,13 +15,11 @@ from slipway.base.files import fsync_directory
 from slipway.base.ids import new_id
 from slipway.content.collect import Collected, collect
 from slipway.content.leases import Lease, leased
+from slipway.content.protocol import READ_LIMIT, damaged
 from slipway.content.uploads import RunningHashes, Upload, age
 from slipway.content.writer import BlobWriter
 from slipway.errors import Exhausted, Invalid, NotFound
 from slipway.oci import Digest
-
-_BUFFER = 1024 * 1024
-READ_LIMIT = 4 * 1024 * 1024
 
 
 class LocalStore:
@@ -173,17 +171,7 @@ class LocalStore:
 
     def fsck(self) -> Iterator[Digest]:
         """Blobs whose bytes are not what their name says."""
-        for digest in self.digests():
-            hasher = digest.hasher()
-            try:
-                handle = self.open(digest)
-            except NotFound:
-                continue  # collected meanwhile
-            with handle:
-                while chunk := handle.read(_BUFFER):
-                    hasher.update(chunk)
-            if hasher.hexdigest() != digest.hex:
-                yield digest
+        return damaged(self)
 
     def _publish(self, path: Path, digest: Digest) -> None:
         self._place(path, digest)

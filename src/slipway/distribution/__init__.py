@@ -11,5 +11,6 @@ from slipway.distribution.archives import image_archive
 from slipway.distribution.pull import Pulled, fetch_blob, pull
 from slipway.distribution.push import push
 from slipway.distribution.remote import Login, RemoteRegistry
+from slipway.distribution.together import each_blob
 
-__all__ = ["Login", "Pulled", "RemoteRegistry", "fetch_blob", "image_archive", "pull", "push"]
+__all__ = ["Login", "Pulled", "RemoteRegistry", "each_blob", "fetch_blob", "image_archive", "pull", "push"]

@@ -10,10 +10,9 @@ from slipway.base.throttle import Throttle
 from slipway.content import BlobLease, BlobStore
 from slipway.distribution.push import UNLIMITED
 from slipway.distribution.remote import RemoteRegistry
+from slipway.distribution.together import each_blob
 from slipway.errors import Invalid, NotFound
 from slipway.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, parse_manifest
-
-_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +45,12 @@ async def pull(
         raise Invalid(f"{reference} is an index inside an index")
     if any(layer.urls for layer in manifest.layers):
         raise Invalid(f"{reference} has layers that live elsewhere; they are not fetched")
-    slots = asyncio.Semaphore(_AT_ONCE)
 
     async def one(blob: Descriptor) -> None:
-        async with slots:
-            await asyncio.to_thread(lease.add, blob.digest)
-            await fetch_blob(remote, reference, blob, blobs)
+        await asyncio.to_thread(lease.add, blob.digest)
+        await fetch_blob(remote, reference, blob, blobs)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for blob in {item.digest: item for item in manifest.references}.values():
-                group.create_task(one(blob))
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    await each_blob(manifest.references, one)
     config = ImageConfig.parse(await asyncio.to_thread(blobs.read, manifest.config.digest))
     if len(config.diff_ids) != len(manifest.layers):
         raise Invalid(

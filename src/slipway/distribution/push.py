@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from slipway.base.throttle import Throttle
 from slipway.content import BlobStore
 from slipway.distribution.remote import RemoteRegistry
+from slipway.distribution.together import each_blob
 from slipway.oci import Descriptor, Digest, Index, Reference, parse_manifest
 
-_AT_ONCE = 4
 UNLIMITED = Throttle(0)
 _PIECE = 1024 * 1024
 Uploaded = Callable[[Descriptor, bool], None]
@@ -29,21 +29,14 @@ async def push(
             there = target.with_digest(item.digest)
             await push(remote, there, below, item.media_type, blobs, uploaded, throttle)
     else:
-        slots = asyncio.Semaphore(_AT_ONCE)
 
         async def one(blob: Descriptor) -> None:
-            async with slots:
-                known = await remote.has_blob(target, blob.digest)
-                if not known:
-                    await remote.put_blob(target, blob, _content(blobs, blob.digest, throttle))
-                uploaded(blob, known)
+            known = await remote.has_blob(target, blob.digest)
+            if not known:
+                await remote.put_blob(target, blob, _content(blobs, blob.digest, throttle))
+            uploaded(blob, known)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for blob in {item.digest: item for item in manifest.references if not item.urls}.values():
-                    group.create_task(one(blob))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+        await each_blob((item for item in manifest.references if not item.urls), one)
     await remote.put_manifest(target, data, media_type, headers)
 
 

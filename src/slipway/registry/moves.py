@@ -14,7 +14,6 @@ from slipway.errors import Invalid
 from slipway.registry.tagging import Move
 
 MOVE_HEADER = "Slipway-Move"
-OUTCOME_HEADER = "Slipway-Outcome"
 _MOST_SITES = 64
 _AHEAD_SECONDS = 24 * 3600
 

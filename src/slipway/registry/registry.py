@@ -236,47 +236,16 @@ class Registry:
             query = select(Tag.name).where(Tag.repository_id == owner.id, Tag.pushed_by == by)
             return list(await session.scalars(query.order_by(Tag.name)))
 
-    async def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> Index:
+    async def referrers(self, repository: str, digest: Digest) -> Index:
         """What refers to ``digest``; an empty index when nothing does."""
-        async with self._database.read() as session:
-            owner = await repositories.find(session, repository)
-            rows = (
-                list(
-                    await session.scalars(
-                        select(ManifestRow)
-                        .where(
-                            ManifestRow.repository_id == owner.id,
-                            ManifestRow.subject == str(digest),
-                            ManifestRow.deleted.is_(None),
-                        )
-                        .order_by(ManifestRow.digest)
-                    )
-                )
-                if owner
-                else []
-            )
-        found = [await self._referrer(row) for row in rows if artifact_type in ("", row.artifact_type)]
-        known = {item.digest for item in found}
-        for item in await self._pushed_referrers(repository, digest):
-            if item.digest not in known and artifact_type in ("", item.artifact_type):
-                found.append(item)
-        return Index(tuple(found))
-
-    async def _pushed_referrers(self, repository: str, digest: Digest) -> tuple[Descriptor, ...]:
-        """The index that clients keep under a tag where a registry knows no referrers; it may have come along."""
-        try:
-            stored = await self.get_manifest(repository, f"{digest.algorithm}-{digest.hex}")
-            index = parse_manifest(stored.data, stored.media_type)
-        except (NotFound, Invalid):
-            return ()
-        return index.manifests if isinstance(index, Index) else ()
-
-    async def _referrer(self, row: ManifestRow) -> Descriptor:
-        digest = Digest.parse(row.digest)
-        parsed = parse_manifest(await asyncio.to_thread(self.blobs.read, digest))
-        return Descriptor(
-            row.media_type, digest, row.size, parsed.annotations, artifact_type=row.artifact_type
-        )
+        found: list[Descriptor] = []
+        last = ""
+        while True:
+            page = await self.referrers_page(repository, digest, "", last, referrers.PAGE)
+            found += page.index.manifests
+            if not page.last:
+                return Index(tuple(found))
+            last = page.last
 
     async def referrers_page(
         self, repository: str, digest: Digest, artifact_type: str, last: str, count: int

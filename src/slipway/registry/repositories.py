@@ -35,6 +35,14 @@ async def require(session: AsyncSession, name: str) -> Repository:
     return row
 
 
+async def project(session: AsyncSession, name: str) -> Project:
+    """Raises ``NotFound``."""
+    row: Project | None = await session.scalar(select(Project).where(Project.name == name))
+    if row is None:
+        raise NotFound(f"there is no project {name!r}")
+    return row
+
+
 async def ensure(session: AsyncSession, name: str) -> Repository:
     """The repository, made if its project exists. Raises ``NotFound`` for an unknown project."""
     row = await find(session, name)

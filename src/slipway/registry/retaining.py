@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from slipway.base.clock import now
-from slipway.errors import NotFound, SlipwayError
-from slipway.registry import events, tagging, trash
+from slipway.errors import SlipwayError
+from slipway.registry import events, repositories, tagging, trash
 from slipway.registry.retention import TagFacts, Verdict, judge
 from slipway.state import Database
 from slipway.state.tables import Manifest, ManifestReference, Project, Repository, Tag
@@ -29,9 +29,7 @@ class Retention:
     async def judge(self, project: str) -> list[Verdict]:
         """Every tag of the project with what becomes of it; nothing is changed. Raises ``NotFound``."""
         async with self._database.read() as session:
-            owner = await session.scalar(select(Project).where(Project.name == project))
-            if owner is None:
-                raise NotFound(f"there is no project {project!r}")
+            owner = await repositories.project(session, project)
             query = (
                 select(Repository.name, Tag.name, Manifest.digest, Tag.updated, Tag.pulled)
                 .join(Tag, Tag.repository_id == Repository.id)

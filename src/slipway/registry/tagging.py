@@ -39,11 +39,12 @@ class Move:
 
 
 _BESIDE = ("sig", "att", "sbom")
+_BESIDE_TAG = re.compile(rf"sha256-[0-9a-f]{{64}}\.({'|'.join(_BESIDE)})")
 
 
 def is_beside(tag: str) -> bool:
     """Whether the tag is no image's own but holds a signature or a document of the image whose digest it names."""
-    return re.fullmatch(r"sha256-[0-9a-f]{64}\.(sig|att|sbom)", tag) is not None
+    return _BESIDE_TAG.fullmatch(tag) is not None
 
 
 def beside(digest: str) -> list[str]:

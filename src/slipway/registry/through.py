@@ -151,8 +151,7 @@ class PullThrough:
         manifest = parse_manifest(data, kind)
         digest = Digest.parse(reference) if ":" in reference else Digest.of(data)
         store = self._registry.blobs
-        async with holding(store, "upstream", ttl=_LEASE) as lease:
-            await asyncio.to_thread(lease.add, digest)
+        async with holding(store, "upstream", digest, ttl=_LEASE):
             await asyncio.to_thread(_put, store, data, digest)
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
@@ -198,8 +197,7 @@ class PullThrough:
     async def _fetch_blob(self, upstream: Upstream, repository: str, digest: Digest, size: int) -> int:
         there = upstream.reference(repository, str(digest))
         store = self._registry.blobs
-        async with holding(store, "upstream", ttl=_LEASE) as lease:
-            await asyncio.to_thread(lease.add, digest)
+        async with holding(store, "upstream", digest, ttl=_LEASE):
             async with self._remote(upstream) as remote:
                 await fetch_blob(remote, there, Descriptor("application/octet-stream", digest, size), store)
             async with self._database.session() as session:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway.base.clock import now
 from slipway.errors import Conflict, Denied, NotFound
-from slipway.registry import events, manifests, tagging, usage
+from slipway.registry import events, manifests, repositories, tagging, usage
 from slipway.registry.repositories import project_of, require
 from slipway.state import Database
 from slipway.state.tables import DeletedTag, Manifest, ManifestReference, Project, Repository, Tag
@@ -193,9 +193,7 @@ class Trash:
     async def list(self, project: str) -> list[Thrown]:
         """Newest first."""
         async with self._database.read() as session:
-            owner = await session.scalar(select(Project).where(Project.name == project))
-            if owner is None:
-                raise NotFound(f"there is no project {project!r}")
+            owner = await repositories.project(session, project)
             kept = tagging.policy(owner).trash
             tagged = (
                 select(

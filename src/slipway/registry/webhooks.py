@@ -30,9 +30,10 @@ from slipway.base.clock import now
 from slipway.base.ids import new_id
 from slipway.distribution.addresses import CheckedResolver, is_allowed
 from slipway.errors import Conflict, Invalid, NotFound, SlipwayError
+from slipway.registry import repositories
 from slipway.registry.events import KINDS
 from slipway.state import Database
-from slipway.state.tables import Project, Webhook, WebhookDelivery
+from slipway.state.tables import Webhook, WebhookDelivery
 
 log = logging.getLogger(__name__)
 SIGNATURE = "Slipway-Signature"
@@ -103,7 +104,7 @@ class Webhooks:
                 raise Invalid(f"not a kind of event: {kind[:60]!r}", hint=f"one of {', '.join(KINDS)}")
         secret = new_id(40)
         async with self._database.session() as session:
-            owner = await _project(session, project)
+            owner = await repositories.project(session, project)
             query = select(func.count()).where(Webhook.project_id == owner.id)
             if (await session.scalar(query) or 0) >= _MOST:
                 raise Conflict(f"the project {project!r} has {_MOST} webhooks already")
@@ -116,7 +117,7 @@ class Webhooks:
 
     async def all(self, project: str) -> list[WebhookRecord]:
         async with self._database.read() as session:
-            owner = await _project(session, project)
+            owner = await repositories.project(session, project)
             counts = select(WebhookDelivery.webhook_id, WebhookDelivery.state, func.count()).group_by(
                 WebhookDelivery.webhook_id, WebhookDelivery.state
             )
@@ -224,16 +225,9 @@ def _is_literal_local(url: str) -> bool:
     return not is_allowed(host)
 
 
-async def _project(session: AsyncSession, name: str) -> Project:
-    row: Project | None = await session.scalar(select(Project).where(Project.name == name))
-    if row is None:
-        raise NotFound(f"there is no project {name!r}")
-    return row
-
-
 async def _hook(session: AsyncSession, project: str, number: int) -> Webhook:
     """A webhook of this project and of no other. Raises ``NotFound``."""
-    owner = await _project(session, project)
+    owner = await repositories.project(session, project)
     row = await session.get(Webhook, number)
     if row is None or row.project_id != owner.id:
         raise NotFound(f"there is no webhook {number} in {project!r}")

@@ -16,7 +16,6 @@ from slipway.registry.policy import RegistryPolicy
 from slipway.registry.through import SECTION, Upstream
 
 router = APIRouter(tags=["policies"])
-_MOST_EVENTS = 1000
 
 
 async def _policy(parts: Parts, name: str) -> wire.RegistryPolicy:
@@ -107,7 +106,7 @@ async def audit(parts: Parts, caller: Caller, wanted: Filter) -> list[wire.Audit
     """Newest first, at most 1,000; ``before`` is the id to go on from."""
     await _audited(parts, caller, wanted.project)
     found = await parts.access.audit_log.events(
-        AuditFilter(**wanted.model_dump(exclude={"limit"})), min(wanted.limit, _MOST_EVENTS)
+        AuditFilter(**wanted.model_dump(exclude={"limit"})), wanted.limit
     )
     return [wire.AuditEvent.model_validate(item) for item in found]
 

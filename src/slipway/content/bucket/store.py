@@ -27,7 +27,7 @@ from slipway.content.bucket.objects import Missing, Objects
 from slipway.content.bucket.parts import PART, Hashes, Parts
 from slipway.content.bucket.uploads import BucketUpload
 from slipway.content.collect import Collected
-from slipway.content.protocol import READ_LIMIT
+from slipway.content.protocol import READ_LIMIT, damaged
 from slipway.content.writer import Buffer, check
 from slipway.errors import Exhausted, Invalid, NotFound, Unavailable
 from slipway.oci import Digest
@@ -139,17 +139,8 @@ class BucketStore:
         )
 
     def fsck(self) -> Iterator[Digest]:
-        for digest in self.digests():
-            hasher = digest.hasher()
-            try:
-                handle = self.open(digest)
-            except NotFound:
-                continue  # collected meanwhile
-            with handle:
-                while chunk := handle.read(PIECE):
-                    hasher.update(chunk)
-            if hasher.hexdigest() != digest.hex:
-                yield digest
+        """Blobs whose bytes are not what their name says."""
+        return damaged(self)
 
     def _publish(self, origin: str, parts: Parts, digest: Digest) -> None:
         """Write the record, unless the blob is here. A record's name is its upload's, so doing it twice is no harm."""

@@ -51,7 +51,7 @@ class Giving:
         digest = Digest.parse(change.digest)
         async with holding(self._registry.blobs, "replication", ttl=_LEASE) as lease:
             try:
-                if not wanted.wants_labels(await self._labels(change.repository, digest, lease)):
+                if not wanted.wants_labels(await self._labels(change.repository, digest)):
                     return False
                 await self._image(change.repository, digest, target, given, lease, headers)
             except NotFound:
@@ -103,7 +103,7 @@ class Giving:
         for item in (await self._registry.referrers(repository, digest)).manifests:
             await self._image(repository, item.digest, target.with_digest(item.digest), given, lease, {})
 
-    async def _labels(self, repository: str, digest: Digest, lease: BlobLease) -> list[dict[str, Any]]:
+    async def _labels(self, repository: str, digest: Digest) -> list[dict[str, Any]]:
         """The labels of an image, or of each image of an index."""
         stored = await self._registry.get_manifest(repository, str(digest))
         manifest = parse_manifest(stored.data, stored.media_type)
@@ -111,7 +111,7 @@ class Giving:
             return [
                 labels
                 for item in manifest.manifests
-                for labels in await self._labels(repository, item.digest, lease)
+                for labels in await self._labels(repository, item.digest)
             ]
         return [await asyncio.to_thread(_labels_of, self._registry, manifest)]
 

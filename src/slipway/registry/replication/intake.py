@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from slipway.base.throttle import Throttle
 from slipway.content import BlobLease
-from slipway.distribution import RemoteRegistry, fetch_blob
+from slipway.distribution import RemoteRegistry, each_blob, fetch_blob
 from slipway.errors import Invalid
 from slipway.oci import Descriptor, Digest, Index, Manifest, Reference, parse_manifest
 from slipway.registry import manifests, merge, repositories, tagging
@@ -20,7 +20,6 @@ from slipway.state import Database
 from slipway.state.tables import Tag
 
 _LEASE = timedelta(hours=12)
-_AT_ONCE = 4
 _DEEPEST = 4
 Taken = Callable[[int], None]
 """Told the bytes of each blob that came over the line."""
@@ -72,22 +71,15 @@ class Intake:
             return owner is not None and await manifests.by_digest(session, owner, str(digest)) is not None
 
     async def _blobs(self, there: Reference, manifest: Manifest, lease: BlobLease, taken: Taken) -> None:
-        slots = asyncio.Semaphore(_AT_ONCE)
         store = self._registry.blobs
 
         async def one(blob: Descriptor) -> None:
-            async with slots:
-                await asyncio.to_thread(lease.add, blob.digest)
-                if await asyncio.to_thread(store.size, blob.digest) is None:
-                    await fetch_blob(self._remote, there, blob, store, self._throttle)
-                    taken(blob.size)
+            await asyncio.to_thread(lease.add, blob.digest)
+            if await asyncio.to_thread(store.size, blob.digest) is None:
+                await fetch_blob(self._remote, there, blob, store, self._throttle)
+                taken(blob.size)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for blob in {item.digest: item for item in manifest.references if not item.urls}.values():
-                    group.create_task(one(blob))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+        await each_blob((item for item in manifest.references if not item.urls), one)
 
     async def _record(
         self, repository: str, data: bytes, manifest: Manifest | Index, digest: Digest, lease: BlobLease

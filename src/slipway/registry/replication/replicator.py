@@ -206,16 +206,13 @@ class Replicator:
         """Give what the site wants; what it refuses, one by one. Raises when the site is not there or is full."""
         refused: list[tuple[Change, SlipwayError]] = []
 
-        def count(size: int) -> None:
-            state["bytes"] = state.get("bytes", 0) + size
-
         for change in changes:
             if not site.filter.wants(change.repository, change.tag):
                 continue
             target = Reference(site.there(change.repository), site.host, change.tag)
             try:
                 await self._project_there(site, remote, target, made)
-                if await giving.give(change, target, site.filter, count):
+                if await giving.give(change, target, site.filter, lambda size: _count(state, size)):
                     state["images"] = state.get("images", 0) + 1
             except (Invalid, Denied, NotFound) as error:
                 refused.append((change, error))
@@ -265,7 +262,6 @@ class Replicator:
                 cursor = change.sequence
                 await self.sites.save(site.name, cursor=cursor)
             wait = 0
-        state["behind"] = 0
 
     async def _take(self, site: SiteRecord, intake: Intake, change: Change, state: dict[str, Any]) -> None:
         if not site.filter.wants(change.repository, change.tag):

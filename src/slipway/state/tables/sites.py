@@ -15,7 +15,7 @@ class Site(Base):
     """Another registry that ours gives to (``push``) or takes from (``pull``).
 
     ``cursor`` is the sequence up to which everything was given, or, with another Slipway, the sequence of *its* changes
-    up to which everything was taken. ``seen`` maps what was found at a registry that has no list of changes.
+    up to which everything was taken.
     """
 
     __tablename__ = "sites"

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import re
 
-from slipway.registry.findings.versions.keys import Key, number
+from slipway.registry.findings.versions.keys import Key, number, split
 
 _PARTS = re.compile(r"([^0-9]*)([0-9]*)")
-_EPOCH = re.compile(r"[0-9]+")
 # The end of a part: after a tilde, before everything else.
 _END = ((0,), number(""))
 
 
 def key(text: str) -> Key:
-    epoch, colon, rest = text.strip().partition(":")
-    if not colon or not _EPOCH.fullmatch(epoch):
-        epoch, rest = "", text.strip()
-    upstream, dash, revision = rest.rpartition("-")
-    if not dash:
-        upstream, revision = rest, ""
-    return number(epoch), _part(upstream), _part(revision)
+    epoch, version, release = split(text)
+    return number(epoch), _part(version), _part(release)
 
 
 def _part(text: str) -> Key:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import re
 
-from slipway.registry.findings.versions.keys import Key, number
+from slipway.registry.findings.versions.keys import Key, number, split
 
 _PARTS = re.compile(r"([0-9]+)|([A-Za-z]+)|([~^])")
-_EPOCH = re.compile(r"[0-9]+")
 _TILDE, _END, _CARET, _LETTERS, _DIGITS = range(5)
 
 
 def key(text: str) -> Key:
-    epoch, colon, rest = text.strip().partition(":")
-    if not colon or not _EPOCH.fullmatch(epoch):
-        epoch, rest = "", text.strip()
-    version, dash, release = rest.rpartition("-")
-    if not dash:
-        version, release = rest, ""
+    epoch, version, release = split(text)
     return number(epoch), part(version), part(release)
 
 
