@@ -124,6 +124,14 @@ class Chains:
         remove_tree(doomed)
         return True
 
+    def throw_away(self, path: Path) -> None:
+        """Remove a directory that somebody may be about to ``publish``: one of the two renames it, so it is never a
+        snapshot that is half removed."""
+        doomed = self._tmp / new_id()
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, doomed)
+            remove_tree(doomed)
+
     def collect(self, in_use: Iterable[Digest], grace: timedelta) -> int:
         """Remove what nobody used for ``grace`` and nothing stands on; how many that were."""
         end = time.time() - grace.total_seconds()

@@ -186,8 +186,8 @@ class SnapshotStore:
         return Committed(chain, layer)
 
     def discard(self, active: Active) -> None:
-        """Idempotent, and harmless after ``commit``."""
-        remove_tree(active.upper.parent)
+        """Idempotent, and harmless after ``commit`` and beside one that is still going on."""
+        self._chains.throw_away(active.upper.parent)
 
     def _parents(self) -> list[Digest]:
         found = []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
@@ -269,6 +270,34 @@ def test_with_an_epoch_the_snapshot_has_the_layers_times(store: SnapshotStore) -
     committed = store.commit(active, epoch=1_000_000)
     assert store.lowers(committed.chain)[0].joinpath("file").stat().st_mtime == 1_000_000
     assert _leftovers(store) == []
+
+
+def test_what_is_thrown_away_during_a_commit_is_no_snapshot(store: SnapshotStore) -> None:
+    """A cancelled step is discarded while its commit goes on in a thread: that must not publish half a tree."""
+    names = [str(number) for number in range(200)]
+    for _ in range(20):
+        active = store.prepare(None)
+        for name in names:
+            (active.upper / name).touch()
+        reached = threading.Event()
+
+        def commit(active: Active = active, reached: threading.Event = reached) -> None:
+            def through(entries: Iterator[Entry]) -> Iterator[Entry]:
+                yield from entries
+                reached.set()
+
+            with contextlib.suppress(OSError):  # what it reads goes away under it
+                store.commit(active, through=through)
+
+        thread = threading.Thread(target=commit)
+        thread.start()
+        reached.wait()
+        store.discard(active)
+        thread.join()
+        for chain in store.chains():
+            assert sorted(entry.path for entry in store.view(chain).iterdir("")) == sorted(names)
+            store.remove(chain)
+        assert not active.upper.parent.exists()
 
 
 def test_what_no_layer_can_hold_is_refused_and_can_be_discarded(store: SnapshotStore) -> None:

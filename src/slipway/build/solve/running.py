@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from slipway.build.attest import Watch
 from slipway.build.cache import Made
@@ -98,7 +99,7 @@ class Runner:
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
-            await asyncio.wait({making})
+            await _ended(making)
             if making.exception() is None:
                 await self._discarded(making.result())
             raise
@@ -106,9 +107,7 @@ class Runner:
     async def _discarded(self, request: RunStep) -> None:
         """Throw away what the step wrote, to the end: another step's failure may cancel this one a second time."""
         removing = asyncio.create_task(asyncio.to_thread(self._snapshots.discard, request.active))
-        while not removing.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait({removing})
+        await _ended(removing)
         removing.result()
 
     def _prepared(self, operation: RunOp, chain: Digest | None, given: Prepared) -> RunStep:
@@ -124,6 +123,13 @@ class Runner:
             operation.cwd, account.uid, account.gid, account.groups, operation.network,
             mounts=[*added, *given.mounts], insecure=operation.security == "insecure",
         )  # fmt: skip
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Wait for what must not be left alone, however often the waiter is cancelled."""
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
 
 
 def _facts(operation: RunOp, chain: Digest | None, shown: Sequence[str]) -> dict[str, str]:

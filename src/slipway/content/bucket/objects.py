@@ -103,11 +103,12 @@ class Objects:
 
     def clock(self) -> float:
         """The server's time, by which it dates what is written: ours may be another."""
-        self.put("clock", b"now")
-        found = self.look("clock")
-        if found is None:
-            raise Unavailable("the bucket does not keep what is written to it")
-        return found.modified
+        for _ in range(_ATTEMPTS):
+            self.put("clock", b"now")
+            # Some servers miss an object for a moment while it is replaced, as by another collector now.
+            if found := self.look("clock"):
+                return found.modified
+        raise Unavailable("the bucket does not keep what is written to it")
 
 
 def _item(found: ObjectMeta) -> Item:
