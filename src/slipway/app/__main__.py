@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from slipway.app.settings import SETTINGS, Settings, load
-from slipway.errors import SlipwayError
+from slipway.errors import SlipwayError, Unavailable
 
 _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 
@@ -83,6 +83,23 @@ def down(everything: bool, config: str, settings: tuple[str, ...], output: str) 
 
     options = _Options(config, settings, output)
     options.said(stop(options.settings, everything))
+
+
+@main.command()
+@click.argument("directory")
+@_common
+def keys(directory: str, config: str, settings: tuple[str, ...], output: str) -> None:
+    """Make what the servers of one site share, in a directory."""
+    from slipway.access import Vault
+    from slipway.access.tokens import RegistryTokens
+
+    options = _Options(config, settings, output)
+    try:
+        RegistryTokens(Path(directory), "slipway-registry")
+        Vault(Path(directory))
+    except OSError as error:
+        raise Unavailable(f"{directory} cannot be written: {error.strerror}") from error
+    options.said(f"the keys are in {directory}")
 
 
 @main.command()

@@ -26,7 +26,6 @@ class ProjectKeys:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def of(self, project: str) -> ec.EllipticCurvePrivateKey:
         path = self._directory / f"{project}.pem"
@@ -45,6 +44,7 @@ class ProjectKeys:
     def _make(self, path: Path) -> ec.EllipticCurvePrivateKey:
         """Two that make it at the same time get the same: the first link wins."""
         made = ec.generate_private_key(_CURVE)
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = self._directory / f".{new_id()}"
         data = made.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -15,7 +15,7 @@ _SETTINGS = click.option(
 )
 
 
-def _become(*words: str) -> None:
+def become(*words: str) -> None:
     """Replace this process by the daemon's program: it must not load the command line."""
     os.execv(sys.executable, [sys.executable, "-m", "slipway.app", *words])
 
@@ -35,7 +35,7 @@ def up(session: Session, config: str, settings: tuple[str, ...]) -> None:
 
     Everything runs embedded: no other server is needed. Running it again is harmless.
     """
-    _become("up", *_words(session, config, settings))
+    become("up", *_words(session, config, settings))
 
 
 @click.command()
@@ -45,7 +45,7 @@ def up(session: Session, config: str, settings: tuple[str, ...]) -> None:
 @with_session
 def down(session: Session, everything: bool, config: str, settings: tuple[str, ...]) -> None:
     """Stop the platform. Containers keep serving and are found again by `slipway up`."""
-    _become("down", *(["--all"] if everything else []), *_words(session, config, settings))
+    become("down", *(["--all"] if everything else []), *_words(session, config, settings))
 
 
 @click.command()
@@ -60,7 +60,7 @@ def down(session: Session, everything: bool, config: str, settings: tuple[str, .
 @with_session
 def serve(session: Session, role: str, config: str, settings: tuple[str, ...]) -> None:
     """Run the platform in the foreground (for a service manager)."""
-    _become("serve", "--role", role, *_words(session, config, settings))
+    become("serve", "--role", role, *_words(session, config, settings))
 
 
 @click.command()
@@ -69,7 +69,7 @@ def serve(session: Session, role: str, config: str, settings: tuple[str, ...]) -
 @with_session
 def doctor(session: Session, config: str, settings: tuple[str, ...]) -> None:
     """Say what this host can and cannot do, and how to mend it."""
-    _become("doctor", *_words(session, config, settings))
+    become("doctor", *_words(session, config, settings))
 
 
 @click.command()
