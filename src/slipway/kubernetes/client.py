@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from slipway.errors import Invalid, NotFound
@@ -94,11 +94,12 @@ class ClusterClient:
 
     def watch(
         self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | str | None = None
-    ) -> AsyncIterator[Change]:
+    ) -> AsyncGenerator[Change, None]:
         """What there is as ``added``, then ``synced``, then changes, for ever: outlives restarts of the API server and
         expired versions, after which another ``synced`` comes. A deletion that was missed has metadata only.
 
-        Raises what the first listing does, but waits where the cluster does not answer.
+        Raises what the first listing does, but waits where the cluster does not answer. Leave it within
+        ``contextlib.aclosing``, which ends its connection at once.
         """
         if namespace is not None:
             _checked(namespace)
@@ -159,7 +160,7 @@ class ClusterClient:
     def logs(
         self, namespace: str, pod: str, container: str | None = None, *, follow: bool = False,
         tail: int | None = None, since: str | None = None, previous: bool = False, timestamps: bool = True,
-    ) -> AsyncIterator[bytes]:  # fmt: skip
+    ) -> AsyncGenerator[bytes, None]:  # fmt: skip
         """Lines, each after its RFC 3339 moment and a space (``timestamps``); above 1 MiB they come in pieces.
 
         ``follow`` ends with the container and goes on over breaks of the connection. Raises ``NotFound`` without

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,7 @@ from slipway.kubernetes.lines import lines
 from slipway.kubernetes.transport import Transport
 
 LONGEST_LINE = 1024 * 1024
-_BREAKS = 8
+_PATIENCE = 180.0  # seconds
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10)
 
 
@@ -42,20 +44,22 @@ class PodLog:
         self._same = 0  # how many lines of that moment were given
         self._began = False
 
-    async def read(self) -> AsyncIterator[bytes]:
+    async def read(self) -> AsyncGenerator[bytes, None]:
         """Ends when the container has ended (``follow``), else when all was read.
 
         Raises ``NotFound`` without such a Pod, ``Unavailable`` when its container has not started yet or its node
         does not answer for long, ``Invalid`` for a container the Pod does not have.
         """
         breaks = 0
+        until = 0.0
         follow = self._request.follow
         while True:
             came = False
             try:
-                async for line in self._stream(follow):
-                    came = True
-                    yield line
+                async with aclosing(self._stream(follow)) as stream:
+                    async for line in stream:
+                        came = True
+                        yield line
                 if not follow:
                     return
                 # A stream also ends when the API server or the kubelet restarts, or the log is rotated. What the
@@ -68,14 +72,15 @@ class PodLog:
             except Unavailable:
                 if not self._began:
                     raise
-                breaks = 1 if came else breaks + 1
-                if breaks > _BREAKS:
+                until = time.monotonic() + _PATIENCE if came or not breaks else until
+                if time.monotonic() > until:
                     raise
+                breaks = 1 if came else breaks + 1
             else:
-                breaks = 0 if came else min(breaks + 1, _BREAKS)
-            await asyncio.sleep(min(5.0, 0.1 * 2**breaks) if breaks else 0)
+                breaks = 0 if came else breaks + 1
+            await asyncio.sleep(min(5.0, 0.1 * 2 ** min(breaks, 8)) if breaks else 0)
 
-    async def _stream(self, follow: bool) -> AsyncIterator[bytes]:
+    async def _stream(self, follow: bool) -> AsyncGenerator[bytes, None]:
         request = self._request
         params = {"timestamps": "true", **({"follow": "true"} if follow else {})}
         params |= {"container": request.container} if request.container else {}

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -55,17 +56,18 @@ class Watch:
         self._failures = self._refusals = 0
         self._began = False
 
-    async def changes(self) -> AsyncIterator[Change]:
+    async def changes(self) -> AsyncGenerator[Change, None]:
         """Never ends by itself. Raises what the first listing does (but waits where the cluster does not answer),
         and later ``Denied`` or ``Unauthenticated`` when that stays so."""
         while True:
             try:
                 resource = await self._discovery.find(self._kind)
                 if not self._version:
-                    async for change in self._relist(resource):
+                    for change in await self._relist(resource):
                         yield change
-                async for change in self._follow(resource):
-                    yield change
+                async with aclosing(self._follow(resource)) as events:
+                    async for change in events:
+                        yield change
             except Expired:
                 self._version = ""
             except Exhausted:
@@ -89,7 +91,7 @@ class Watch:
             min(self._slowest, 0.1 * 2 ** min(self._failures, 10)) * (0.5 + random.random() / 2)
         )
 
-    async def _relist(self, resource: Resource) -> AsyncIterator[Change]:
+    async def _relist(self, resource: Resource) -> list[Change]:
         listing = await list_all(self._transport, resource, self._namespace, self._params)
         self._refusals, self._began = 0, True
         before, self._known = self._known, {}
@@ -105,14 +107,11 @@ class Watch:
                 told.append(Change("added", item))
             elif old["resourceVersion"] != metadata["resourceVersion"]:
                 told.append(Change("modified", item))
-        for old in before.values():
-            yield Change("deleted", _ghost(resource, old))
-        for change in told:
-            yield change
         self._version = listing.version
-        yield Change("synced")
+        missed = [Change("deleted", _ghost(resource, old)) for old in before.values()]
+        return [*missed, *told, Change("synced")]
 
-    async def _follow(self, resource: Resource) -> AsyncIterator[Change]:
+    async def _follow(self, resource: Resource) -> AsyncGenerator[Change, None]:
         seconds = _LASTS + random.randrange(60)
         params = {
             **self._params, "watch": "1", "allowWatchBookmarks": "true", "resourceVersion": self._version,
