@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from slipway.base.reading import read_up_to
-from slipway.errors import Exhausted, Invalid, SlipwayError, Unavailable
+from slipway.errors import Exhausted, Interrupted, Invalid, SlipwayError, Unavailable
 from slipway.kubernetes.answers import Expired, error_of, retry_after, status_of
 from slipway.kubernetes.kubeconfig import Endpoint
 
@@ -40,11 +40,11 @@ def _socket(address: tuple[Any, ...]) -> socket.socket:
 class Transport:
     """One session. ``requests`` counts what was sent, retries too."""
 
-    def __init__(self, endpoint: Endpoint, patience: tuple[float, ...] = _PATIENCE) -> None:
-        """Opens nothing yet. Raises ``Invalid`` for certificates that cannot be used."""
+    def __init__(self, endpoint: Endpoint, patience: tuple[float, ...] | None = None) -> None:
+        """``patience``: seconds between the attempts. Opens nothing yet. Raises ``Invalid`` for certificates that cannot be used."""
         self.endpoint = endpoint
         self.requests = 0
-        self._patience = patience
+        self._patience = _PATIENCE if patience is None else patience
         self._places = asyncio.Semaphore(_AT_ONCE)
         connector = aiohttp.TCPConnector(
             ssl=endpoint.ssl_context() or False, limit=0, socket_factory=_socket, keepalive_timeout=60
@@ -146,6 +146,8 @@ class Transport:
                 yield socket_
 
     def _headers(self, more: Mapping[str, str] | None) -> dict[str, str]:
+        if self._session.closed:
+            raise Interrupted(f"the connection to {self.server} was closed", hint="the cluster was removed")
         self.requests += 1
         authorization = self.endpoint.authorization
         return {

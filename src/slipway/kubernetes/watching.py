@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import aiohttp
 
-from slipway.errors import Denied, Exhausted, SlipwayError, Unauthenticated, Unavailable
+from slipway.errors import Denied, Exhausted, Interrupted, SlipwayError, Unauthenticated, Unavailable
 from slipway.kubernetes.answers import Expired, error_of
 from slipway.kubernetes.discovery import Discovery, Resource
 from slipway.kubernetes.lines import lines
@@ -58,7 +58,7 @@ class Watch:
 
     async def changes(self) -> AsyncGenerator[Change, None]:
         """Never ends by itself. Raises what the first listing does (but waits where the cluster does not answer),
-        and later ``Denied`` or ``Unauthenticated`` when that stays so."""
+        and later ``Denied`` or ``Unauthenticated`` when that stays so; ``Interrupted`` when the client is closed."""
         while True:
             try:
                 resource = await self._discovery.find(self._kind)
@@ -75,6 +75,8 @@ class Watch:
                 await self._pause()
             except Unavailable:
                 await self._pause()
+            except Interrupted:
+                raise  # the client was closed
             except SlipwayError as error:
                 # A server that is starting refuses everybody for a moment, and does not know its add-ons' kinds yet.
                 self._refusals += 1
