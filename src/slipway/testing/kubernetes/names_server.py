@@ -14,7 +14,7 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 
@@ -102,8 +102,7 @@ class Server(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.DatagramTransport", transport)  # by duck typing alone
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         task = asyncio.create_task(self._serve(data, addr))
