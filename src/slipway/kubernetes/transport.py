@@ -23,6 +23,7 @@ _AT_ONCE = 16
 _PATIENCE = (0.1, 0.5, 2.0)  # seconds between the attempts
 _LONGEST_WAIT = 30.0
 _ORDINARY = aiohttp.ClientTimeout(total=75, connect=10)  # the API server itself gives up after 60 seconds
+_HANDSHAKES = {400: "it has no such container", 404: "there is no such Pod"}
 _KEEPALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 
 
@@ -41,7 +42,7 @@ class Transport:
     """One session. ``requests`` counts what was sent, retries too."""
 
     def __init__(self, endpoint: Endpoint, patience: tuple[float, ...] | None = None) -> None:
-        """``patience``: seconds between the attempts. Opens nothing yet. Raises ``Invalid`` for certificates that cannot be used."""
+        """Opens nothing yet. ``patience``: seconds between attempts. Raises ``Invalid`` for unusable certificates."""
         self.endpoint = endpoint
         self.requests = 0
         self._patience = _PATIENCE if patience is None else patience
@@ -184,7 +185,8 @@ class _Mapped:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, aiohttp.WSServerHandshakeError):
-            raise error_of({"message": error.message}, error.status, self._what, self._server) from error
+            said = _HANDSHAKES.get(error.status, error.message)
+            raise error_of({"message": said}, error.status, self._what, self._server) from error
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             raise Invalid(
                 f"the certificate of {self._server} is not one that the kubeconfig trusts: {error.certificate_error}",
