@@ -107,6 +107,9 @@ class LocalCluster(Cluster):
             return []
         return sorted((Node.named(path.name) for path in NODES.iterdir()), key=lambda node: node.number)
 
+    def is_running(self) -> bool:
+        return bool(groups.pids("etcd"))
+
     def up(self, nodes: int = 3) -> None:
         """Have the cluster running with at least ``nodes`` nodes; what runs already is left alone.
 
@@ -116,7 +119,7 @@ class LocalCluster(Cluster):
             raise Failed(f"a cluster of {nodes} nodes cannot be made", hint=f"ask for 1 to {MOST_NODES}")
         binaries()
         with _locked():
-            if not groups.pids("etcd"):
+            if not self.is_running():
                 self._clean()
                 network.make_bridge()
                 control.prepare()
