@@ -23,7 +23,7 @@ _AT_ONCE = 16
 _PATIENCE = (0.1, 0.5, 2.0)  # seconds between the attempts
 _LONGEST_WAIT = 30.0
 _ORDINARY = aiohttp.ClientTimeout(total=75, connect=10)  # the API server itself gives up after 60 seconds
-_HANDSHAKES = {400: "it has no such container", 404: "there is no such Pod"}
+_HANDSHAKES = {400: "it has no such container", 404: "there is no such Pod", 500: "does its container run?"}
 _KEEPALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 
 
