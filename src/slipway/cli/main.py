@@ -29,6 +29,7 @@ _MODULES = {
     "tls": "tls", "login": "logins", "token": "logins", "user": "accounts", "project": "accounts", "robot": "accounts",
     "audit": "policies", "site": "sites", "webhook": "webhooks", "mirrors": "mirrors", "advisories": "advisories",
     "install": "install",
+    "cluster": "clusters",
 }  # fmt: skip
 
 
