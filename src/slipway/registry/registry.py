@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, select
 
 from slipway.base.clock import now
 from slipway.base.ids import new_id
-from slipway.content import BlobUpload, ContentStore
+from slipway.content import BlobUpload, ContentStore, holding
 from slipway.errors import Invalid, NotFound
 from slipway.oci import (
     Descriptor,
@@ -30,7 +30,6 @@ from slipway.oci import (
 from slipway.oci.reference import is_tag
 from slipway.registry import events, manifests, merge, referrers, repositories, tagging, trash, usage
 from slipway.registry.feed import Feed
-from slipway.registry.holding import holding
 from slipway.registry.images import ResolvedImage
 from slipway.registry.manifests import StoredManifest
 from slipway.registry.moves import Moved

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -29,7 +29,7 @@ from slipway.build.solve.source import Source
 from slipway.build.solve.stage import StageRunner
 from slipway.build.solve.workers import Workers
 from slipway.build.surroundings import Surroundings
-from slipway.content import ContentStore
+from slipway.content import ContentStore, holding
 from slipway.errors import NotFound
 from slipway.oci import Reference
 from slipway.snapshots import SnapshotStore
@@ -63,10 +63,10 @@ class Solver:
 
         The caller holds a lease on what it gets until it references it; ``solve`` takes one for the time it runs.
         """
-        with ExitStack() as stack:
+        async with AsyncExitStack() as stack:
             context = stack.enter_context(await asyncio.to_thread(Context, request.context))
             contexts = {
-                name.lower(): _named(stack.enter_context(Context(path)))
+                name.lower(): await asyncio.to_thread(_named, stack.enter_context(Context(path)))
                 for name, path in request.contexts.items()
                 if isinstance(path, Path)
             }
@@ -76,7 +76,9 @@ class Solver:
                 reporter.warning(warning)
             for finding in findings:
                 reporter.finding(finding)
-            lease = stack.enter_context(self.blobs.lease(f"build {request.build_id}", _LEASE))
+            lease = await stack.enter_async_context(
+                holding(self.blobs, f"build {request.build_id}", ttl=_LEASE)
+            )
             maker = LayerMaker(self, lease, request.no_cache, request.epoch, imported or Imported())
             trace = self.traces.of(request.line)
             stages = StageRunner(request, build_plan, contexts, images, workers, maker, reporter, trace)
