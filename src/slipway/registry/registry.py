@@ -293,7 +293,7 @@ class Registry:
     async def _link(self, repository: str, digest: Digest, size: int) -> None:
         async with self._database.session() as session:
             owner = await repositories.ensure(session, repository)
-            await repositories.link(session, owner, digest, size)
+            await repositories.link(session, owner, (digest, size))
 
     # Uploads
 
@@ -336,7 +336,7 @@ class Registry:
             _, size = await asyncio.to_thread(upload.commit, digest)
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
-                await repositories.link(session, owner, digest, size)
+                await repositories.link(session, owner, (digest, size))
                 await session.execute(delete(Upload).where(Upload.id == upload_id))
         return int(size)
 
@@ -361,8 +361,9 @@ class Registry:
             await asyncio.to_thread(self.blobs.put_all, (data, raw))
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
-                for item in manifest.references:
-                    await repositories.link(session, owner, item.digest, item.size)
+                await repositories.link(
+                    session, owner, *((item.digest, item.size) for item in manifest.references)
+                )
                 row = await manifests.record(session, owner, manifest, digest, len(raw), by)
                 for tag in tags:
                     await tagging.put(session, owner, tag, row, by)
@@ -397,10 +398,17 @@ class Registry:
             await asyncio.to_thread(self.blobs.put_all, contents)
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
-                for item, data in zip(found, raw, strict=True):
-                    for blob in item.manifest.references:
-                        await repositories.link(session, owner, blob.digest, blob.size)
-                    row = await manifests.record(session, owner, item.manifest, Digest.of(data), len(data))
+                blobs = [blob for item in found for blob in item.manifest.references]
+                await repositories.link(session, owner, *((blob.digest, blob.size) for blob in blobs))
+                rows = await manifests.record_all(
+                    session,
+                    owner,
+                    [
+                        (item.manifest, Digest.of(data), len(data))
+                        for item, data in zip(found, raw, strict=True)
+                    ],
+                )
+                for item, row in zip(found, rows, strict=True):
                     if item.tag:
                         await tagging.put(session, owner, item.tag, row)
 
@@ -439,8 +447,9 @@ class Registry:
             await asyncio.to_thread(self.blobs.put, data)
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
-                for item in manifest.references:
-                    await repositories.link(session, owner, item.digest, item.size)
+                await repositories.link(
+                    session, owner, *((item.digest, item.size) for item in manifest.references)
+                )
                 row = await manifests.record(session, owner, manifest, digest, len(data))
                 if tag:
                     await tagging.put(session, owner, tag, row)

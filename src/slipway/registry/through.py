@@ -201,7 +201,7 @@ class PullThrough:
                 await fetch_blob(remote, there, Descriptor("application/octet-stream", digest, size), store)
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
-                await repositories.link(session, owner, digest, size)
+                await repositories.link(session, owner, (digest, size))
         return size
 
     def _remote(self, upstream: Upstream) -> RemoteRegistry:

@@ -89,9 +89,8 @@ class Intake:
         async with self._database.session() as session:
             owner = await repositories.ensure(session, repository)
             if isinstance(manifest, Manifest):
-                for item in manifest.references:
-                    if not item.urls:
-                        await repositories.link(session, owner, item.digest, item.size)
+                blobs = ((item.digest, item.size) for item in manifest.references if not item.urls)
+                await repositories.link(session, owner, *blobs)
             await manifests.check_references(session, owner, manifest, store.size)
             await manifests.record(session, owner, manifest, digest, len(data), "replication")
 
