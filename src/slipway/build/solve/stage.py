@@ -31,6 +31,7 @@ from slipway.build.plan import (
     lower,
 )
 from slipway.build.plan import Source as From
+from slipway.build.remote import Credentials
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.solve.copying import copy_entries, directory_entries, fetched, selected
 from slipway.build.solve.history import recorded, time_of
@@ -97,6 +98,7 @@ class StageRunner:
         )
         self._mounting = mounting
         self._runner = Runner(maker, workers, self._snapshots, mounting, request.granted)
+        self._credentials = Credentials(request.secrets)
         self._materials: dict[str, Material] = {}
         self._written: dict[Digest | None, tuple[tuple[LayerRef, ...], dict[str, Entry]]] = {}
         self._tasks: dict[int, asyncio.Task[StageResult]] = {}
@@ -259,7 +261,9 @@ class StageRunner:
             tree = await self._tree(operation)
             sources = await asyncio.to_thread(selected, operation, tree)
             for source in operation.remotes:
-                found = await stack.enter_async_context(self._maker.solver.remotes.fetched(source))
+                found = await stack.enter_async_context(
+                    self._maker.solver.remotes.fetched(source, self._credentials)
+                )
                 self._materials[source.url] = material_of(source, found.revision)
                 sources.append(await asyncio.to_thread(fetched, operation, found, source))
             root = await self._root(layers)
