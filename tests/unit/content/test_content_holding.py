@@ -53,7 +53,9 @@ async def test_the_loop_goes_on_while_a_lease_is_taken(store: SlowStore) -> None
     assert list(store.leased()) == []
 
 
-async def test_who_is_cancelled_while_waiting_for_a_lease_leaves_none(store: SlowStore, tmp_path: Path) -> None:
+async def test_who_is_cancelled_while_waiting_for_a_lease_leaves_none(
+    store: SlowStore, tmp_path: Path
+) -> None:
     async def work() -> None:
         async with holding(store, "a build"):
             raise AssertionError("it was cancelled before")
