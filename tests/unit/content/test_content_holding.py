@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from slipway.content import Lease, LocalStore, holding
-from slipway.oci import Digest
 
 _SLOW = 0.3
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from slipway.build.attest import Watch
 from slipway.build.cache import Made
+from slipway.build.devices import Devices, devices_for
 from slipway.build.emulation import can_run
 from slipway.build.explain import Inputs
 from slipway.build.keys import key_of
@@ -47,13 +48,19 @@ class Runner:
         """Raises ``Denied`` for a step that needs an entitlement the project was not given."""
         self._require(operation.network == "host", HOST_NETWORK, "--network=host")
         self._require(operation.security == "insecure", INSECURE, "--security=insecure")
+        devices = await asyncio.to_thread(devices_for, operation.devices, self._granted)
+        for name in devices.missing:
+            step.output(
+                "stderr", f"the device {name} is not there or not granted: running without it\n".encode()
+            )
         chain = chain_id([layer.diff_id for layer in layers])
         shown = await self._mounting.key_parts(operation)
+        shown += [f"device {name}" for name in devices.names]
         key = key_of("run", (str(chain), operation.definition(), *shown))
         step.key = key
         step.inputs = lambda: Inputs(key, operation.created_by, _facts(operation, chain, shown))
         return await self._maker.layer(
-            key, step, operation.created_by, lambda: self._execute(operation, layers, step, platform)
+            key, step, operation.created_by, lambda: self._execute(operation, layers, step, platform, devices)
         )
 
     def _require(self, needed: bool, entitlement: str, flag: str) -> None:
@@ -64,7 +71,7 @@ class Runner:
             )
 
     async def _execute(
-        self, operation: RunOp, layers: tuple[LayerRef, ...], step: Step, platform: Platform
+        self, operation: RunOp, layers: tuple[LayerRef, ...], step: Step, platform: Platform, devices: Devices
     ) -> Layer | None:
         if not can_run(platform):
             raise Unsupported(
@@ -73,7 +80,7 @@ class Runner:
             )
         chain = await asyncio.to_thread(self._snapshots.ensure, layers)
         async with self._mounting.prepared(operation) as given:
-            request = await self._ready(operation, chain, given)
+            request = await self._ready(operation, chain, given, devices)
             try:
                 sandbox = await self._workers.sandbox()
                 status = await bounded(
@@ -93,9 +100,11 @@ class Runner:
                 await self._discarded(request)
                 raise
 
-    async def _ready(self, operation: RunOp, chain: Digest | None, given: Prepared) -> RunStep:
+    async def _ready(
+        self, operation: RunOp, chain: Digest | None, given: Prepared, devices: Devices
+    ) -> RunStep:
         """What ``_prepared`` makes. A thread cannot be cancelled: what it has made by then is thrown away."""
-        making = asyncio.create_task(asyncio.to_thread(self._prepared, operation, chain, given))
+        making = asyncio.create_task(asyncio.to_thread(self._prepared, operation, chain, given, devices))
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
@@ -110,18 +119,18 @@ class Runner:
         await _ended(removing)
         removing.result()
 
-    def _prepared(self, operation: RunOp, chain: Digest | None, given: Prepared) -> RunStep:
+    def _prepared(self, operation: RunOp, chain: Digest | None, given: Prepared, devices: Devices) -> RunStep:
         with self._snapshots.view(chain) as view:
             account = resolve_user(operation.user, view)
             added = self._maker.solver.surroundings.mounts(view)
-        env = (
-            self._maker.solver.surroundings.env() | dict(operation.env) | dict(operation.unkeyed) | given.env
-        )
+        env = self._maker.solver.surroundings.env() | dict(devices.env) | dict(operation.env)
+        env |= dict(operation.unkeyed) | given.env
         env.setdefault("HOME", account.home)
         return RunStep(
             self._snapshots.lowers(chain), self._snapshots.prepare(chain), operation.argv, tuple(env.items()),
             operation.cwd, account.uid, account.gid, account.groups, operation.network,
             mounts=[*added, *given.mounts], insecure=operation.security == "insecure",
+            devices=devices.nodes,
         )  # fmt: skip
 
 
