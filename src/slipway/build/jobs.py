@@ -305,6 +305,7 @@ class BuildJobs:
         for task in list(self._running.values()):
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await self._solver.later.close()
 
 
 def _told(wanted: SolveRequest, request: JobRequest, solved: Solved, began: datetime) -> Provenance:
@@ -330,12 +331,18 @@ class _Log:
     """Passes events on, and into the build's file."""
 
     def __init__(self, path: Path, progress: Progress) -> None:
+        self._path = path
         self._handle = path.open("ab", buffering=0)
         self._progress = progress
 
     def __call__(self, event: Event) -> None:
+        line = json.dumps(dict(event)).encode() + b"\n"
         with suppress(OSError):  # a full disk must not hide the error that it causes elsewhere
-            self._handle.write(json.dumps(dict(event)).encode() + b"\n")
+            if self._handle.closed:  # said after the build's end, when nobody follows it any more
+                with self._path.open("ab") as handle:
+                    handle.write(line)
+                return
+            self._handle.write(line)
         self._progress(event)
 
     def close(self) -> None:

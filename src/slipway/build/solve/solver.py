@@ -23,6 +23,7 @@ from slipway.build.plan import BuildPlan, plan
 from slipway.build.remote import Remotes
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.solve.inflight import InFlight
+from slipway.build.solve.later import Later
 from slipway.build.solve.layers import LayerMaker, MadeLayer
 from slipway.build.solve.report import Reporter
 from slipway.build.solve.source import Source
@@ -54,6 +55,7 @@ class Solver:
     hashes: HashCache = field(default_factory=HashCache)
     copies: Remembered = field(default_factory=Remembered)
     in_flight: InFlight[MadeLayer] = field(default_factory=InFlight)
+    later: Later = field(default_factory=Later)
 
     async def solve(
         self, request: SolveRequest, images: BaseImages, workers: Workers, reporter: Reporter,
@@ -85,6 +87,7 @@ class Solver:
             try:
                 return await stages.run()
             finally:
+                self.later.release(stages.ahead)
                 if trace.missed_any and request.line:
                     await asyncio.to_thread(self.traces.save, request.line, trace)
 
