@@ -9,11 +9,11 @@ from datetime import timedelta
 
 from slipway.access import Access, Identity, Permission
 from slipway.build.cache_images import MAX_CONFIG, CacheContent
-from slipway.content import BlobStore
+from slipway.content import BlobStore, holding
 from slipway.distribution import Login, RemoteRegistry, fetch_blob, push
 from slipway.errors import Invalid
 from slipway.oci import Descriptor, Digest, Manifest, Reference, parse_manifest
-from slipway.registry import Registry, holding
+from slipway.registry import Registry
 
 _LEASE = timedelta(hours=6)
 

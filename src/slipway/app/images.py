@@ -15,11 +15,12 @@ from slipway.build.base_images import BaseImage
 from slipway.build.cache_images import CacheContent, CacheSource
 from slipway.build.jobs import BuildJobs, JobRequest
 from slipway.build.request import Built, SolveRequest
+from slipway.content import holding
 from slipway.delivery.builder import BuildOrder, ImageRef
 from slipway.distribution import Login, RemoteRegistry, pull
 from slipway.errors import NotFound
 from slipway.oci import Digest, Platform, Reference
-from slipway.registry import Registry, ResolvedImage, holding
+from slipway.registry import Registry, ResolvedImage
 from slipway.snapshots import LayerRef
 
 LIBRARY = "library"

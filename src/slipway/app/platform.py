@@ -36,7 +36,7 @@ from slipway.build.remote import Remotes
 from slipway.build.sandbox import Limits, Sandboxes
 from slipway.build.solve import Solver
 from slipway.build.surroundings import Surroundings
-from slipway.content import ContentStore
+from slipway.content import ContentStore, holding
 from slipway.delivery import Apps, Deliverer
 from slipway.distribution import Login
 from slipway.engines.embedded import EmbeddedEngine
@@ -44,7 +44,7 @@ from slipway.errors import Conflict, NotFound
 from slipway.fleet import Clusters
 from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
-from slipway.registry import Registry, Retention, Transfers, Trash, holding
+from slipway.registry import Registry, Retention, Transfers, Trash
 from slipway.registry.findings import Advisories
 from slipway.registry.gate import PullGate
 from slipway.registry.replication import Replicator, Sites

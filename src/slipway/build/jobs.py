@@ -30,6 +30,7 @@ from slipway.build.sandbox import Limits, Sandbox, Sandboxes
 from slipway.build.solve import Reporter, Solver
 from slipway.build.solve.exporting import exported
 from slipway.build.solve.workers import Workers
+from slipway.content import holding
 from slipway.errors import Cancelled, Conflict, Exhausted, NotFound, SlipwayError
 from slipway.oci import Descriptor, ImageConfig
 from slipway.state import Database
@@ -167,11 +168,12 @@ class BuildJobs:
             granted=granted,
         )
         async with AsyncExitStack() as stack:
-            held = stack.enter_context(self._solver.blobs.lease(f"made {build_id}", _LEASE))
+            blobs = self._solver.blobs
+            held = await stack.enter_async_context(holding(blobs, f"made {build_id}", ttl=_LEASE))
             try:
                 async with asyncio.timeout(limits.seconds):
                     if request.builder is not None:
-                        builder = ForeignBuilder(request.builder, self._solver.blobs, self._mark)
+                        builder = ForeignBuilder(request.builder, blobs, self._mark)
                         solved = await builder.build(wanted, limits, held, reporter)
                     else:
                         solved = await self._solved(wanted, limits, images, reporter, stack)
@@ -179,24 +181,17 @@ class BuildJobs:
                 raise Exhausted(
                     f"the build took longer than {limits.seconds} s", hint="raise build.seconds"
                 ) from error
-            with self._solver.blobs.lease(f"image {build_id}", _LEASE) as lease:
-                for layer in solved.layers:
-                    lease.add(layer.blob.digest)
+            layers = [layer.blob for layer in solved.layers]
+            made = [layer.digest for layer in layers]
+            async with holding(blobs, f"image {build_id}", *made, ttl=_LEASE) as lease:
                 image = await self._images.store_image(
-                    request.repository, request.tags, solved.config, [layer.blob for layer in solved.layers],
-                    request.owner,
-                )  # fmt: skip
+                    request.repository, request.tags, solved.config, layers, request.owner
+                )
                 told = _told(wanted, request, solved, began)
                 await self._attestor.attest(request.repository, image, solved.layers, told)
                 for target in wanted.cache_to:
                     content = await exported(
-                        solved,
-                        target,
-                        wanted.project,
-                        self._solver.blobs,
-                        self._solver.cache_mounts,
-                        lease,
-                        reporter,
+                        solved, target, wanted.project, blobs, self._solver.cache_mounts, lease, reporter
                     )
                     await images.store_cache(target.reference, content)
         reference = f"{request.repository}:{request.tags[0]}" if request.tags else request.repository
@@ -310,6 +305,7 @@ class BuildJobs:
         for task in list(self._running.values()):
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await self._solver.later.close()
 
 
 def _told(wanted: SolveRequest, request: JobRequest, solved: Solved, began: datetime) -> Provenance:
@@ -335,12 +331,18 @@ class _Log:
     """Passes events on, and into the build's file."""
 
     def __init__(self, path: Path, progress: Progress) -> None:
+        self._path = path
         self._handle = path.open("ab", buffering=0)
         self._progress = progress
 
     def __call__(self, event: Event) -> None:
+        line = json.dumps(dict(event)).encode() + b"\n"
         with suppress(OSError):  # a full disk must not hide the error that it causes elsewhere
-            self._handle.write(json.dumps(dict(event)).encode() + b"\n")
+            if self._handle.closed:  # said after the build's end, when nobody follows it any more
+                with self._path.open("ab") as handle:
+                    handle.write(line)
+                return
+            self._handle.write(line)
         self._progress(event)
 
     def close(self) -> None:

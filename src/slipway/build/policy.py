@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
@@ -11,6 +12,10 @@ from slipway.errors import Invalid
 
 HOST_NETWORK = "network.host"
 INSECURE = "security.insecure"
+# A device by its name in the Container Device Interface, a class of them, or a node.
+_DEVICE = re.compile(
+    r"device=(?:[a-z0-9][\w.-]*/[\w.-]+(?:=[\w.:*-]+)?|/dev/(?:[\w-][\w.:-]*/)*[\w-][\w.:-]*)"
+)
 ENTITLEMENTS = (HOST_NETWORK, INSECURE)
 
 
@@ -20,7 +25,7 @@ class BuildPolicy:
 
     ``parallel`` is how many of the project's builds run at the same time (0: as many as there is room for).
     ``priority``: those of a project with a higher one go first. ``allow`` are the entitlements: ``network.host`` for
-    RUN --network=host, ``security.insecure`` for RUN --security=insecure.
+    RUN --network=host, ``security.insecure`` for RUN --security=insecure, ``device=NAME`` for RUN --device=NAME.
     """
 
     cpus: float | None = None
@@ -45,8 +50,11 @@ class BuildPolicy:
     def checked(self) -> Self:
         """Itself. Raises ``Invalid`` for values that make no sense."""
         for name in self.allow:
-            if name not in ENTITLEMENTS:
-                raise Invalid(f"not an entitlement: {name[:60]!r}", hint=f"one of {', '.join(ENTITLEMENTS)}")
+            if name not in ENTITLEMENTS and not _DEVICE.fullmatch(name):
+                raise Invalid(
+                    f"not an entitlement: {name[:60]!r}",
+                    hint=f"one of {', '.join(ENTITLEMENTS)}, device=vendor.com/class=name or device=/dev/node",
+                )
         for name in ("cpus", "memory", "pids", "disk", "seconds"):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise Invalid(

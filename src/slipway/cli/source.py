@@ -18,6 +18,7 @@ from slipway.wire import bodies
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _REPOSITORY = re.compile(r"(?:https?|git|ssh)://|git@[^/\s]+:|github\.com/")
 _IMAGE = "docker-image://"
+_LAYOUT = "oci-layout://"
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 _TAR_HEAD = 512
 _MAX_DOCKERFILE = 16 * 1024 * 1024
@@ -46,7 +47,7 @@ def standard_input(client: Client) -> tuple[bodies.Source, str | None]:
 
 
 def read_contexts(client: Client, values: tuple[str, ...]) -> dict[str, bodies.NamedContext]:
-    """``--build-context NAME=DIRECTORY|docker-image://IMAGE|REPOSITORY``."""
+    """``--build-context NAME=DIRECTORY|docker-image://IMAGE|oci-layout://PATH[:TAG|@DIGEST]|REPOSITORY``."""
     found: dict[str, bodies.NamedContext] = {}
     for value in values:
         name, equals, what = value.partition("=")
@@ -56,11 +57,23 @@ def read_contexts(client: Client, values: tuple[str, ...]) -> dict[str, bodies.N
             )
         if what.startswith(_IMAGE):
             found[name] = bodies.NamedContext(image=what.removeprefix(_IMAGE))
+        elif what.startswith(_LAYOUT):
+            path, named = _layout(what.removeprefix(_LAYOUT))
+            found[name] = bodies.NamedContext(source=source_of(client, path), layout=named)
         elif is_repository(what):
             found[name] = bodies.NamedContext(source=bodies.Source(git=what))
         else:
             found[name] = bodies.NamedContext(source=source_of(client, Path(what)))
     return found
+
+
+def _layout(text: str) -> tuple[Path, str]:
+    """The directory of an OCI layout, and the tag or digest behind it."""
+    path, at, digest = text.partition("@")
+    if at:
+        return Path(path), digest
+    path, colon, tag = text.rpartition(":")
+    return (Path(path), tag) if colon and "/" not in tag else (Path(text), "")
 
 
 def source_of(client: Client, directory: Path) -> bodies.Source:

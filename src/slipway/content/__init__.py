@@ -20,6 +20,7 @@ Neighbours: ``slipway.registry`` owns the references, ``slipway.layers`` writes 
 """
 
 from slipway.content.collect import Collected, collect
+from slipway.content.holding import holding
 from slipway.content.leases import Lease
 from slipway.content.protocol import BlobLease, BlobSink, BlobStore, BlobUpload, ContentStore
 from slipway.content.store import LocalStore
@@ -38,4 +39,5 @@ __all__ = [
     "LocalStore",
     "Upload",
     "collect",
+    "holding",
 ]

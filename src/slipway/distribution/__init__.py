@@ -8,9 +8,20 @@ Neighbours: ``slipway.content`` takes the blobs; ``slipway.app`` puts what was p
 """
 
 from slipway.distribution.archives import image_archive
+from slipway.distribution.layouts import OciLayout
 from slipway.distribution.pull import Pulled, fetch_blob, pull
 from slipway.distribution.push import push
 from slipway.distribution.remote import Login, RemoteRegistry
 from slipway.distribution.together import each_blob
 
-__all__ = ["Login", "Pulled", "RemoteRegistry", "each_blob", "fetch_blob", "image_archive", "pull", "push"]
+__all__ = [
+    "Login",
+    "OciLayout",
+    "Pulled",
+    "RemoteRegistry",
+    "each_blob",
+    "fetch_blob",
+    "image_archive",
+    "pull",
+    "push",
+]

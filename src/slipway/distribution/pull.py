@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from slipway.base.throttle import Throttle
 from slipway.content import BlobLease, BlobStore
+from slipway.distribution.layouts import ImageSource
 from slipway.distribution.push import UNLIMITED
-from slipway.distribution.remote import RemoteRegistry
 from slipway.distribution.together import each_blob
 from slipway.errors import Invalid, NotFound
 from slipway.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, parse_manifest
@@ -26,7 +26,7 @@ class Pulled:
 
 
 async def pull(
-    remote: RemoteRegistry, reference: Reference, platform: Platform, blobs: BlobStore, lease: BlobLease
+    remote: ImageSource, reference: Reference, platform: Platform, blobs: BlobStore, lease: BlobLease
 ) -> Pulled:
     """Fetch what is missing of an image of ``platform``; every blob is under ``lease`` before it is relied on.
 
@@ -60,7 +60,7 @@ async def pull(
 
 
 async def fetch_blob(
-    remote: RemoteRegistry, reference: Reference, blob: Descriptor, blobs: BlobStore,
+    remote: ImageSource, reference: Reference, blob: Descriptor, blobs: BlobStore,
     throttle: Throttle = UNLIMITED,
 ) -> None:  # fmt: skip
     """Fetch and verify a blob that is missing. The caller holds a lease on it."""

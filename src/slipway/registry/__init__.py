@@ -7,7 +7,6 @@ linked there. A blob that was uploaded or mounted is protected by its age until 
 Neighbours: ``slipway.api.registry`` speaks HTTP, ``slipway.build`` stores images without a copy.
 """
 
-from slipway.registry.holding import holding
 from slipway.registry.images import ResolvedImage
 from slipway.registry.manifests import StoredManifest
 from slipway.registry.registry import Registry, TagRecord
@@ -26,5 +25,4 @@ __all__ = [
     "Transfers",
     "Trash",
     "UploadState",
-    "holding",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -104,12 +105,56 @@ async def record(
     by: str = "",
 ) -> Row:  # fmt: skip
     """The manifest's row and its references. Idempotent. Raises ``usage.QuotaExceeded``."""
+    return (await record_all(session, repository, [(manifest, digest, size)], by))[0]
+
+
+async def record_all(
+    session: AsyncSession, repository: Repository, found: Sequence[tuple[Manifest | Index, Digest, int]],
+    by: str = "",
+) -> list[Row]:  # fmt: skip
+    """The rows of manifests, each with its digest and size, in their order, with their references. Idempotent.
+
+    Raises ``usage.QuotaExceeded``.
+    """
+    rows: list[Row] = []
+    sizes: dict[str, int] = {}
+    needed: Counter[str] = Counter()
+    subjects: dict[str, None] = {}
+    for manifest, digest, size in found:
+        row, made = await _recorded(session, repository, manifest, digest, size, by)
+        rows.append(row)
+        if not made:
+            continue
+        references = {str(item.digest): item.size for item in manifest.references}
+        session.add_all(
+            ManifestReference(manifest_id=row.id, digest=name, size=count)
+            for name, count in references.items()
+        )
+        sizes |= {**references, str(digest): size}
+        needed.update({*references, str(digest)})
+        if manifest.subject is not None:
+            subjects[str(manifest.subject.digest)] = None
+    if sizes:
+        used = await usage.add(session, repository.project_id, sizes, needed)
+        usage.check(project_of(repository.name), used, (await tagging.policy_of(session, repository)).quota)
+    for subject in subjects:
+        about = await by_digest(session, repository, subject)
+        if about is not None:
+            await tagging.changed(session, about)
+    return rows
+
+
+async def _recorded(
+    session: AsyncSession, repository: Repository, manifest: Manifest | Index, digest: Digest, size: int,
+    by: str,
+) -> tuple[Row, bool]:  # fmt: skip
+    """The manifest's row, and whether it is new."""
     query = select(Row).where(Row.repository_id == repository.id, Row.digest == str(digest))
     locked = query.with_for_update().execution_options(populate_existing=True)
     known: Row | None = await session.scalar(locked)
     if known is not None:
         known.deleted = None  # pushed again, it is no longer what was thrown away
-        return known
+        return known, False
     artifact = manifest.artifact_type
     if not artifact and isinstance(manifest, Manifest):
         artifact = manifest.config.media_type
@@ -128,16 +173,4 @@ async def record(
     row = await by_digest(session, repository, str(digest), lock=True)
     if row is None:
         raise Conflict(f"the manifest {digest} was removed in the same moment", hint="push it again")
-    if not made:
-        return row
-    sizes = {str(item.digest): item.size for item in manifest.references}
-    session.add_all(
-        ManifestReference(manifest_id=row.id, digest=name, size=count) for name, count in sizes.items()
-    )
-    used = await usage.add(session, repository.project_id, {**sizes, str(digest): size})
-    usage.check(project_of(repository.name), used, (await tagging.policy_of(session, repository)).quota)
-    if manifest.subject is not None:
-        subject = await by_digest(session, repository, str(manifest.subject.digest))
-        if subject is not None:
-            await tagging.changed(session, subject)
-    return row
+    return row, made

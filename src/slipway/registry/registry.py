@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, select
 
 from slipway.base.clock import now
 from slipway.base.ids import new_id
-from slipway.content import BlobUpload, ContentStore
+from slipway.content import BlobUpload, ContentStore, holding
 from slipway.errors import Invalid, NotFound
 from slipway.oci import (
     Descriptor,
@@ -30,7 +30,6 @@ from slipway.oci import (
 from slipway.oci.reference import is_tag
 from slipway.registry import events, manifests, merge, referrers, repositories, tagging, trash, usage
 from slipway.registry.feed import Feed
-from slipway.registry.holding import holding
 from slipway.registry.images import ResolvedImage
 from slipway.registry.manifests import StoredManifest
 from slipway.registry.moves import Moved
@@ -294,7 +293,7 @@ class Registry:
     async def _link(self, repository: str, digest: Digest, size: int) -> None:
         async with self._database.session() as session:
             owner = await repositories.ensure(session, repository)
-            await repositories.link(session, owner, digest, size)
+            await repositories.link(session, owner, (digest, size))
 
     # Uploads
 
@@ -337,7 +336,7 @@ class Registry:
             _, size = await asyncio.to_thread(upload.commit, digest)
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
-                await repositories.link(session, owner, digest, size)
+                await repositories.link(session, owner, (digest, size))
                 await session.execute(delete(Upload).where(Upload.id == upload_id))
         return int(size)
 
@@ -362,8 +361,9 @@ class Registry:
             await asyncio.to_thread(self.blobs.put_all, (data, raw))
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
-                for item in manifest.references:
-                    await repositories.link(session, owner, item.digest, item.size)
+                await repositories.link(
+                    session, owner, *((item.digest, item.size) for item in manifest.references)
+                )
                 row = await manifests.record(session, owner, manifest, digest, len(raw), by)
                 for tag in tags:
                     await tagging.put(session, owner, tag, row, by)
@@ -398,10 +398,17 @@ class Registry:
             await asyncio.to_thread(self.blobs.put_all, contents)
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
-                for item, data in zip(found, raw, strict=True):
-                    for blob in item.manifest.references:
-                        await repositories.link(session, owner, blob.digest, blob.size)
-                    row = await manifests.record(session, owner, item.manifest, Digest.of(data), len(data))
+                blobs = [blob for item in found for blob in item.manifest.references]
+                await repositories.link(session, owner, *((blob.digest, blob.size) for blob in blobs))
+                rows = await manifests.record_all(
+                    session,
+                    owner,
+                    [
+                        (item.manifest, Digest.of(data), len(data))
+                        for item, data in zip(found, raw, strict=True)
+                    ],
+                )
+                for item, row in zip(found, rows, strict=True):
                     if item.tag:
                         await tagging.put(session, owner, item.tag, row)
 
@@ -440,8 +447,9 @@ class Registry:
             await asyncio.to_thread(self.blobs.put, data)
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
-                for item in manifest.references:
-                    await repositories.link(session, owner, item.digest, item.size)
+                await repositories.link(
+                    session, owner, *((item.digest, item.size) for item in manifest.references)
+                )
                 row = await manifests.record(session, owner, manifest, digest, len(data))
                 if tag:
                     await tagging.put(session, owner, tag, row)

@@ -11,6 +11,7 @@ from slipway.oci import Digest
 from slipway.oci.reference import is_repository
 from slipway.state import add_once
 from slipway.state.tables import Project, Repository, RepositoryBlob
+from slipway.state.upsert import insert
 
 
 def project_of(name: str) -> str:
@@ -55,8 +56,12 @@ async def ensure(session: AsyncSession, name: str) -> Repository:
     return await require(session, name)
 
 
-async def link(session: AsyncSession, repository: Repository, digest: Digest, size: int) -> None:
-    """Make a blob readable in the repository. Idempotent."""
-    await add_once(
-        session, RepositoryBlob, repository_id=repository.id, digest=str(digest), size=size, linked=now()
-    )
+async def link(session: AsyncSession, repository: Repository, *blobs: tuple[Digest, int]) -> None:
+    """Make blobs, each with its size, readable in the repository. Idempotent."""
+    moment = now()
+    rows = [
+        {"repository_id": repository.id, "digest": str(digest), "size": size, "linked": moment}
+        for digest, size in dict(blobs).items()
+    ]
+    if rows:
+        await session.execute(insert(session, RepositoryBlob).on_conflict_do_nothing(), rows)

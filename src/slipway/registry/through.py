@@ -19,12 +19,11 @@ from urllib.parse import urlsplit
 from sqlalchemy import select
 
 from slipway.access import Vault
-from slipway.content import ContentStore
+from slipway.content import ContentStore, holding
 from slipway.distribution import Login, RemoteRegistry, fetch_blob
 from slipway.errors import Denied, Invalid, NotFound, SlipwayError
 from slipway.oci import Descriptor, Digest, Reference, parse_manifest
 from slipway.registry import manifests, repositories, tagging
-from slipway.registry.holding import holding
 from slipway.registry.manifests import StoredManifest
 from slipway.registry.projects import ProjectSettings
 from slipway.registry.registry import Registry
@@ -202,7 +201,7 @@ class PullThrough:
                 await fetch_blob(remote, there, Descriptor("application/octet-stream", digest, size), store)
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
-                await repositories.link(session, owner, digest, size)
+                await repositories.link(session, owner, (digest, size))
         return size
 
     def _remote(self, upstream: Upstream) -> RemoteRegistry:

@@ -9,12 +9,11 @@ from datetime import timedelta
 from typing import Literal
 
 from slipway.base.progress import Progress
-from slipway.content import BlobLease
+from slipway.content import BlobLease, holding
 from slipway.distribution import Login, RemoteRegistry, image_archive, push
 from slipway.errors import Invalid
 from slipway.layers import tar_blocks
 from slipway.oci import Descriptor, Index, Platform, Reference, parse_manifest
-from slipway.registry.holding import holding
 from slipway.registry.manifests import StoredManifest
 from slipway.registry.registry import Registry
 from slipway.snapshots import LayerRef, SnapshotStore

@@ -18,10 +18,14 @@ class QuotaExceeded(Denied):
     """A project's images would take up more than they may."""
 
 
-async def add(session: AsyncSession, project: int, sizes: Mapping[str, int]) -> int:
-    """Count these digests for one manifest more; the bytes that the project uses now."""
+async def add(
+    session: AsyncSession, project: int, sizes: Mapping[str, int], needed: Mapping[str, int]
+) -> int:
+    """Count these digests, each for as many manifests more as need it; the bytes that the project uses now."""
     # The project's row first: whoever else counts in this project waits here, and nobody in another one does.
-    await session.execute(update(Project).where(Project.id == project).values(used=Project.used))
+    # Nothing that this session has loaded of it depends on what is counted.
+    mine = update(Project).where(Project.id == project).execution_options(synchronize_session=False)
+    await session.execute(mine.values(used=Project.used))
     names = list(sizes)
     known: set[str] = set()
     for first in range(0, len(names), _MANY):
@@ -30,15 +34,17 @@ async def add(session: AsyncSession, project: int, sizes: Mapping[str, int]) -> 
             ProjectBlob.project_id == project, ProjectBlob.digest.in_(some)
         )
         known.update(await session.scalars(query))
-    statement = insert(session, ProjectBlob).on_conflict_do_update(
-        index_elements=["project_id", "digest"], set_={"count": ProjectBlob.count + 1}
+    statement = insert(session, ProjectBlob)
+    statement = statement.on_conflict_do_update(
+        index_elements=["project_id", "digest"], set_={"count": ProjectBlob.count + statement.excluded.count}
     )
     rows = [
-        {"project_id": project, "digest": digest, "size": size, "count": 1} for digest, size in sizes.items()
+        {"project_id": project, "digest": digest, "size": size, "count": needed[digest]}
+        for digest, size in sizes.items()
     ]
     await session.execute(statement, rows)
     new = sum(size for digest, size in sizes.items() if digest not in known)
-    counted = update(Project).where(Project.id == project).values(used=Project.used + new)
+    counted = mine.values(used=Project.used + new)
     return int((await session.execute(counted.returning(Project.used))).scalar_one())
 
 

@@ -157,6 +157,15 @@ class SnapshotStore:
             (active / part).chmod(0o755)
         return Active(active.name, active / "fs", active / "work", parent)
 
+    def finish(self, active: Active) -> None:
+        """Nothing is written to it any more: it looks as the snapshot will. Idempotent; ``commit`` does it, too."""
+        with _opened(active.upper) as fd:
+            _plain(fd)
+
+    def view_of(self, active: Active) -> RootView:
+        """The root with what is in ``active``, before it is a snapshot. Raises ``FileNotFoundError`` once it is one."""
+        return RootView([active.upper, *self.lowers(active.parent)])
+
     def commit(
         self, active: Active, *, compression: Compression = "gzip", epoch: int | None = None,
         through: Callable[[Iterator[Entry]], Iterator[Entry]] = lambda entries: entries,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,10 @@ class Database:
         reading = self.engine.execution_options(**options)
         self._readers = async_sessionmaker(reading, expire_on_commit=False)
         self._direct: sqlite3.Connection | None = None
+        # SQLite has one writer, and lets the others ask again after ever longer sleeps: here each waits for its turn.
+        self._writing: AbstractAsyncContextManager[Any] = nullcontext()
         if self.engine.dialect.name == "sqlite":
+            self._writing = asyncio.Lock()
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin)
 
@@ -58,7 +62,7 @@ class Database:
         when another server removed what a row refers to.
         """
         with foreign_errors():
-            async with self._sessions.begin() as session:
+            async with self._writing, self._sessions.begin() as session:
                 yield session
 
     @asynccontextmanager

@@ -95,6 +95,7 @@ class BuildBench:
         self.keep("busybox", busybox_tar(), {"Env": ["PATH=/bin"]})
 
     async def close(self) -> None:
+        await self.solver.later.settle()
         await self.database.dispose()
 
     def keep(self, name: str, archive: bytes, config: Mapping[str, Any]) -> None:

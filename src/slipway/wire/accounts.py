@@ -67,7 +67,7 @@ class BuildPolicy(Request):
     seconds: float | None = Field(default=None, gt=0)
     parallel: int = Field(default=0, ge=0, description="builds at the same time; 0: no limit of its own")
     priority: int = Field(default=0, ge=-100, le=100)
-    allow: list[Literal["network.host", "security.insecure"]] = Field(default_factory=list)
+    allow: list[str] = Field(default_factory=list, description="network.host, security.insecure, device=NAME")
 
 
 class SigningKey(Answer):

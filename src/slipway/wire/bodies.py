@@ -24,6 +24,7 @@ class Deliver(TypedDict):
 class NamedContext(TypedDict, total=False):
     source: Source
     image: str
+    layout: str
 
 
 class CacheTarget(TypedDict):

@@ -12,10 +12,14 @@ from slipway.wire.base import Answer, Request
 
 
 class NamedContext(Request):
-    """A further context: an image if that is given, else a source."""
+    """A further context: an image if that is given, else a source.
+
+    With ``layout`` the source is an OCI image layout, and this the tag or digest of an image in it.
+    """
 
     source: Source = Source()
     image: str = ""
+    layout: str | None = None
 
 
 class RegistryLogin(Request):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from slipway.build import dockerfile as df
-from slipway.build.dockerfile import Dockerfile, DockerfileError, Instruction, parse
+from slipway.build.dockerfile import DeviceRequest, Dockerfile, DockerfileError, Instruction, parse
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.Dockerfile"))
 
@@ -139,7 +139,14 @@ def test_stripping_takes_tabs_only() -> None:
         ("RUN ['a']", {"words": ("['a']",), "exec_form": False}),  # no JSON: shell
         ("RUN [ -f x ]", {"words": ("[ -f x ]",), "exec_form": False}),
         ("RUN --network=none --security=insecure a", {"network": "none", "security": "insecure"}),
-        ("RUN --device=a --device=b x", {"devices": ("a", "b")}),
+        (
+            "RUN --device=a.b/c=d,required --device=name=x/y=*,required=false --device=/dev/kvm x",
+            {
+                "devices": (
+                    DeviceRequest("a.b/c=d", True), DeviceRequest("x/y=*"), DeviceRequest("/dev/kvm"),
+                )
+            },
+        ),
         ("RUN -- --x", {"words": ("--x",)}),
         ("CMD []", {"words": (), "exec_form": True}),
         ("CMD", {"words": (), "exec_form": False}),

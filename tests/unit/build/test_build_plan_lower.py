@@ -319,7 +319,9 @@ def test_a_stage_that_nothing_needs_is_no_source_for_a_trigger_of_an_image() -> 
 @pytest.mark.parametrize(
     ("text", "place", "message"),
     [
-        ("RUN --device=gpu x", "2:5", "not supported yet: --device"),
+        ("RUN --device=required x", "2:5", "a device needs a name"),
+        ("RUN --device=a,b x", "2:5", "a device has no 'b'"),
+        ("RUN --device=a,required=maybe x", "2:5", "required is true or false"),
         ("RUN --mount=type=tmpfs,target=/ x", "2:5", "cannot cover the whole root"),
         ("ADD https://e.org/ /d/", "2:5", "has no file name"),
         ("ADD https://u:p@e.org/x /d", "2:5", "must not hold a password"),

@@ -27,10 +27,10 @@ async def deliver(parts: Parts, caller: Caller, project: str, request: wire.Deli
     await parts.access.require(caller, project, Permission.DELIVER)
 
     async def work(progress: Progress) -> dict[str, Any]:
-        async with opened(parts, caller, request.source) as directory:
+        async with opened(parts, caller, request.source) as source:
             model = await asyncio.to_thread(
                 load,
-                directory,
+                source.directory,
                 request.files,
                 variables=request.variables,
                 name=request.app,
@@ -39,7 +39,7 @@ async def deliver(parts: Parts, caller: Caller, project: str, request: wire.Deli
             outcome = await parts.deliverer.deliver(
                 project,
                 model,
-                directory,
+                source.directory,
                 caller,
                 request.source.revision,
                 progress,

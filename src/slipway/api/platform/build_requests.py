@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 from slipway import wire
@@ -16,6 +17,7 @@ from slipway.oci import Platform, Reference
 
 PRIORITIES = {"low": -1, "normal": 0, "high": 1}
 MAX_SECRET = 500 * 1024
+_OF_CONTEXT = "context"
 _LATEST = 253402300799  # the end of the year 9999
 
 
@@ -52,7 +54,7 @@ def logins_of(request: wire.BuildRequest) -> dict[str, Login]:
 def _epoch(args: dict[str, str]) -> int | None:
     """SOURCE_DATE_EPOCH, as reproducible-builds.org has it: whole seconds."""
     text = args.get("SOURCE_DATE_EPOCH")
-    if not text:
+    if not text or text == _OF_CONTEXT:
         return None
     if not text.isascii() or not text.isdigit() or int(text[:12]) > _LATEST:
         raise Invalid(
@@ -60,6 +62,18 @@ def _epoch(args: dict[str, str]) -> int | None:
             hint="whole seconds since 1970, e.g. git log -1 --format=%ct",
         )
     return int(text)
+
+
+def with_epoch_of_context(solve: SolveRequest, committed: int | None) -> SolveRequest:
+    """``SOURCE_DATE_EPOCH=context`` as the time of the commit that is built. Raises ``Invalid`` if it is none."""
+    if solve.args.get("SOURCE_DATE_EPOCH") != _OF_CONTEXT:
+        return solve
+    if committed is None:
+        raise Invalid(
+            "SOURCE_DATE_EPOCH=context needs a git repository as the context",
+            hint="for a directory: SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)",
+        )
+    return replace(solve, args={**solve.args, "SOURCE_DATE_EPOCH": str(committed)}, epoch=committed)
 
 
 def _agents(caller: Identity, given: dict[str, str]) -> dict[str, Path]:

@@ -6,13 +6,21 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
+from datetime import timedelta
+from pathlib import Path
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from slipway import wire
 from slipway.access import Permission
-from slipway.api.platform.build_requests import PRIORITIES, logins_of, platforms_of, solve_request
+from slipway.api.platform.build_requests import (
+    PRIORITIES,
+    logins_of,
+    platforms_of,
+    solve_request,
+    with_epoch_of_context,
+)
 from slipway.api.platform.callers import Caller, Parts
 from slipway.api.platform.services import Services
 from slipway.api.platform.sources import opened, receive
@@ -21,12 +29,17 @@ from slipway.base.progress import Progress
 from slipway.build.base_images import Images
 from slipway.build.builders import BuilderRecord
 from slipway.build.jobs import JobRequest
+from slipway.build.layout_images import WithLayouts, layout_reference
+from slipway.build.remote import Credentials
 from slipway.build.request import SolveRequest
 from slipway.build.solve import describe
+from slipway.content import holding
+from slipway.distribution import OciLayout
 from slipway.oci import Descriptor, Platform, Reference
 from slipway.state.tables import Build
 
 router = APIRouter(tags=["builds"])
+_LEASE = timedelta(hours=12)
 
 
 @router.post("/uploads", status_code=201)
@@ -47,14 +60,21 @@ async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildR
 
     async def work(progress: Progress) -> dict[str, object]:
         async with AsyncExitStack() as stack:
-            directory = await stack.enter_async_context(opened(parts, caller, request.source))
-            contexts = {
-                name: Reference.parse(context.image)
-                if context.image
-                else await stack.enter_async_context(opened(parts, caller, context.source))
-                for name, context in request.contexts.items()
-            }
-            solve = replace(asked, context=directory, contexts=contexts)
+            credentials = Credentials(asked.secrets)
+            source = await stack.enter_async_context(opened(parts, caller, request.source, credentials))
+            contexts: dict[str, Path | Reference] = {}
+            layouts: dict[str, OciLayout] = {}
+            for name, context in request.contexts.items():
+                if context.image:
+                    contexts[name] = Reference.parse(context.image)
+                    continue
+                other = await stack.enter_async_context(opened(parts, caller, context.source, credentials))
+                contexts[name] = other.directory
+                if context.layout is not None:
+                    contexts[name] = reference = layout_reference(len(layouts), context.layout)
+                    layouts[reference.repository] = stack.enter_context(OciLayout(other.directory))
+            solve = replace(asked, context=source.directory, contexts=contexts)
+            solve = with_epoch_of_context(solve, source.committed)
             if request.check:
                 return await _check(parts, solve, progress)
             job = JobRequest(
@@ -62,6 +82,10 @@ async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildR
                 PRIORITIES[request.priority], builder,
             )  # fmt: skip
             images = parts.images_of(caller, request.pull, logins_of(request), project)
+            if layouts:
+                blobs = parts.registry.blobs
+                lease = await stack.enter_async_context(holding(blobs, "layouts", ttl=_LEASE))
+                images = WithLayouts(images, layouts, blobs, lease)
             if len(platforms) > 1:
                 return await _build_each(parts, job, platforms, images, progress)
             built = await parts.jobs.run(job, images, progress)

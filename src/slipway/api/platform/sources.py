@@ -8,13 +8,14 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from slipway import wire
 from slipway.access import Identity
 from slipway.api.platform.services import Services
 from slipway.base.ids import new_id
-from slipway.build.remote import GitSource, parse_remote
+from slipway.build.remote import NOBODY, Credentials, GitSource, parse_remote
 from slipway.errors import Denied, Invalid, NotFound
 from slipway.layers import ApplyLimits, apply_layer
 from slipway.layers.compression import BROKEN, detected
@@ -22,9 +23,19 @@ from slipway.layers.compression import BROKEN, detected
 MAX_UPLOAD = 4 * 1024**3
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A directory, and the time of the commit it is, if it is one (seconds since 1970)."""
+
+    directory: Path
+    committed: int | None = None
+
+
 @asynccontextmanager
-async def opened(parts: Services, caller: Identity, source: wire.Source) -> AsyncIterator[Path]:
-    """The directory, for as long as the block runs. An upload is used once."""
+async def opened(
+    parts: Services, caller: Identity, source: wire.Source, credentials: Credentials = NOBODY
+) -> AsyncIterator[Opened]:
+    """The source, for as long as the block runs. An upload is used once. ``credentials`` are for repositories."""
     if source.path:
         if not caller.local:
             raise Denied(
@@ -33,11 +44,11 @@ async def opened(parts: Services, caller: Identity, source: wire.Source) -> Asyn
         path = Path(source.path)
         if not path.is_absolute() or not path.is_dir():
             raise NotFound(f"{source.path} is not a directory on this machine")
-        yield path
+        yield Opened(path)
         return
     if source.git:
-        async with _repository(parts, source.git) as directory:
-            yield directory
+        async with _repository(parts, source.git, credentials) as found:
+            yield found
         return
     if not source.upload.isalnum():
         raise Invalid("the request names neither a directory nor an upload")
@@ -47,22 +58,22 @@ async def opened(parts: Services, caller: Identity, source: wire.Source) -> Asyn
     directory = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=parts.uploads))
     try:
         await asyncio.to_thread(_unpack, archive, directory)
-        yield directory
+        yield Opened(directory)
     finally:
         await asyncio.to_thread(shutil.rmtree, directory, True)
         archive.unlink(missing_ok=True)
 
 
 @asynccontextmanager
-async def _repository(parts: Services, address: str) -> AsyncIterator[Path]:
+async def _repository(parts: Services, address: str, credentials: Credentials) -> AsyncIterator[Opened]:
     """A checkout, by a name that cannot lead elsewhere any more."""
     source = parse_remote(address)
     if not isinstance(source, GitSource):
         raise Invalid(f"{address[:200]!r} is no address of a git repository")
-    async with parts.remotes.fetched(source) as found:
+    async with parts.remotes.fetched(source, credentials) as found:
         fd = await asyncio.to_thread(found.tree.open_directory, found.path)
         try:
-            yield Path(f"/proc/self/fd/{fd}")
+            yield Opened(Path(f"/proc/self/fd/{fd}"), found.committed)
         finally:
             os.close(fd)
 

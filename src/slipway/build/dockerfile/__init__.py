@@ -9,6 +9,7 @@ instruction are kept as written; no text, however hostile, costs more than time 
 and to the bounds named in ``lines``, ``expressions``, ``substitution`` and ``patterns``.
 """
 
+from slipway.build.dockerfile.devices import DeviceRequest
 from slipway.build.dockerfile.directives import Check, Directives
 from slipway.build.dockerfile.errors import DockerfileError, Location
 from slipway.build.dockerfile.heredocs import Heredoc, opening
@@ -52,6 +53,7 @@ __all__ = [
     "Check",
     "Cmd",
     "Copy",
+    "DeviceRequest",
     "Directives",
     "Dockerfile",
     "DockerfileError",

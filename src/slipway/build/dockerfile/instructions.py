@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from slipway.build.dockerfile.devices import DeviceRequest
 from slipway.build.dockerfile.errors import Location
 from slipway.build.dockerfile.heredocs import Heredoc
 from slipway.build.dockerfile.mounts import MountText
@@ -58,7 +59,7 @@ class Run(Command):
     mounts: tuple[MountText, ...] = ()
     network: Literal["none", "default", "host"] = "default"
     security: str = "sandbox"
-    devices: tuple[str, ...] = ()
+    devices: tuple[DeviceRequest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from slipway.build.dockerfile import instructions as ins
 from slipway.build.dockerfile.arguments import Arguments
+from slipway.build.dockerfile.devices import read_device
 from slipway.build.dockerfile.durations import nanoseconds
 from slipway.build.dockerfile.errors import DockerfileError
 from slipway.build.dockerfile.heredocs import opening
@@ -93,12 +94,11 @@ def _run(text: Arguments) -> ins.Run:
     if security not in ("sandbox", "insecure"):
         raise text.fail(f"not a security mode: {security[:40]}", security, "sandbox or insecure")
     mounts = tuple(read_mount(item, text.fail) for item in flags.texts("mount"))
+    devices = tuple(read_device(item, text.fail) for item in flags.texts("device"))
     words, exec_form = text.command()
     if not words or not words[0]:
         raise text.fail("RUN needs a command")
-    return ins.Run(
-        *text.base, words, exec_form, text.line.heredocs, mounts, network, security, flags.texts("device")
-    )
+    return ins.Run(*text.base, words, exec_form, text.line.heredocs, mounts, network, security, devices)
 
 
 def _cmd(text: Arguments) -> ins.Cmd:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from slipway.build.dockerfile import BindMount, CacheMount, Location, Mount
+from slipway.build.dockerfile import BindMount, CacheMount, DeviceRequest, Location, Mount
 from slipway.build.keys import frame
 from slipway.build.remote.names import RemoteSource
 from slipway.oci import ImageConfig, Reference
@@ -109,6 +109,7 @@ class RunOp:
     mounts: tuple[Mount, ...] = ()
     sources: tuple[Source | None, ...] = ()
     files: tuple[tuple[str, str], ...] = ()
+    devices: tuple[DeviceRequest, ...] = ()
 
     def definition(self) -> bytes:
         return frame(

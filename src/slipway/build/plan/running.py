@@ -21,13 +21,11 @@ def run(at: Lowering, item: Run) -> RunOp:
     argv, files = _command(at, item)
     env = at.values
     proxies = ((name, at.plan.build_args[name]) for name in sorted(PROXIES & at.plan.build_args.keys()))
-    operation = RunOp(
+    return RunOp(
         tuple(argv), tuple(env.items()), tuple(pair for pair in proxies if pair[0] not in env),
         at.state.workdir, at.state.user, item.network, _described(item), item.location, item.security, mounts, sources,
-        files,
+        files, item.devices,
     )  # fmt: skip
-    _refuse(at, item)
-    return operation
 
 
 def _placed(at: Lowering, mount: Mount) -> Mount:
@@ -44,12 +42,6 @@ def _source(at: Lowering, mount: Mount) -> Source | None:
     if isinstance(mount, BindMount) or (isinstance(mount, CacheMount) and mount.from_):
         return source_of(at, mount.from_)
     return None
-
-
-def _refuse(at: Lowering, item: Run) -> None:
-    """What the operation can say but the solver cannot do yet."""
-    if item.devices:
-        raise at.unsupported("--device")
 
 
 def _command(at: Lowering, item: Run) -> tuple[list[str], tuple[tuple[str, str], ...]]:

@@ -1,9 +1,8 @@
-"""What was fetched, kept below one directory by where it came from."""
+"""What was fetched, kept below one directory by where it came from and by what opened it."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import time
 from collections import defaultdict
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from slipway.base.trees import remove_tree
 from slipway.build.context import Context
+from slipway.build.remote.credentials import NOBODY, Credentials, place_of
 from slipway.build.remote.git import fetch_git
 from slipway.build.remote.http import fetch_http
 from slipway.build.remote.names import GitSource, HttpSource, RemoteSource
@@ -25,15 +25,20 @@ _GIT = ".git"
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A tree, and the path in it that was asked for. ``revision`` is a commit or a checksum."""
+    """A tree, and the path in it that was asked for.
+
+    ``revision`` is a commit or a checksum; ``committed`` the commit's time in seconds since 1970.
+    """
 
     tree: Context
     path: str
     revision: str
+    committed: int | None = None
 
 
 class Remotes:
-    """Fetches, one at a time for one address. ``directory/<sha256 of the address>/`` keeps what was fetched."""
+    """Fetches, one at a time for one address. ``directory/<sha256>/`` keeps what was fetched, by the address
+    and by what opened it: who cannot open it does not get what somebody else fetched."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -41,17 +46,21 @@ class Remotes:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @asynccontextmanager
-    async def fetched(self, source: RemoteSource) -> AsyncIterator[Fetched]:
+    async def fetched(
+        self, source: RemoteSource, credentials: Credentials = NOBODY
+    ) -> AsyncIterator[Fetched]:
         """The tree, open for as long as the block runs. Raises what is wrong with the address or the host."""
-        name = hashlib.sha256(source.url.encode()).hexdigest()
+        is_file = isinstance(source, HttpSource)
+        authorization = (credentials.for_file if is_file else credentials.for_repository)(source.url)
+        name = place_of(source.url, authorization)
         directory = self._directory / name
         async with self._locks[name]:
             directory.mkdir(exist_ok=True, mode=0o700)
             os.utime(directory)
             if isinstance(source, HttpSource):
-                found = await self._file(source, directory)
+                found = await self._file(source, directory, credentials)
             else:
-                found = await self._tree(source, directory)
+                found = await self._tree(source, directory, credentials)
             with found.tree:
                 yield found
 
@@ -65,13 +74,13 @@ class Remotes:
                     removed += 1
         return removed
 
-    async def _file(self, source: HttpSource, directory: Path) -> Fetched:
-        await fetch_http(source, directory)
+    async def _file(self, source: HttpSource, directory: Path, credentials: Credentials) -> Fetched:
+        await fetch_http(source, directory, credentials)
         tree = Context(directory, lambda path, _: path != "file")
         return Fetched(tree, "file", source.checksum)
 
-    async def _tree(self, source: GitSource, directory: Path) -> Fetched:
-        path, commit = await fetch_git(source, directory)
+    async def _tree(self, source: GitSource, directory: Path, credentials: Credentials) -> Fetched:
+        path, commit, committed = await fetch_git(source, directory, credentials)
         tree = Context(path, _nothing if source.keep_git_dir else _git_directory)
         try:
             real = await asyncio.to_thread(tree.resolve, source.subdir)
@@ -83,7 +92,7 @@ class Remotes:
         except BaseException:
             tree.close()
             raise
-        return Fetched(tree, real, commit)
+        return Fetched(tree, real, commit, committed)
 
 
 def _git_directory(path: str, is_directory: bool) -> bool:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from slipway.base.process import Completed, run
 from slipway.base.trees import remove_tree
+from slipway.build.remote.credentials import NOBODY, Credentials
 from slipway.build.remote.names import GitSource
 from slipway.distribution.addresses import check_host
 from slipway.errors import Failed, NotFound, Unavailable
 
 _SECONDS = 1800
+_DEPTH, _MANY = 10, 1000
+_LINK = b"160000 "
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # Whatever a repository says, no program of its is run, no other protocol spoken, no question asked.
 _CONFIGURATION = (
@@ -29,16 +34,55 @@ _ENVIRONMENT = {
 }  # fmt: skip
 
 
-async def fetch_git(source: GitSource, directory: Path) -> tuple[Path, str]:
-    """Fetch into ``directory``, which keeps objects for the next time; the tree's directory and its commit.
+class _Git:
+    """The system's git for one fetch, with what the build's secrets say for its hosts."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    async def __call__(
+        self,
+        where: Path | None,
+        *words: str,
+        check: bool = True,
+        local: bool = False,
+        urls: Iterable[str] = (),
+    ) -> Completed:
+        """``urls`` are the addresses that it will ask. Secrets go by the environment, which only root can read."""
+        settings = [item for pair in _CONFIGURATION for item in ("-c", pair)]
+        environment = dict(_ENVIRONMENT)
+        if local:
+            settings += ["-c", "protocol.file.allow=always"]
+            environment["GIT_ALLOW_PROTOCOL"] = "file"
+        headers = {_origin(url): word for url in urls if (word := self._credentials.for_repository(url))}
+        for number, (host, word) in enumerate(headers.items()):
+            environment[f"GIT_CONFIG_KEY_{number}"] = f"http.{host}/.extraHeader"
+            environment[f"GIT_CONFIG_VALUE_{number}"] = f"Authorization: {word}"
+        if headers:
+            environment["GIT_CONFIG_COUNT"] = str(len(headers))
+        place = ["-C", str(where)] if where is not None else []
+        return await run(["git", *settings, *place, *words], check=check, timeout=_SECONDS, env=environment)
+
+
+def _origin(url: str) -> str:
+    """The scheme, host and port of an address."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+async def fetch_git(
+    source: GitSource, directory: Path, credentials: Credentials = NOBODY
+) -> tuple[Path, str, int]:
+    """Fetch into ``directory``, which keeps objects for the next time; the tree's directory, its commit and its time.
 
     Raises ``NotFound`` for a ref that is not there, ``Denied``, ``Unavailable``, ``Failed`` for a wrong checksum.
     """
+    git = _Git(credentials)
     await _check(source.url)
     if not (directory / "repository" / "HEAD").exists():
-        await _git(None, "init", "--quiet", "--bare", str(directory / "repository"))
+        await git(None, "init", "--quiet", "--bare", str(directory / "repository"))
     repository = directory / "repository"
-    commit = await _commit(repository, source)
+    commit = await _commit(git, repository, source)
     if source.checksum and not commit.startswith(source.checksum):
         raise Failed(
             f"{source.url} {source.ref or 'HEAD'} is the commit {commit}, not {source.checksum}",
@@ -48,54 +92,104 @@ async def fetch_git(source: GitSource, directory: Path) -> tuple[Path, str]:
     if not (tree / ".git").exists():
         made = directory / "making"
         await asyncio.to_thread(remove_tree, made)
-        await _checkout(repository, source.url, commit, made)
+        await _checkout(git, repository, source.url, commit, made)
         await asyncio.to_thread(remove_tree, tree)
         made.rename(tree)
-    return tree, commit
+    when = await git(repository, "show", "--no-patch", "--format=%ct", commit)
+    return tree, commit, int(when.stdout.split()[-1])
 
 
-async def _commit(repository: Path, source: GitSource) -> str:
+async def _commit(git: _Git, repository: Path, source: GitSource) -> str:
     """Fetch the commit that ``ref`` means now, and no history; which one it is."""
     ref = source.ref or "HEAD"
     if _COMMIT.fullmatch(ref):
-        known = await _git(repository, "cat-file", "-e", f"{ref}^{{commit}}", check=False)
+        known = await git(repository, "cat-file", "-e", f"{ref}^{{commit}}", check=False)
         if known.returncode == 0:
             return ref
-    done = await _git(
-        repository, "fetch", "--quiet", "--depth=1", "--no-tags", "--", source.url, ref, check=False
+    asked = (source.url,)
+    done = await git(
+        repository,
+        "fetch",
+        "--quiet",
+        "--depth=1",
+        "--no-tags",
+        "--",
+        source.url,
+        ref,
+        check=False,
+        urls=asked,
     )
     if done.returncode and _COMMIT.fullmatch(ref):
         # A server that does not give single commits gives its branches.
         every = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
-        done = await _git(repository, "fetch", "--quiet", "--", source.url, *every, check=False)
+        done = await git(repository, "fetch", "--quiet", "--", source.url, *every, check=False, urls=asked)
         if done.returncode == 0:
             return ref
     if done.returncode:
         raise _failure(done, source.url, ref)
-    found = await _git(repository, "rev-parse", "--verify", "FETCH_HEAD^{commit}")
+    found = await git(repository, "rev-parse", "--verify", "FETCH_HEAD^{commit}")
     return found.stdout.decode().strip()
 
 
-async def _checkout(repository: Path, url: str, commit: str, target: Path) -> None:
+async def _checkout(git: _Git, repository: Path, url: str, commit: str, target: Path) -> None:
     """A working tree with a ``.git`` of its own, submodules included."""
-    await _git(None, "init", "--quiet", str(target))
-    await _git(target, "fetch", "--quiet", "--no-tags", "--depth=1", str(repository), commit, local=True)
-    await _git(target, "checkout", "--quiet", "--force", "FETCH_HEAD")
-    await _git(target, "remote", "add", "origin", url)
-    if (target / ".gitmodules").is_file() and not (target / ".gitmodules").is_symlink():
-        await _submodules(target, url)
+    await git(None, "init", "--quiet", str(target))
+    await git(target, "fetch", "--quiet", "--no-tags", "--depth=1", str(repository), commit, local=True)
+    await git(target, "checkout", "--quiet", "--force", "FETCH_HEAD")
+    await git(target, "remote", "add", "origin", url)
+    await _submodules(git, target, url)
 
 
-async def _submodules(target: Path, url: str) -> None:
-    """The first level: each address is held to the same rules."""
-    listed = await _git(
-        target, "config", "--file", ".gitmodules", "--get-regexp", r"^submodule\..*\.url$", check=False
+async def _submodules(git: _Git, top: Path, url: str) -> None:
+    """Those of the tree and those of each of them, down to a depth; every address is held to the same rules."""
+    level = [(top, url)]
+    for _ in range(_DEPTH):
+        below: list[tuple[Path, str]] = []
+        for tree, address in level:
+            below += await _submodules_of(git, tree, address)
+            if len(below) > _MANY:
+                raise Failed(f"{url} has more than {_MANY} submodules on one level")
+        level = [item for item in below if _has_modules(item[0])]
+        if not level:
+            return
+    raise Failed(f"the submodules of {url} are more than {_DEPTH} deep")
+
+
+async def _submodules_of(git: _Git, tree: Path, url: str) -> list[tuple[Path, str]]:
+    """Fetch the submodules of one tree; where each is and where it came from."""
+    if not _has_modules(tree):
+        return []
+    listed = await git(
+        tree, "config", "--file", ".gitmodules", "--get-regexp", r"^submodule\..*\.url$", check=False
     )
-    for line in listed.stdout.decode(errors="replace").splitlines():
-        await _check(urljoin(f"{url}/", line.partition(" ")[2]))
-    done = await _git(target, "submodule", "--quiet", "update", "--init", "--depth=1", check=False)
+    addresses = [
+        urljoin(f"{url}/", line.partition(" ")[2])
+        for line in listed.stdout.decode(errors="replace").splitlines()
+    ]
+    for address in addresses:
+        await _check(address)
+    done = await git(
+        tree, "submodule", "--quiet", "update", "--init", "--depth=1", check=False, urls=addresses
+    )
     if done.returncode:
         raise _failure(done, url, "its submodules")
+    found, real = [], tree.resolve()
+    links = await git(tree, "ls-files", "--stage", "-z")
+    for record in links.stdout.split(b"\0"):
+        about, _, name = record.partition(b"\t")
+        path = tree / os.fsdecode(name)
+        if (
+            about.startswith(_LINK)
+            and (path / ".git").exists()
+            and path.resolve() == real / os.fsdecode(name)
+        ):
+            origin = await git(path, "config", "remote.origin.url", check=False)
+            found.append((path, origin.stdout.decode(errors="replace").strip()))
+    return found
+
+
+def _has_modules(tree: Path) -> bool:
+    return (tree / ".gitmodules").is_file() and not (tree / ".gitmodules").is_symlink()
 
 
 async def _check(url: str) -> None:
@@ -110,14 +204,5 @@ def _failure(done: Completed, url: str, what: str) -> Exception:
     text = lines[-1][:300] if lines else f"status {done.returncode}"
     if "couldn't find remote ref" in text or "not our ref" in text:
         return NotFound(f"{url} has no {what!r}", hint="a branch, a tag or a whole commit")
-    return Unavailable(f"{url}: {what} cannot be fetched: {text}")
-
-
-async def _git(where: Path | None, *words: str, check: bool = True, local: bool = False) -> Completed:
-    settings = [item for pair in _CONFIGURATION for item in ("-c", pair)]
-    environment = dict(_ENVIRONMENT)
-    if local:
-        settings += ["-c", "protocol.file.allow=always"]
-        environment["GIT_ALLOW_PROTOCOL"] = "file"
-    place = ["-C", str(where)] if where is not None else []
-    return await run(["git", *settings, *place, *words], check=check, timeout=_SECONDS, env=environment)
+    hint = "give a secret: --secret id=GIT_AUTH_TOKEN,env=NAME" if "could not read Username" in text else ""
+    return Unavailable(f"{url}: {what} cannot be fetched: {text}", hint=hint)

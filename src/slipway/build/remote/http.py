@@ -14,6 +14,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 
 from slipway.base.files import read_json, write_json
+from slipway.build.remote.credentials import NOBODY, Credentials
 from slipway.build.remote.names import HttpSource
 from slipway.distribution.addresses import CheckedResolver, check_host
 from slipway.errors import Denied, Exhausted, Failed, Invalid, NotFound, Unavailable
@@ -24,7 +25,7 @@ _PIECE = 1024 * 1024
 _REDIRECTS = 10
 
 
-async def fetch_http(source: HttpSource, directory: Path) -> Path:
+async def fetch_http(source: HttpSource, directory: Path, credentials: Credentials = NOBODY) -> Path:
     """Fetch into ``directory``, which keeps the file for the next time; asked again, the server may say it is still so.
 
     Returns the file. Raises ``NotFound``, ``Denied``, ``Unavailable``, ``Failed`` for a wrong checksum.
@@ -41,7 +42,7 @@ async def fetch_http(source: HttpSource, directory: Path) -> Path:
         }
     connector = aiohttp.TCPConnector(resolver=CheckedResolver())
     async with aiohttp.ClientSession(timeout=_TIMEOUT, connector=connector, auto_decompress=False) as session:
-        found = await _follow(session, source.url, headers, file)
+        found = await _follow(session, source.url, headers, file, credentials)
     if found is not None:
         known = found
         write_json(about, known, durable=False)
@@ -54,7 +55,7 @@ async def fetch_http(source: HttpSource, directory: Path) -> Path:
 
 
 async def _follow(
-    session: aiohttp.ClientSession, url: str, headers: Mapping[str, str], file: Path
+    session: aiohttp.ClientSession, url: str, headers: Mapping[str, str], file: Path, credentials: Credentials
 ) -> dict[str, str] | None:
     """The facts of what was fetched into ``file``; ``None`` if it is there unchanged."""
     for _ in range(_REDIRECTS):
@@ -62,8 +63,11 @@ async def _follow(
         if urlsplit(url).scheme not in ("http", "https") or not host:
             raise Invalid(f"{url[:200]} cannot be fetched")
         await check_host(host, port or 80)
+        # Each host is told what is for it, and nothing that is for the one that sent us there.
+        word = credentials.for_file(url)
+        own = {**headers, "Authorization": word} if word else headers
         try:
-            async with session.get(url, headers=headers, allow_redirects=False) as response:
+            async with session.get(url, headers=own, allow_redirects=False) as response:
                 if response.status in (301, 302, 303, 307, 308):
                     url = urljoin(url, response.headers.get("Location", ""))
                     continue
@@ -81,7 +85,8 @@ def _check(status: int, url: str) -> None:
         raise NotFound(f"there is nothing at {url[:200]} (HTTP {status})")
     if status in (401, 403):
         raise Denied(
-            f"{url[:200]} is not for everybody (HTTP {status})", hint="fetch it in a RUN with a secret"
+            f"{url[:200]} is not for everybody (HTTP {status})",
+            hint="give the build a secret: --secret id=HTTP_AUTH_TOKEN_<host>,env=NAME",
         )
     if status != 200:
         raise Unavailable(f"{url[:200]} answers with HTTP {status}", hint="try again later")

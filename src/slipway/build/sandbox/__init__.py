@@ -23,6 +23,7 @@ from slipway.build.sandbox.sandbox import Sandbox
 from slipway.build.sandbox.sandboxes import Sandboxes
 from slipway.build.sandbox.steps import (
     Bind,
+    Device,
     Layers,
     Limits,
     Network,
@@ -37,6 +38,7 @@ from slipway.build.sandbox.steps import (
 __all__ = [
     "ID_COUNT",
     "Bind",
+    "Device",
     "IdRange",
     "IdRanges",
     "Layers",

@@ -110,6 +110,18 @@ class SmallFile:
         }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A character device at ``path`` below /dev, which everybody in the step may use."""
+
+    path: str
+    major: int
+    minor: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"path": self.path.removeprefix("/dev/"), "major": self.major, "minor": self.minor}
+
+
 StepMount = Bind | Layers | Tmpfs | SmallFile
 
 
@@ -134,6 +146,7 @@ class RunStep:
     hosts: Sequence[tuple[str, str]] = ()
     mounts: Sequence[StepMount] = ()
     insecure: bool = False
+    devices: Sequence[Device] = ()
 
     def to_json(self, resolver: str) -> dict[str, Any]:
         """The worker's specification of this step; ``resolver`` is the text of its /etc/resolv.conf."""
@@ -151,6 +164,7 @@ class RunStep:
             "insecure": self.insecure,
             "files": {"resolv.conf": resolver, "hosts": self._hosts()},
             "mounts": [mount.to_json() for mount in self.mounts],
+            "devices": [device.to_json() for device in self.devices],
         }
 
     def _hosts(self) -> str:

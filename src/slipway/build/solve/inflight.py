@@ -17,16 +17,21 @@ class InFlight(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._running: dict[str, asyncio.Future[T]] = {}
+        self._running: dict[str, tuple[asyncio.Future[T], asyncio.Event | None]] = {}
 
-    async def once(self, key: str, make: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
-        """The result, and whether it was another's."""
-        while (other := self._running.get(key)) is not None:
+    async def once(
+        self, key: str, make: Callable[[], Awaitable[T]], wanted: asyncio.Event | None = None
+    ) -> tuple[T, bool]:
+        """The result, and whether it was another's. ``wanted`` is set when somebody else waits for it."""
+        while (found := self._running.get(key)) is not None:
+            other, asked = found
+            if asked is not None:
+                asked.set()
             await asyncio.wait([other])
             if not other.cancelled() and other.exception() is None:
                 return other.result(), True
         mine: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._running[key] = mine
+        self._running[key] = mine, wanted
         try:
             result = await make()
         except BaseException as error:

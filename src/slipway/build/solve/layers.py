@@ -65,11 +65,12 @@ class LayerMaker:
         return made
 
     async def made(
-        self, key: str, description: str, make: Callable[[], Awaitable[Layer | None]], *, fresh: bool = False
-    ) -> MadeLayer:
+        self, key: str, description: str, make: Callable[[], Awaitable[Layer | None]], *, fresh: bool = False,
+        wanted: asyncio.Event | None = None,
+    ) -> MadeLayer:  # fmt: skip
         """The layer under ``key``, kept for this build; ``make`` is called only if nobody has it or makes it.
 
-        ``fresh``: what somebody had before does not count.
+        ``fresh``: what somebody had before does not count. ``wanted`` is set when somebody else waits for it.
         """
         key = self._timed(key)
         look = not (self._no_cache or fresh)
@@ -77,12 +78,23 @@ class LayerMaker:
             self.records[key] = known
             return MadeLayer(known, True)
         found, joined = await self.solver.in_flight.once(
-            key, lambda: self._find_or_make(key, description, make, look)
+            key, lambda: self._find_or_make(key, description, make, look), wanted
         )
         if found.made.layer is not None:
             await asyncio.to_thread(self.lease.add, found.made.layer.blob.digest)
         self.records[key] = found.made
         return MadeLayer(found.made, found.cached or joined)
+
+    def under(self, lease: BlobLease) -> LayerMaker:
+        """The same, for what outlives the build."""
+        return LayerMaker(self.solver, lease, self._no_cache, self.epoch, self.imported)
+
+    async def adopt(self, key: str, found: MadeLayer) -> Made:
+        """Keep for this build what another maker found or made under ``key``."""
+        if found.made.layer is not None:
+            await asyncio.to_thread(self.lease.add, found.made.layer.blob.digest)
+        self.records[self._timed(key)] = found.made
+        return found.made
 
     async def _known(self, key: str) -> Made | None:
         """A result of an imported cache, which no other build may see, unless our own cache has one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -23,13 +23,14 @@ from slipway.build.plan import BuildPlan, plan
 from slipway.build.remote import Remotes
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.solve.inflight import InFlight
+from slipway.build.solve.later import Later
 from slipway.build.solve.layers import LayerMaker, MadeLayer
 from slipway.build.solve.report import Reporter
 from slipway.build.solve.source import Source
 from slipway.build.solve.stage import StageRunner
 from slipway.build.solve.workers import Workers
 from slipway.build.surroundings import Surroundings
-from slipway.content import ContentStore
+from slipway.content import ContentStore, holding
 from slipway.errors import NotFound
 from slipway.oci import Reference
 from slipway.snapshots import SnapshotStore
@@ -54,6 +55,7 @@ class Solver:
     hashes: HashCache = field(default_factory=HashCache)
     copies: Remembered = field(default_factory=Remembered)
     in_flight: InFlight[MadeLayer] = field(default_factory=InFlight)
+    later: Later = field(default_factory=Later)
 
     async def solve(
         self, request: SolveRequest, images: BaseImages, workers: Workers, reporter: Reporter,
@@ -63,10 +65,10 @@ class Solver:
 
         The caller holds a lease on what it gets until it references it; ``solve`` takes one for the time it runs.
         """
-        with ExitStack() as stack:
+        async with AsyncExitStack() as stack:
             context = stack.enter_context(await asyncio.to_thread(Context, request.context))
             contexts = {
-                name.lower(): _named(stack.enter_context(Context(path)))
+                name.lower(): await asyncio.to_thread(_named, stack.enter_context(Context(path)))
                 for name, path in request.contexts.items()
                 if isinstance(path, Path)
             }
@@ -76,13 +78,16 @@ class Solver:
                 reporter.warning(warning)
             for finding in findings:
                 reporter.finding(finding)
-            lease = stack.enter_context(self.blobs.lease(f"build {request.build_id}", _LEASE))
+            lease = await stack.enter_async_context(
+                holding(self.blobs, f"build {request.build_id}", ttl=_LEASE)
+            )
             maker = LayerMaker(self, lease, request.no_cache, request.epoch, imported or Imported())
             trace = self.traces.of(request.line)
             stages = StageRunner(request, build_plan, contexts, images, workers, maker, reporter, trace)
             try:
                 return await stages.run()
             finally:
+                self.later.release(stages.ahead)
                 if trace.missed_any and request.line:
                     await asyncio.to_thread(self.traces.save, request.line, trace)
 

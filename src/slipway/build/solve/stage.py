@@ -13,7 +13,7 @@ from slipway.build.base_images import BaseImage, BaseImages
 from slipway.build.cache import Made
 from slipway.build.context import Context
 from slipway.build.copy import content_key, content_parts
-from slipway.build.dockerfile import DockerfileError, Instruction, parse
+from slipway.build.dockerfile import Copy, DockerfileError, Instruction, Run, Workdir, parse
 from slipway.build.explain import Inputs, Trace
 from slipway.build.keys import frame, key_of
 from slipway.build.plan import (
@@ -31,14 +31,16 @@ from slipway.build.plan import (
     lower,
 )
 from slipway.build.plan import Source as From
+from slipway.build.remote import Credentials
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.solve.copying import copy_entries, directory_entries, fetched, selected
 from slipway.build.solve.history import recorded, time_of
 from slipway.build.solve.inputs import copied, material_of
+from slipway.build.solve.later import Ahead
 from slipway.build.solve.layers import LayerMaker
 from slipway.build.solve.mounting import Mounting
 from slipway.build.solve.report import Reporter, Step
-from slipway.build.solve.running import Runner
+from slipway.build.solve.running import Pending, Runner
 from slipway.build.solve.source import Source
 from slipway.build.solve.workers import Workers
 from slipway.build.tree import Tree
@@ -47,15 +49,17 @@ from slipway.layers import Entry, Layer
 from slipway.oci import Digest, ImageConfig, Platform, Reference, chain_id
 from slipway.snapshots import LayerRef, RootView
 
+_LAYERED = (Run, Copy, Workdir)
 NO_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """A finished stage: its state and its layers."""
+    """A finished stage: its state and its layers, but for the last if that is ``pending``."""
 
     state: StageState
     layers: tuple[LayerRef, ...]
+    pending: Pending | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +101,13 @@ class StageRunner:
         )
         self._mounting = mounting
         self._runner = Runner(maker, workers, self._snapshots, mounting, request.granted)
+        self._credentials = Credentials(request.secrets)
         self._materials: dict[str, Material] = {}
         self._written: dict[Digest | None, tuple[tuple[LayerRef, ...], dict[str, Entry]]] = {}
         self._tasks: dict[int, asyncio.Task[StageResult]] = {}
         self._ran = 0
+        self.ahead: list[Ahead] = []
+        self._bases = {stage.base for stage in plan.stages.values()} | {plan.target}
 
     async def run(self) -> Solved:
         try:
@@ -129,20 +136,48 @@ class StageRunner:
         state, layers, triggers = await self._base(stage)
         total = len(stage.instructions) + len(triggers)
         name = stage.name or (f"stage-{stage.index}" if len(self._plan.stages) > 1 else "")
+        instructions = (*triggers, *stage.instructions)
+        ahead = self._last_run(stage, instructions)
+        pending: Pending | None = None
         fresh = self._request.no_cache or bool(self._request.uncached & {stage.name, str(stage.index)})
-        for number, instruction in enumerate((*triggers, *stage.instructions), 1):
+        for number, instruction in enumerate(instructions, 1):
             operation = await asyncio.to_thread(lower, instruction, state, self._plan, stage.index)
             shown = f"{name} {number}/{total}".strip()
             place = _Place(stage.name or str(stage.index), number, shown, fresh)
             try:
-                state, made = await self._operation(operation, state, layers, place)
+                if number == ahead and isinstance(operation, RunOp):
+                    state, made, pending = await self._run_ahead(operation, state, layers, place)
+                else:
+                    state, made = await self._operation(operation, state, layers, place)
             except DockerfileError:
                 raise
             except SlipwayError as error:
                 raise _placed(error, operation) from error
             if made is not None and made.layer is not None:
                 layers = (*layers, made.layer)
-        return StageResult(state, layers)
+        return StageResult(state, layers, pending)
+
+    def _last_run(self, stage: StagePlan, instructions: Sequence[object]) -> int:
+        """The number of the RUN whose layer nothing needs, if the stage ends with one and is only copied from."""
+        if stage.index in self._bases or self._request.cache_to:
+            return 0
+        made = [number for number, item in enumerate(instructions, 1) if isinstance(item, _LAYERED)]
+        return made[-1] if made and isinstance(instructions[made[-1] - 1], Run) else 0
+
+    async def _run_ahead(
+        self, operation: RunOp, state: StageState, layers: tuple[LayerRef, ...], place: _Place
+    ) -> tuple[StageState, Made | None, Pending | None]:
+        with self._reporter.step(place.label, operation.created_by) as step:
+            step.fresh = place.fresh
+            platform, warn = state.config.platform, self._reporter.warning
+            found = await self._runner.run_ahead(operation, layers, step, platform, warn)
+            await self._traced(place, step)
+        if not step.cached:
+            self._ran += 1
+        if isinstance(found, Pending):
+            self.ahead.append(found.ahead)
+            return state, None, found
+        return state, found, None
 
     async def _base(
         self, stage: StagePlan
@@ -256,10 +291,12 @@ class StageRunner:
             step.key, step.inputs = known, lambda: Inputs(known, operation.created_by)
             return made
         async with AsyncExitStack() as stack:
-            tree = await self._tree(operation)
+            tree = await self._tree(operation, stack)
             sources = await asyncio.to_thread(selected, operation, tree)
             for source in operation.remotes:
-                found = await stack.enter_async_context(self._maker.solver.remotes.fetched(source))
+                found = await stack.enter_async_context(
+                    self._maker.solver.remotes.fetched(source, self._credentials)
+                )
                 self._materials[source.url] = material_of(source, found.revision)
                 sources.append(await asyncio.to_thread(fetched, operation, found, source))
             root = await self._root(layers)
@@ -278,14 +315,25 @@ class StageRunner:
 
     async def _facts(self, operation: CopyOp, layers: tuple[LayerRef, ...]) -> bytes | None:
         """All that the copy's key depends on, without a look at any file; ``None`` if that cannot be said."""
-        if operation.remotes:
+        if operation.remotes or await self._pending(operation.source) is not None:
             return None
         source = await self._layers_of(operation.source)
         given = self._given(operation.source)
         what = str(_chain(source)).encode() if source is not None else await given.facts()
         return frame(what, operation.whole(), str(_chain(layers))) if what is not None else None
 
-    async def _tree(self, operation: CopyOp) -> Tree:
+    async def _pending(self, source: From) -> Pending | None:
+        """The last step of the stage, if it is done but its layer is not written."""
+        if not isinstance(source, FromStage):
+            return None
+        pending = (await self._tasks[source.index]).pending
+        return pending if pending is not None and pending.ahead.active is not None else None
+
+    async def _tree(self, operation: CopyOp, stack: AsyncExitStack) -> Tree:
+        if (pending := await self._pending(operation.source)) is not None:
+            active = await stack.enter_async_context(pending.ahead.reading())
+            if active is not None:
+                return await asyncio.to_thread(self._snapshots.view_of, active)
         layers = await self._layers_of(operation.source)
         return self._context_of(operation.source) if layers is None else await self._view(layers)
 
@@ -300,7 +348,11 @@ class StageRunner:
         if isinstance(source, FromContext | FromNamed):
             return None
         if isinstance(source, FromStage):
-            return (await self._tasks[source.index]).layers
+            result = await self._tasks[source.index]
+            if result.pending is None:
+                return result.layers
+            made = await self._runner.finished(result.pending)
+            return (*result.layers, made.layer) if made.layer is not None else result.layers
         return (await self._resolved(source.reference, self._request.platform)).layers
 
     async def _resolved(self, reference: Reference, platform: Platform) -> BaseImage:

@@ -44,7 +44,7 @@ def mount_system(root: Root, specification: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
             _mount(root.fd, "sys/fs/cgroup", "cgroup2", _QUIET | linux.MS_RDONLY)
     _mount(root.fd, "dev", "tmpfs", linux.MS_NOSUID, f"mode=755,size=64k,uid={base},gid={base}")
-    _devices(root.fd, base)
+    _devices(root.fd, base, specification["devices"])
     _files(root, specification["files"], base)
     if specification["insecure"]:
         return
@@ -64,16 +64,10 @@ def _mount(root: int, path: str, fstype: str, flags: int, data: str = "") -> Non
     linux.mount(fstype, _point(root, path), fstype, flags, data)
 
 
-def _devices(root: int, base: int) -> None:
+def _devices(root: int, base: int, granted: list[dict[str, Any]]) -> None:
     dev = linux.openat2(root, "dev", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, resolve=_STRICT)
     for name, (major, minor) in _DEVICES.items():
-        try:
-            os.mknod(name, 0o666 | stat.S_IFCHR, os.makedev(major, minor), dir_fd=dev)
-            os.chmod(name, 0o666, dir_fd=dev)
-            os.chown(name, base, base, dir_fd=dev)
-        except PermissionError:  # a device controller above us allows to use it, not to make it
-            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666, dir_fd=dev))
-            linux.mount(f"/dev/{name}", _point(dev, name), "", linux.MS_BIND)
+        _device(dev, base, name, major, minor)
     for name, target in _LINKS.items():
         os.symlink(target, name, dir_fd=dev)
         os.chown(name, base, base, dir_fd=dev, follow_symlinks=False)
@@ -85,7 +79,34 @@ def _devices(root: int, base: int) -> None:
     _mount(dev, "mqueue", "mqueue", _QUIET)
     for name in ("pts", "mqueue"):
         os.chown(name, base, base, dir_fd=dev)
+    for device in granted:
+        _granted_device(dev, base, device)
     os.close(dev)
+
+
+def _granted_device(dev: int, base: int, device: dict[str, Any]) -> None:
+    """Nothing but what was made here is on the way to it."""
+    *parents, name = device["path"].split("/")
+    here = os.dup(dev)
+    for part in parents:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(part, 0o755, dir_fd=here)
+        below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+        os.close(here)
+        here = below
+    with contextlib.suppress(FileExistsError):  # every step has it
+        _device(here, base, name, device["major"], device["minor"], device["path"])
+    os.close(here)
+
+
+def _device(directory: int, base: int, name: str, major: int, minor: int, path: str = "") -> None:
+    try:
+        os.mknod(name, 0o666 | stat.S_IFCHR, os.makedev(major, minor), dir_fd=directory)
+        os.chmod(name, 0o666, dir_fd=directory)
+        os.chown(name, base, base, dir_fd=directory)
+    except PermissionError:  # a device controller above us allows to use it, not to make it
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666, dir_fd=directory))
+        linux.mount(f"/dev/{path or name}", _point(directory, name), "", linux.MS_BIND)
 
 
 def _files(root: Root, files: dict[str, str], base: int) -> None:

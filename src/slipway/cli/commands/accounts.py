@@ -12,7 +12,7 @@ from slipway.cli.commands.policies import registry_policy, retention, upstream
 from slipway.cli.session import Session, with_session
 from slipway.cli.sizes import size_of
 
-_ENTITLEMENTS = ["network.host", "security.insecure"]
+_ENTITLEMENTS = ["network.host", "security.insecure", "device=NAME"]
 
 
 def _read_password(from_stdin: bool, confirm: bool) -> str:
@@ -98,10 +98,8 @@ def project_create(session: Session, name: str, public: bool) -> None:
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Time of one build.")
 @click.option("--parallel", type=click.IntRange(0), help="Builds at the same time; 0 is no limit of its own.")
 @click.option("--priority", type=click.IntRange(-100, 100), help="Builds of higher priority go first.")
-@click.option(
-    "--allow", "allowed", multiple=True, type=click.Choice(_ENTITLEMENTS), help="Grant; repeatable."
-)
-@click.option("--deny", "denied", multiple=True, type=click.Choice(_ENTITLEMENTS), help="Take back.")
+@click.option("--allow", "allowed", multiple=True, metavar="|".join(_ENTITLEMENTS), help="Grant; repeatable.")
+@click.option("--deny", "denied", multiple=True, metavar="NAME", help="Take back.")
 @click.option("--reset", is_flag=True, help="Begin with the server's own settings.")
 @with_session
 def project_build_policy(
@@ -111,7 +109,8 @@ def project_build_policy(
     """Show or change what the project's builds may use. Changing it is for administrators.
 
     security.insecure lets RUN --security=insecure have every capability in the build's own user namespace;
-    network.host lets RUN --network=host use the machine's network.
+    network.host lets RUN --network=host use the machine's network; device=NAME lets RUN --device=NAME use a device:
+    vendor.com/class=name of the host's CDI files, or a node, e.g. device=/dev/kvm.
     """
     policy = wire.BuildPolicy() if reset else session.client.build_policy(name)
     given = {key: value for key, value in values.items() if value is not None}

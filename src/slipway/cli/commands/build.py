@@ -37,7 +37,7 @@ def _pairs(values: tuple[str, ...]) -> dict[str, str]:
 @click.option("--target", default=None, help="Build this stage only.")
 @click.option("--build-arg", "args", multiple=True, metavar="NAME=VALUE")
 @click.option(
-    "--build-context", "contexts", multiple=True, metavar="NAME=DIR|docker-image://IMAGE|REPOSITORY",
+    "--build-context", "contexts", multiple=True, metavar="NAME=DIR|docker-image://IMAGE|oci-layout://PATH|REPOSITORY",
     help="A further context, for --from=NAME and FROM NAME.",
 )  # fmt: skip
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE")

@@ -9,13 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 from slipway.base.throttle import Throttle
-from slipway.content import BlobLease
+from slipway.content import BlobLease, holding
 from slipway.distribution import RemoteRegistry
 from slipway.distribution.push import push
 from slipway.errors import NotFound, Unsupported
 from slipway.oci import Digest, Index, Manifest, Reference, parse_manifest
 from slipway.registry.feed import Change
-from slipway.registry.holding import holding
 from slipway.registry.moves import MOVE_HEADER
 from slipway.registry.registry import Registry
 from slipway.registry.replication.filters import SiteFilter

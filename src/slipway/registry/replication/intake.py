@@ -7,12 +7,11 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from slipway.base.throttle import Throttle
-from slipway.content import BlobLease
+from slipway.content import BlobLease, holding
 from slipway.distribution import RemoteRegistry, each_blob, fetch_blob
 from slipway.errors import Invalid
 from slipway.oci import Descriptor, Digest, Index, Manifest, Reference, parse_manifest
 from slipway.registry import manifests, merge, repositories, tagging
-from slipway.registry.holding import holding
 from slipway.registry.merge import Outcome
 from slipway.registry.moves import Moved
 from slipway.registry.registry import Registry
@@ -90,9 +89,8 @@ class Intake:
         async with self._database.session() as session:
             owner = await repositories.ensure(session, repository)
             if isinstance(manifest, Manifest):
-                for item in manifest.references:
-                    if not item.urls:
-                        await repositories.link(session, owner, item.digest, item.size)
+                blobs = ((item.digest, item.size) for item in manifest.references if not item.urls)
+                await repositories.link(session, owner, *blobs)
             await manifests.check_references(session, owner, manifest, store.size)
             await manifests.record(session, owner, manifest, digest, len(data), "replication")
 
