@@ -93,6 +93,7 @@ class Platform:
         self.access = Access(self.database, settings.keys)
         self.oidc = oidc_of(settings, self.access, self.database)
         self.registry = Registry(self.database, machine.blobs)
+        self.access.on_policy.append(self.registry.rules.forget)
         cache = BuildCache(self.database, machine.blobs)
         self.cache_mounts = CacheMounts(data / "cache-mounts")
         self.remotes = Remotes(data / "remotes")
@@ -102,9 +103,11 @@ class Platform:
             machine.blobs, machine.snapshots, cache, self.cache_mounts, self.remotes, self.traces,
             data / "sockets", self.inventories, _surroundings(settings),
         )  # fmt: skip
-        self.attestor = Attestor(self.inventories, ProjectKeys(signing_keys(settings)), self.registry)
+        self.attestor = Attestor(
+            self.inventories, ProjectKeys(signing_keys(settings)), self.registry.documents
+        )
         self.advisories = Advisories(settings.keys / "advisories.sqlite")
-        self.gate = PullGate(self.database, self.attestor, self.advisories)
+        self.gate = PullGate(self.database, self.registry.rules, self.attestor, self.advisories)
         sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks))
         self.jobs = BuildJobs(
             self.database, solver, sandboxes, self.registry, data / "builds", _limits(settings),

@@ -146,7 +146,7 @@ async def test_the_trash_is_emptied_after_its_time(tmp_path: Path) -> None:
         await server.access.set_policy("lib", "registry", {"trash_hours": 0})
         assert await trash.empty() == 1
         assert (await trash.list("lib"), await used(server)) == ([], 0)
-        roots = await server.registry.roots()
+        roots = {item async for page in server.registry.roots.pages() for item in page}
         assert roots == set()
 
 

@@ -30,7 +30,7 @@ async def images(parts: Parts, caller: Caller, project: str = "") -> list[wire.I
             size=item.size,
             updated=item.updated,
         )
-        for item in await parts.registry.tag_records(names)
+        for item in await parts.registry.lists.tag_records(names)
     ]
 
 
@@ -49,7 +49,7 @@ async def inspect(parts: Parts, caller: Caller, reference: str) -> wire.ImageDet
         size=sum(item.size for item in found.manifest.references),
         platform=str(found.config.platform),
         created=found.config.created,
-        tags=await parts.registry.tags_of(wanted.repository, found.digest),
+        tags=await parts.registry.lists.tags_of(wanted.repository, found.digest),
         config=dict(found.config.config),
         layers=layers,
         history=[entry.to_json() for entry in found.config.history],

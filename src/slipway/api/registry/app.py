@@ -143,7 +143,7 @@ class _Api:
             name for name in projects if Permission.PULL in await self._access.permissions(identity, name)
         ]
         count = manifests.page_size(request, default=100)
-        found = await self._registry.catalog(visible, count, request.query_params.get("last", ""))
+        found = await self._registry.lists.catalog(visible, count, request.query_params.get("last", ""))
         reached = [name for name in found if identity.reaches(name)]
         return manifests.page(request, {"repositories": reached}, found, count)
 

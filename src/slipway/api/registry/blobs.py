@@ -9,11 +9,12 @@ from starlette.responses import Response
 
 from slipway.api.registry.bodies import TooSlow, pieces
 from slipway.api.registry.errors import Coded
-from slipway.api.registry.files import FileSlice
+from slipway.api.registry.files import ArrivingSlice, FileSlice
 from slipway.content import BlobUpload
 from slipway.errors import Invalid
 from slipway.oci import Digest
 from slipway.registry import Registry
+from slipway.registry.through import BlobFound
 from slipway.registry.uploads import byte_range
 
 _PIECE = 1024 * 1024
@@ -23,7 +24,8 @@ _HEADERS = {"Docker-Distribution-API-Version": "registry/2.0"}
 async def get(registry: Registry, request: Request, name: str, text: str) -> Response:
     digest = _digest(text)
     head = request.method == "HEAD"
-    size = await request.state.through.blob(name, digest, keep=head, fetch=not head)
+    found: BlobFound = await request.state.through.blob(name, digest, keep=head, fetch=not head)
+    size = found.size
     headers = _HEADERS | {
         "Docker-Content-Digest": str(digest),
         "Accept-Ranges": "bytes",
@@ -37,12 +39,14 @@ async def get(registry: Registry, request: Request, name: str, text: str) -> Res
     status = 206 if span else 200
     if request.method == "HEAD":
         return Response(b"", status, headers | {"Content-Length": str(last - first + 1)})
+    if found.arriving is not None:
+        return ArrivingSlice(found.arriving, first, last - first + 1, status, headers)
     handle = await asyncio.to_thread(registry.blobs.open, digest)
     return FileSlice(handle, first, last - first + 1, status, headers)
 
 
 async def remove(registry: Registry, request: Request, name: str, text: str) -> Response:
-    await registry.delete_blob(name, _digest(text))
+    await registry.linked.delete(name, _digest(text))
     return Response(status_code=202)
 
 
@@ -51,23 +55,23 @@ async def start(registry: Registry, request: Request, name: str, _rest: str) -> 
     query = request.query_params
     if query.get("mount") and query.get("from") and request.state.may_mount:
         digest = _digest(query["mount"])
-        if await registry.mount_blob(name, digest, query["from"]):
+        if await registry.linked.mount(name, digest, query["from"]):
             return _created(name, digest)
-    state = await registry.start_upload(name, request.state.owner)
+    state = await registry.uploads.start(name, request.state.owner)
     if query.get("digest"):
-        upload = await registry.open_upload(name, state.id, None, None)
+        upload = await registry.uploads.open(name, state.id, None, None)
         return await _finish(registry, request, name, upload, _digest(query["digest"]))
     return _accepted(name, state.id, state.range, 202)
 
 
 async def status(registry: Registry, request: Request, name: str, upload_id: str) -> Response:
-    state = await registry.upload_state(name, upload_id)
+    state = await registry.uploads.state(name, upload_id)
     return _accepted(name, upload_id, state.range, 204)
 
 
 async def append(registry: Registry, request: Request, name: str, upload_id: str) -> Response:
     length = request.headers.get("content-length", "")
-    upload = await registry.open_upload(
+    upload = await registry.uploads.open(
         name, upload_id, request.headers.get("content-range"), int(length) if length.isdigit() else None
     )
     try:
@@ -79,7 +83,7 @@ async def append(registry: Registry, request: Request, name: str, upload_id: str
 
 async def finish(registry: Registry, request: Request, name: str, upload_id: str) -> Response:
     digest = _digest(request.query_params.get("digest", ""))
-    upload = await registry.open_upload(name, upload_id, request.headers.get("content-range"), None)
+    upload = await registry.uploads.open(name, upload_id, request.headers.get("content-range"), None)
     return await _finish(registry, request, name, upload, digest)
 
 
@@ -88,7 +92,7 @@ async def _finish(
 ) -> Response:
     try:
         await _receive(request, upload)
-        await registry.finish_upload(name, upload, digest)
+        await registry.uploads.finish(name, upload, digest)
     except TooSlow:
         raise
     except Invalid as error:
@@ -99,7 +103,7 @@ async def _finish(
 
 
 async def cancel(registry: Registry, request: Request, name: str, upload_id: str) -> Response:
-    await registry.cancel_upload(name, upload_id)
+    await registry.uploads.cancel(name, upload_id)
     return Response(status_code=204)
 
 

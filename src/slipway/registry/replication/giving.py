@@ -100,7 +100,7 @@ class Giving:
             )  # fmt: skip
         elif not there or target.digest is None:
             await self._remote.put_manifest(target, stored.data, stored.media_type, headers)
-        for item in (await self._registry.referrers(repository, digest)).manifests:
+        for item in (await self._registry.documents.referrers(repository, digest)).manifests:
             await self._image(repository, item.digest, target.with_digest(item.digest), given, lease, {})
 
     async def _labels(self, repository: str, digest: Digest) -> list[dict[str, Any]]:

@@ -315,7 +315,7 @@ class Replicator:
 
     async def _drop(self, repository: str, there: set[str], by: str) -> None:
         """Tags that came from the site and are gone there."""
-        for tag in await self._registry.tags_by(repository, by):
+        for tag in await self._registry.lists.tags_by(repository, by):
             if tag not in there:
                 await self._registry.delete_manifest(repository, tag, by, own=True, whole=True)
 
