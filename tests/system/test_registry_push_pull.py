@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from slipway.testing.platform import Running
+from slipway.testing.registry_clients import umoci_layout
 
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root"), pytest.mark.timeout(300)]
 SECRET = "correct horse"
@@ -46,15 +47,7 @@ def run(*words: str | Path, ok: bool = True) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small image as an OCI layout, made by umoci."""
-    directory = tmp_path_factory.mktemp("layout")
-    image = f"{directory}/oci:1"
-    run("umoci", "init", "--layout", directory / "oci")
-    run("umoci", "new", "--image", image)
-    run("umoci", "unpack", "--image", image, directory / "bundle")
-    (directory / "bundle" / "rootfs" / "hello").write_text("hello\n" * 1000)
-    run("umoci", "repack", "--image", image, directory / "bundle")
-    return directory / "oci"
+    return umoci_layout(tmp_path_factory.mktemp("layout"), b"hello\n" * 1000)
 
 
 def skopeo_copy(
