@@ -117,7 +117,7 @@ class Platform:
             machine.containers, machine.networks, machine.balancer, machine.snapshots, self.registry,
             data / "volumes", settings["apps.domain"], int(settings["apps.listen"].rpartition(":")[2]),
         )  # fmt: skip
-        builder = RegistryBuilder(self.jobs, self.registry, self.access)
+        builder = RegistryBuilder(self.jobs, self.registry, self.access, self.gate)
         self.deliverer = Deliverer(Apps(self.database), builder, engine)
         self.trash, self.retention = Trash(self.database), Retention(self.database)
         self._vault = vault = Vault(settings.keys)
@@ -178,7 +178,7 @@ class Platform:
     def _images_of(
         self, owner: Identity, refresh: bool, logins: Mapping[str, Login], project: str
     ) -> OwnersImages:
-        return OwnersImages(self.registry, self.access, owner, refresh, logins, project)
+        return OwnersImages(self.registry, self.access, self.gate, owner, refresh, logins, project)
 
     async def _prune(self, days: float, size: int, dry_run: bool) -> dict[str, Any]:
         done = await self.housekeeping.prune(Bounds(timedelta(days=days), size), dry_run=dry_run)

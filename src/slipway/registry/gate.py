@@ -38,7 +38,7 @@ class Documents(Protocol):
 
 
 class PullGate:
-    """Asked before a manifest is handed out. What is no container image (a chart, a signature) passes."""
+    """Asked before an image is handed out, built upon or delivered. What is no container image (a chart, a signature) passes."""
 
     def __init__(
         self, database: Database, rules: ProjectRules, documents: Documents, advisories: Advisories
@@ -52,15 +52,20 @@ class PullGate:
     async def check(self, repository: str, stored: StoredManifest) -> None:
         """Raises ``Denied`` with the reason."""
         policy = (await self._rules.of(project_of(repository))).policy
+        if policy.require_signature or policy.block_severity:  # most do not: nothing is parsed
+            await self.check_image(repository, stored.digest, parse_manifest(stored.data, stored.media_type))
+
+    async def check_image(self, repository: str, digest: Digest, manifest: Manifest | Index) -> None:
+        """The same for who has parsed the manifest already: builds and deliveries."""
+        policy = (await self._rules.of(project_of(repository))).policy
         if not policy.require_signature and not policy.block_severity:
             return
-        manifest = parse_manifest(stored.data, stored.media_type)
         if not _is_image(manifest):
             return
         if policy.require_signature:
-            await self._check_signed(repository, stored.digest)
+            await self._check_signed(repository, digest)
         if policy.block_severity and isinstance(manifest, Manifest):
-            await self._check_findings(repository, stored.digest, policy.block_severity)
+            await self._check_findings(repository, digest, policy.block_severity)
 
     async def _check_signed(self, repository: str, digest: Digest) -> None:
         """By itself, or as a part of an index that is."""

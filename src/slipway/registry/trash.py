@@ -53,9 +53,9 @@ async def throw_away(
         await _mutable(session, owner, found)
         await tagging.remove(session, owner, found, by, moment=moment)
         if whole:
-            row = await session.get_one(Manifest, found.manifest_id)
-            if not await _is_needed(session, owner, row):
-                await _with_all_about(session, owner, row, by, moment)
+            image = await session.get_one(Manifest, found.manifest_id)
+            if not await _is_needed(session, owner, image):
+                await _with_all_about(session, owner, image, by, moment)
         await _emit(session, owner, events.DELETED, by, tag=reference)
         return
     row = await manifests.by_digest(session, owner, reference, lock=True)

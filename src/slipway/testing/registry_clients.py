@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import subprocess
 import tarfile
 import time
 import urllib.request

@@ -89,6 +89,8 @@ async def push(parts: Parts, caller: Caller, request: wire.Push) -> Response:
     wanted, target = Reference.parse(request.reference), Reference.parse(request.target)
     project = wanted.repository.partition("/")[0]
     await parts.access.require(caller, project, Permission.PULL)
+    stored = await parts.registry.get_manifest(wanted.repository, wanted.target)
+    await parts.gate.check(wanted.repository, stored)
     login = Login(request.username, request.password) if request.username else None
     await parts.access.audit(caller, "image.push", f"{wanted} to {target}", project=project)
 
