@@ -127,6 +127,8 @@ async def test_an_image_is_pushed_to_one_and_pulled_from_the_other(site: Site) -
     [record] = await two.lists.tag_records(["demo"])
     assert (record.tag, type(record.size), record.size > 5) == ("1", int, True)
     assert await two.lists.tags_of("demo/app", digest) == ["1"]
+    [hit] = await two.lists.search(["APP".lower()], ["demo"], 10)
+    assert (hit.repository, hit.tags, hit.updated) == ("demo/app", 1, record.updated)
     assert digest in [item async for page in two.roots.pages() for item in page]
     await two.delete_manifest("demo/app", str(digest))
     with pytest.raises(NotFound):

@@ -103,6 +103,16 @@ def test_docker_logs_in_pushes_and_pulls(platform: Running, tmp_path: Path) -> N
         run(*docker, "push", f"{host}/demo/docker:1")
         run(*docker, "rmi", f"{host}/demo/docker:1")
         run(*docker, "pull", f"{host}/demo/docker:1")
+        assert "demo/docker" in run(*docker, "search", f"{host}/docker").stdout
+        assert "demo/docker" not in run(*docker, "search", f"{host}/nothing-like-it").stdout
+        run(*docker, "logout", host)
+        assert "demo/docker" not in run(*docker, "search", f"{host}/docker").stdout
+        run(*docker, "login", "-u", "dev", "-p", SECRET, host)
+        assert "demo/docker" in run(*docker, "search", f"{host}/docker").stdout
+        platform.command("project", "create", "shop", "--public")
+        assert "shop" in platform.command("search", "shop").stdout.decode()
+        [mine] = platform.json("search", "demo/docker")
+        assert (mine["repository"], mine["tags"]) == ("demo/docker", 1)
         denied = run(*docker, "push", f"{host}/private/docker:1", ok=False)
         assert denied.returncode != 0
     finally:

@@ -211,7 +211,7 @@ class Access:
             return _project(await _find_project(session, name))
 
     async def projects(self, identity: Identity) -> list[ProjectRecord]:
-        """The projects ``identity`` may see."""
+        """The projects ``identity`` may see, and pull from: every role may."""
         async with self._database.read() as session:
             rows = list(await session.scalars(select(Project).order_by(Project.name)))
             if identity.is_admin:

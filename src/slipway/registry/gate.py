@@ -38,7 +38,7 @@ class Documents(Protocol):
 
 
 class PullGate:
-    """Asked before an image is handed out, built upon or delivered. What is no container image (a chart, a signature) passes."""
+    """Asked before an image is handed out, built upon or delivered. What is no image (a chart, a signature) passes."""
 
     def __init__(
         self, database: Database, rules: ProjectRules, documents: Documents, advisories: Advisories

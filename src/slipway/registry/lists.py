@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, case, func, select, true
 
+from slipway.errors import Invalid
 from slipway.oci import Digest
 from slipway.registry import manifests, repositories, tagging
 from slipway.state import Database
 from slipway.state.tables import Manifest, ManifestReference, Project, Repository, Tag
 
 MAX_PAGE = 10_000
+_MOST_WORDS, _LONGEST = 10, 200
 _OF = "JOIN repositories ON repositories.id = repository_id WHERE repositories.name = :repository"
 _TAGS = f"SELECT tags.name FROM tags {_OF} AND tags.name > :last ORDER BY tags.name LIMIT :limit"
 
@@ -25,6 +27,26 @@ class TagRecord:
     digest: Digest
     size: int
     updated: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryRecord:
+    """``tags`` is how many there are; ``updated`` is when one was last moved."""
+
+    repository: str
+    description: str
+    tags: int
+    updated: datetime | None
+
+
+def parse_words(text: str) -> list[str]:
+    """What to search for, in lower case. Raises ``Invalid`` for too much of it."""
+    words = list(dict.fromkeys(text.lower().split()))
+    if len(words) > _MOST_WORDS or len(text) > _LONGEST:
+        raise Invalid(f"a search has at most {_MOST_WORDS} words and {_LONGEST} characters")
+    if "\0" in text:
+        raise Invalid("a search has no NUL")
+    return words
 
 
 class Lists:
@@ -73,6 +95,28 @@ class Lists:
             for name, tag, digest, size, updated in rows
             if name.partition("/")[0] in projects and not tagging.is_beside(tag)
         ]
+
+    async def search(
+        self, words: Sequence[str], projects: Sequence[str], limit: int
+    ) -> list[RepositoryRecord]:
+        """Repositories of ``projects`` that have every one of ``words`` in their name, description or labels; those
+        that have all of them in the name come first."""
+        named = and_(true(), *(Repository.name.contains(word, autoescape=True) for word in words))
+        said = (
+            Repository.name.contains(word, autoescape=True) | Repository.words.contains(word, autoescape=True)
+            for word in words
+        )
+        query = (
+            select(Repository.name, Repository.description, func.count(Tag.name), func.max(Tag.updated))
+            .join(Project, Project.id == Repository.project_id)
+            .outerjoin(Tag, Tag.repository_id == Repository.id)
+            .where(Project.name.in_(projects), *said)
+            .group_by(Repository.id)
+            .order_by(case((named, 0), else_=1), Repository.name)
+            .limit(min(limit, MAX_PAGE))
+        )
+        async with self._database.read() as session:
+            return [RepositoryRecord(*row) for row in (await session.execute(query)).all()]
 
     async def tags_of(self, repository: str, digest: Digest) -> list[str]:
         async with self._database.read() as session:

@@ -25,6 +25,7 @@ from slipway.registry.documents import Documents
 from slipway.registry.feed import Feed
 from slipway.registry.holding import holding
 from slipway.registry.images import ResolvedImage
+from slipway.registry.labels import words_of
 from slipway.registry.linked import LinkedBlobs
 from slipway.registry.lists import Lists
 from slipway.registry.manifests import StoredManifest
@@ -89,6 +90,7 @@ class Registry:
         async with holding(self.blobs, "manifest", digest):
             await asyncio.to_thread(self._put_blob, data, algorithm)
             sizes = await asyncio.to_thread(self._sizes, manifest)
+            words = await asyncio.to_thread(words_of, self.blobs, manifest)
             try:
                 async with self._database.session() as session:
                     owner = await repositories.ensure(session, repository)
@@ -99,6 +101,8 @@ class Registry:
                         await merge.apply(session, owner, tag, row, moved.move, moved.by)
                     elif tag:
                         await tagging.put(session, owner, tag, row, by)
+                    if tag and manifest.subject is None:
+                        tagging.describe(owner, tag, words)
                     await tagging.pushed(session, owner, digest, by, tag)
             except usage.QuotaExceeded:
                 await self._refused(events.QUOTA, repository, reference, digest, by)
@@ -159,6 +163,7 @@ class Registry:
         digest = Digest.of(raw)
         async with holding(self.blobs, "image", Digest.of(data), digest):
             await asyncio.to_thread(self.blobs.put_all, (data, raw))
+            words = await asyncio.to_thread(words_of, self.blobs, manifest)
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
                 for item in manifest.references:
@@ -166,6 +171,7 @@ class Registry:
                 row = await manifests.record(session, owner, manifest, digest, len(raw), by)
                 for tag in tags:
                     await tagging.put(session, owner, tag, row, by)
+                    tagging.describe(owner, tag, words)
                     await tagging.pushed(session, owner, digest, by, tag)
         return Descriptor(manifest.media_type, digest, len(raw))
 
@@ -178,6 +184,7 @@ class Registry:
         digest = Digest.of(raw)
         async with holding(self.blobs, "index", digest):
             await asyncio.to_thread(self.blobs.put, raw)
+            words = await asyncio.to_thread(words_of, self.blobs, index)
             async with self._database.session() as session:
                 owner = await repositories.require(session, repository)
                 for item in images:
@@ -186,6 +193,7 @@ class Registry:
                 row = await manifests.record(session, owner, index, digest, len(raw), by)
                 for tag in tags:
                     await tagging.put(session, owner, tag, row, by)
+                    tagging.describe(owner, tag, words)
                     await tagging.pushed(session, owner, digest, by, tag)
         return Descriptor(index.media_type, digest, len(raw))
 
@@ -194,6 +202,7 @@ class Registry:
         digest = Digest.of(data)
         async with holding(self.blobs, "image", digest):
             await asyncio.to_thread(self.blobs.put, data)
+            words = await asyncio.to_thread(words_of, self.blobs, manifest)
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
                 for item in manifest.references:
@@ -201,6 +210,7 @@ class Registry:
                 row = await manifests.record(session, owner, manifest, digest, len(data))
                 if tag:
                     await tagging.put(session, owner, tag, row)
+                    tagging.describe(owner, tag, words)
         return digest
 
     async def tag(self, repository: str, digest: Digest, name: str, by: str = "") -> None:

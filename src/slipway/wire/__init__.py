@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     )
     from slipway.wire.builds import Build, Builder, BuildRequest, NamedContext, Prune, Pruned
     from slipway.wire.findings import AdvisoriesLoaded, AdvisorySource, Finding, Findings
-    from slipway.wire.images import BaseImage, Image, ImageDetail, Push
+    from slipway.wire.images import BaseImage, Image, ImageDetail, Push, RepositoryFound
     from slipway.wire.logins import (
         DeviceAnswer,
         DeviceLogin,
@@ -126,6 +126,7 @@ _MODULES = {
     "Push": "images",
     "RegistryPolicy": "policies",
     "Release": "apps",
+    "RepositoryFound": "images",
     "Robot": "accounts",
     "RobotSecret": "accounts",
     "Rollback": "apps",
@@ -190,6 +191,7 @@ __all__ = [
     "Push",
     "RegistryPolicy",
     "Release",
+    "RepositoryFound",
     "Robot",
     "RobotSecret",
     "Rollback",

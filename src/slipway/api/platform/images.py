@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
 from slipway import wire
@@ -13,6 +15,7 @@ from slipway.base.progress import Progress
 from slipway.distribution import Login
 from slipway.oci import Platform, Reference
 from slipway.registry import Format
+from slipway.registry.lists import parse_words
 
 router = APIRouter(tags=["images"])
 
@@ -32,6 +35,29 @@ async def images(parts: Parts, caller: Caller, project: str = "") -> list[wire.I
         )
         for item in await parts.registry.lists.tag_records(names)
     ]
+
+
+@router.get("/search")
+async def search(
+    parts: Parts, caller: Caller, q: str, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> list[wire.RepositoryFound]:
+    """Repositories and projects that every word of ``q`` is found in."""
+    visible = [project.name for project in await parts.access.projects(caller)]
+    words = parse_words(q)
+    projects = [name for name in visible if all(word in name for word in words)]
+    found = [
+        wire.RepositoryFound(project=name, repository="", description="", tags=0, updated=None)
+        for name in projects
+    ]
+    for item in await parts.registry.lists.search(words, visible, limit):
+        project = item.repository.partition("/")[0]
+        if caller.reaches(item.repository):
+            about = wire.RepositoryFound(
+                project=project, repository=item.repository, description=item.description, tags=item.tags,
+                updated=item.updated,
+            )  # fmt: skip
+            found.append(about)
+    return found[:limit]
 
 
 @router.get("/images/inspect")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -16,6 +15,7 @@ from slipway.errors import NotFound, Unsupported
 from slipway.oci import Digest, Index, Manifest, Reference, parse_manifest
 from slipway.registry.feed import Change
 from slipway.registry.holding import holding
+from slipway.registry.labels import labels_of
 from slipway.registry.moves import MOVE_HEADER
 from slipway.registry.registry import Registry
 from slipway.registry.replication.filters import SiteFilter
@@ -113,13 +113,4 @@ class Giving:
                 for item in manifest.manifests
                 for labels in await self._labels(repository, item.digest)
             ]
-        return [await asyncio.to_thread(_labels_of, self._registry, manifest)]
-
-
-def _labels_of(registry: Registry, manifest: Manifest) -> dict[str, Any]:
-    try:
-        value = json.loads(registry.blobs.read(manifest.config.digest))
-        found = value.get("config", {}).get("Labels") or {}
-    except (ValueError, AttributeError, NotFound):
-        found = {}
-    return {**manifest.annotations, **(found if isinstance(found, dict) else {})}
+        return [await asyncio.to_thread(labels_of, self._registry.blobs, manifest)]
