@@ -65,7 +65,7 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 async def pushed(registry: Registry, repository: str, data: bytes) -> Descriptor:
-    state = await registry.uploads.start(repository, "dev")
+    state = await registry.uploads.start(repository)
     upload = await registry.uploads.open(repository, state.id, None, None)
     upload.append(data)
     await registry.uploads.finish(repository, upload, Digest.of(data))
@@ -299,7 +299,7 @@ async def test_a_registry_removes_what_nobody_needs(site: Site, tmp_path: Path) 
     lost = blobs.put(b"lost")
     for one in blobs.digests():
         os.utime(blobs.path(one), (1, 1))
-    forgotten = await site.registries[0].uploads.start("demo/app", "dev")
+    forgotten = await site.registries[0].uploads.start("demo/app")
     os.utime(tmp_path / "content/uploads" / forgotten.id, (1, 1))
     settings = load(None, {"SLIPWAY_DATA": str(tmp_path)})
     await RegistryRole(settings, site.databases[1], blobs).housekeep()

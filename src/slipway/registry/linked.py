@@ -9,6 +9,7 @@ from slipway.errors import NotFound
 from slipway.oci import Digest
 from slipway.registry import repositories
 from slipway.registry.holding import holding
+from slipway.registry.links import Links
 from slipway.state import Database
 from slipway.state.tables import RepositoryBlob
 
@@ -19,9 +20,10 @@ _LINK = f"SELECT digest FROM repository_blobs {_OF} AND digest = :digest"
 class LinkedBlobs:
     """The links are in the database, the bytes in the content store, once for all repositories."""
 
-    def __init__(self, database: Database, blobs: ContentStore) -> None:
+    def __init__(self, database: Database, blobs: ContentStore, links: Links) -> None:
         self._database = database
         self._blobs = blobs
+        self._links = links
 
     async def size(self, repository: str, digest: Digest, *, keep: bool = False) -> int:
         """Raises ``NotFound`` unless the blob is linked here, whatever other repositories have.
@@ -51,7 +53,5 @@ class LinkedBlobs:
                 size = await self.size(source, digest)
             except NotFound:
                 return False
-            async with self._database.session() as session:
-                owner = await repositories.ensure(session, repository)
-                await repositories.link(session, owner, digest, size)
+            await self._links.add(repository, digest, size)
         return True

@@ -27,6 +27,7 @@ from slipway.registry.holding import holding
 from slipway.registry.images import ResolvedImage
 from slipway.registry.labels import words_of
 from slipway.registry.linked import LinkedBlobs
+from slipway.registry.links import Links
 from slipway.registry.lists import Lists
 from slipway.registry.manifests import StoredManifest
 from slipway.registry.moves import Moved
@@ -45,8 +46,9 @@ class Registry:
     def __init__(self, database: Database, blobs: ContentStore) -> None:
         self._database = database
         self.blobs = blobs
-        self.linked = LinkedBlobs(database, blobs)
-        self.uploads = Receiving(database, blobs)
+        links = Links(database)
+        self.linked = LinkedBlobs(database, blobs, links)
+        self.uploads = Receiving(database, blobs, links)
         self.lists = Lists(database)
         self.documents = Documents(database, blobs, self.linked)
         self.roots = Roots(database)

@@ -57,7 +57,7 @@ async def start(registry: Registry, request: Request, name: str, _rest: str) -> 
         digest = _digest(query["mount"])
         if await registry.linked.mount(name, digest, query["from"]):
             return _created(name, digest)
-    state = await registry.uploads.start(name, request.state.owner)
+    state = await registry.uploads.start(name)
     if query.get("digest"):
         upload = await registry.uploads.open(name, state.id, None, None)
         return await _finish(registry, request, name, upload, _digest(query["digest"]))
@@ -75,9 +75,11 @@ async def append(registry: Registry, request: Request, name: str, upload_id: str
         name, upload_id, request.headers.get("content-range"), int(length) if length.isdigit() else None
     )
     try:
-        await _receive(request, upload)
-    finally:
+        rest = await _receive(request, upload)
+    except BaseException:
         await asyncio.to_thread(upload.close)
+        raise
+    await asyncio.to_thread(_append_last, upload, rest)
     return _accepted(name, upload_id, f"0-{max(upload.offset - 1, 0)}", 202)
 
 
@@ -91,14 +93,14 @@ async def _finish(
     registry: Registry, request: Request, name: str, upload: BlobUpload, digest: Digest
 ) -> Response:
     try:
-        await _receive(request, upload)
+        if rest := await _receive(request, upload):
+            await asyncio.to_thread(upload.append, rest)
         await registry.uploads.finish(name, upload, digest)
-    except TooSlow:
-        raise
-    except Invalid as error:
-        raise Coded(error, "DIGEST_INVALID") from error
-    finally:
+    except BaseException as error:
         await asyncio.to_thread(upload.close)
+        if isinstance(error, Invalid) and not isinstance(error, TooSlow):
+            raise Coded(error, "DIGEST_INVALID") from error
+        raise
     return _created(name, digest)
 
 
@@ -107,8 +109,11 @@ async def cancel(registry: Registry, request: Request, name: str, upload_id: str
     return Response(status_code=204)
 
 
-async def _receive(request: Request, upload: BlobUpload) -> None:
-    """Append the body, a mebibyte or more at a time: while threads hash and write it, the next arrives."""
+async def _receive(request: Request, upload: BlobUpload) -> bytes:
+    """Append the body, a mebibyte or more at a time: while threads hash and write it, the next arrives.
+
+    What is left at its end is returned; when the body breaks off, it is appended.
+    """
     held: list[bytes] = []
     size = 0
     appending: asyncio.Future[None] | None = None
@@ -123,11 +128,22 @@ async def _receive(request: Request, upload: BlobUpload) -> None:
                 whole = size - size % _PIECE
                 appending = asyncio.ensure_future(asyncio.to_thread(upload.append, memoryview(data)[:whole]))
                 held, size = [data[whole:]], size - whole
-    finally:
+    except BaseException:
         if appending is not None:
             await appending
-        if held and size:
-            await asyncio.to_thread(upload.append, b"".join(held))
+        await asyncio.to_thread(upload.append, b"".join(held))
+        raise
+    if appending is not None:
+        await appending
+    return b"".join(held)
+
+
+def _append_last(upload: BlobUpload, rest: bytes) -> None:
+    try:
+        if rest:
+            upload.append(rest)
+    finally:
+        upload.close()
 
 
 def _accepted(name: str, upload_id: str, span: str, status_code: int) -> Response:

@@ -11,6 +11,7 @@ from slipway.base.throttle import Throttle
 from slipway.content import BlobLease
 from slipway.distribution import RemoteRegistry
 from slipway.distribution.push import push
+from slipway.distribution.together import Turns
 from slipway.errors import NotFound, Unsupported
 from slipway.oci import Digest, Index, Manifest, Reference, parse_manifest
 from slipway.registry.feed import Change
@@ -42,6 +43,7 @@ class Giving:
         self._throttle = throttle
         self._slipway = slipway
         self._deletions = deletions
+        self._turns = Turns()
 
     async def give(self, change: Change, target: Reference, wanted: SiteFilter, given: Given) -> bool:
         """Whether there was something to give. ``target`` is the tag over there."""
@@ -97,6 +99,7 @@ class Giving:
             await push(
                 self._remote, target, stored.data, stored.media_type, self._registry.blobs,
                 lambda blob, known: None if known else given(blob.size), self._throttle, headers,
+                self._turns,
             )  # fmt: skip
         elif not there or target.digest is None:
             await self._remote.put_manifest(target, stored.data, stored.media_type, headers)

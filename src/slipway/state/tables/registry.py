@@ -120,11 +120,3 @@ class RepositoryBlob(Base):
     digest: Mapped[str] = mapped_column(primary_key=True)
     size: Mapped[int] = mapped_column(BigInteger)
     linked: Mapped[datetime]
-
-
-class Upload(Base):
-    __tablename__ = "uploads"
-    id: Mapped[str] = mapped_column(primary_key=True)
-    repository_id: Mapped[int] = mapped_column(ForeignKey("repositories.id", ondelete="CASCADE"))
-    owner: Mapped[str]
-    created: Mapped[datetime]
