@@ -56,9 +56,8 @@ def site_add(
         password = (
             sys.stdin.readline().rstrip("\n") if password_stdin else click.prompt("password", hide_input=True)
         )
-    chosen = wire.SiteOptions.model_validate(
-        {**options, "bandwidth": size_of(bandwidth), "authority": ca.read() if ca else ""}
-    )
+    options |= {"bandwidth": size_of(bandwidth), "authority": ca.read() if ca else ""}
+    chosen = wire.SiteOptions.model_validate(options)
     request = wire.NewSite(
         name=name, url=url, direction="pull" if pull else "push", username=username, password=password,
         options=chosen,
