@@ -66,9 +66,9 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 async def pushed(registry: Registry, repository: str, data: bytes) -> Descriptor:
     state = await registry.uploads.start(repository)
-    upload = await registry.uploads.open(repository, state.id, None, None)
+    upload = registry.uploads.open(repository, state.id, None, None)
     upload.append(data)
-    await registry.uploads.finish(repository, upload, Digest.of(data))
+    await registry.uploads.finish(repository, Digest.of(data), lambda: upload)
     return Descriptor(MediaType.OCI_LAYER_GZIP, Digest.of(data), len(data))
 
 

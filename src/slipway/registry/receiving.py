@@ -9,28 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 
 from slipway.base.ids import new_id
-from slipway.content import BlobLease, BlobUpload, ContentStore
+from slipway.content import BlobUpload, ContentStore
 from slipway.errors import NotFound
 from slipway.oci import Digest
-from slipway.registry import repositories
 from slipway.registry.links import Links
 from slipway.registry.uploads import UploadState, check_chunk
-from slipway.state import Database
 
 UPLOAD_AGE = timedelta(days=1)
-_LEASE = timedelta(minutes=10)
 _NONCE = 24
 
 
 class Receiving:
     """Each step is one turn in a thread, for clients push dozens of small blobs at once."""
 
-    def __init__(self, database: Database, blobs: ContentStore, links: Links) -> None:
-        self._database = database
+    def __init__(self, blobs: ContentStore, links: Links) -> None:
         self._blobs = blobs
         self._links = links
 
@@ -42,53 +39,42 @@ class Receiving:
         return UploadState(upload_id, 0)
 
     async def state(self, repository: str, upload_id: str) -> UploadState:
-        upload = await self._find(repository, upload_id)
-        await asyncio.to_thread(upload.close)
-        return UploadState(upload_id, upload.offset)
+        return UploadState(upload_id, await asyncio.to_thread(self._offset, repository, upload_id))
 
-    async def _find(self, repository: str, upload_id: str) -> BlobUpload:
+    def _offset(self, repository: str, upload_id: str) -> int:
+        upload = self._find(repository, upload_id)
+        upload.close()
+        return upload.offset
+
+    def _find(self, repository: str, upload_id: str) -> BlobUpload:
         if upload_id != _id_for(repository, upload_id[:_NONCE]):
-            async with self._database.read() as session:
-                await repositories.require(session, repository)
             raise NotFound(f"there is no upload {upload_id[:80]!r} in {repository!r}")
-        return await asyncio.to_thread(self._blobs.upload, upload_id)
+        return self._blobs.upload(upload_id)
 
-    async def open(
+    def open(
         self, repository: str, upload_id: str, content_range: str | None, length: int | None
     ) -> BlobUpload:
-        """The upload, ready to be appended to. The caller closes or commits it. Raises ``OutOfOrder``."""
-        upload = await self._find(repository, upload_id)
+        """The upload, ready to be appended to. The caller closes or commits it. Raises ``OutOfOrder``. Blocks."""
+        upload = self._find(repository, upload_id)
         try:
             check_chunk(content_range, upload.offset, length)
         except BaseException:
-            await asyncio.to_thread(upload.close)
+            upload.close()
             raise
         return upload
 
-    async def finish(self, repository: str, upload: BlobUpload, digest: Digest) -> int:
-        """Verify and publish the upload as a blob of the repository; its size. The upload is closed then.
+    async def finish(self, repository: str, digest: Digest, ready: Callable[[], BlobUpload]) -> int:
+        """Verify and publish the upload that ``ready`` makes complete (in a thread) as a blob of the repository.
 
-        Raises ``Invalid`` on a mismatch; the upload stays open.
+        Returns its size. Raises ``Invalid`` on a mismatch. What is published is young, and so is left alone by
+        collection until a manifest refers to it.
         """
-        lease, size = await asyncio.to_thread(self._publish, upload, digest)
-        try:
-            await self._links.add(repository, digest, size)
-        finally:
-            await asyncio.to_thread(_end, lease, upload)
+        size = await asyncio.to_thread(lambda: ready().commit(digest)[1])
+        await self._links.add(repository, digest, size)
         return size
 
-    def _publish(self, upload: BlobUpload, digest: Digest) -> tuple[BlobLease, int]:
-        lease = self._blobs.lease("upload", _LEASE)
-        try:
-            lease.add(digest)
-            return lease, int(upload.commit(digest)[1])
-        except BaseException:
-            lease.release()
-            raise
-
     async def cancel(self, repository: str, upload_id: str) -> None:
-        upload = await self._find(repository, upload_id)
-        await asyncio.to_thread(upload.discard)
+        await asyncio.to_thread(lambda: self._find(repository, upload_id).discard())
 
     async def expire(self) -> int:
         """Remove uploads that nobody has written to for a day."""
@@ -103,10 +89,3 @@ class Receiving:
 
 def _id_for(repository: str, nonce: str) -> str:
     return nonce + hashlib.sha256(f"{nonce} {repository}".encode()).hexdigest()[:32]
-
-
-def _end(lease: BlobLease, upload: BlobUpload) -> None:
-    try:
-        upload.close()
-    finally:
-        lease.release()

@@ -48,7 +48,7 @@ class Registry:
         self.blobs = blobs
         links = Links(database)
         self.linked = LinkedBlobs(database, blobs, links)
-        self.uploads = Receiving(database, blobs, links)
+        self.uploads = Receiving(blobs, links)
         self.lists = Lists(database)
         self.documents = Documents(database, blobs, self.linked)
         self.roots = Roots(database)

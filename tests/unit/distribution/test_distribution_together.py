@@ -63,4 +63,5 @@ async def test_who_wants_the_same_waits_and_others_do_not() -> None:
     await asyncio.gather(take("a", "1"), take("a", "2"), take("b", "3"))
     assert order.index("1 out") < order.index("2 in")
     assert order.index("3 in") < order.index("1 out")
-    assert turns._locks == turns._wanted == {}
+    assert not turns._locks
+    assert not turns._wanted

@@ -7,17 +7,16 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from slipway.api.registry.bodies import TooSlow, pieces
+from slipway.api.registry.bodies import TooSlow
 from slipway.api.registry.errors import Coded
 from slipway.api.registry.files import ArrivingSlice, FileSlice
-from slipway.content import BlobUpload
+from slipway.api.registry.inflow import Inflow
 from slipway.errors import Invalid
 from slipway.oci import Digest
 from slipway.registry import Registry
 from slipway.registry.through import BlobFound
-from slipway.registry.uploads import byte_range
+from slipway.registry.uploads import OutOfOrder, byte_range
 
-_PIECE = 1024 * 1024
 _HEADERS = {"Docker-Distribution-API-Version": "registry/2.0"}
 
 
@@ -59,8 +58,7 @@ async def start(registry: Registry, request: Request, name: str, _rest: str) -> 
             return _created(name, digest)
     state = await registry.uploads.start(name)
     if query.get("digest"):
-        upload = await registry.uploads.open(name, state.id, None, None)
-        return await _finish(registry, request, name, upload, _digest(query["digest"]))
+        return await _finish(registry, request, name, state.id, _digest(query["digest"]))
     return _accepted(name, state.id, state.range, 202)
 
 
@@ -71,79 +69,43 @@ async def status(registry: Registry, request: Request, name: str, upload_id: str
 
 async def append(registry: Registry, request: Request, name: str, upload_id: str) -> Response:
     length = request.headers.get("content-length", "")
-    upload = await registry.uploads.open(
-        name, upload_id, request.headers.get("content-range"), int(length) if length.isdigit() else None
-    )
+    inflow = _inflow(registry, request, name, upload_id, int(length) if length.isdigit() else None)
     try:
-        rest = await _receive(request, upload)
+        rest = await inflow.take(request)
     except BaseException:
-        await asyncio.to_thread(upload.close)
+        await asyncio.to_thread(inflow.close)
         raise
-    await asyncio.to_thread(_append_last, upload, rest)
-    return _accepted(name, upload_id, f"0-{max(upload.offset - 1, 0)}", 202)
+    offset = await asyncio.to_thread(inflow.end, rest)
+    return _accepted(name, upload_id, f"0-{max(offset - 1, 0)}", 202)
 
 
 async def finish(registry: Registry, request: Request, name: str, upload_id: str) -> Response:
-    digest = _digest(request.query_params.get("digest", ""))
-    upload = await registry.uploads.open(name, upload_id, request.headers.get("content-range"), None)
-    return await _finish(registry, request, name, upload, digest)
+    return await _finish(registry, request, name, upload_id, _digest(request.query_params.get("digest", "")))
 
 
 async def _finish(
-    registry: Registry, request: Request, name: str, upload: BlobUpload, digest: Digest
+    registry: Registry, request: Request, name: str, upload_id: str, digest: Digest
 ) -> Response:
+    inflow = _inflow(registry, request, name, upload_id, None)
     try:
-        if rest := await _receive(request, upload):
-            await asyncio.to_thread(upload.append, rest)
-        await registry.uploads.finish(name, upload, digest)
+        rest = await inflow.take(request)
+        await registry.uploads.finish(name, digest, lambda: inflow.append(rest))
     except BaseException as error:
-        await asyncio.to_thread(upload.close)
-        if isinstance(error, Invalid) and not isinstance(error, TooSlow):
+        await asyncio.to_thread(inflow.close)
+        if isinstance(error, Invalid) and not isinstance(error, TooSlow | OutOfOrder):
             raise Coded(error, "DIGEST_INVALID") from error
         raise
     return _created(name, digest)
 
 
+def _inflow(registry: Registry, request: Request, name: str, upload_id: str, length: int | None) -> Inflow:
+    given = request.headers.get("content-range")
+    return Inflow(lambda: registry.uploads.open(name, upload_id, given, length))
+
+
 async def cancel(registry: Registry, request: Request, name: str, upload_id: str) -> Response:
     await registry.uploads.cancel(name, upload_id)
     return Response(status_code=204)
-
-
-async def _receive(request: Request, upload: BlobUpload) -> bytes:
-    """Append the body, a mebibyte or more at a time: while threads hash and write it, the next arrives.
-
-    What is left at its end is returned; when the body breaks off, it is appended.
-    """
-    held: list[bytes] = []
-    size = 0
-    appending: asyncio.Future[None] | None = None
-    try:
-        async for chunk in pieces(request, request.state.pace):
-            held.append(chunk)
-            size += len(chunk)
-            if size >= _PIECE:
-                if appending is not None:
-                    await asyncio.shield(appending)
-                data = b"".join(held)
-                whole = size - size % _PIECE
-                appending = asyncio.ensure_future(asyncio.to_thread(upload.append, memoryview(data)[:whole]))
-                held, size = [data[whole:]], size - whole
-    except BaseException:
-        if appending is not None:
-            await appending
-        await asyncio.to_thread(upload.append, b"".join(held))
-        raise
-    if appending is not None:
-        await appending
-    return b"".join(held)
-
-
-def _append_last(upload: BlobUpload, rest: bytes) -> None:
-    try:
-        if rest:
-            upload.append(rest)
-    finally:
-        upload.close()
 
 
 def _accepted(name: str, upload_id: str, span: str, status_code: int) -> Response:
