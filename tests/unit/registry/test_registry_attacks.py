@@ -52,7 +52,7 @@ def basic(name: str = "dev", secret: str = SECRET) -> str:
     return "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
 
 
-async def raw(server: Serving, method: str, path: str, data: bytes = b"", **headers: str) -> Answer:
+async def raw(server: Serving, method: str, path: str, data: bytes = b"", **headers: Any) -> Answer:
     """Without a login, the path exactly as it is."""
     url = URL(f"http://127.0.0.1:{server.address[1]}{path}", encoded=True)
     async with server.session.request(method, url, data=data, headers=headers) as answer:
@@ -178,7 +178,7 @@ async def test_a_token_for_one_scope_opens_no_other(server: Serving) -> None:
     only = json.loads(
         (await raw(server, "GET", "/token?scope=repository:mine/x:pull", Authorization=basic())).body
     )["token"]
-    login = {"Authorization": f"Bearer {token}"}
+    login: dict[str, Any] = {"Authorization": f"Bearer {token}"}
     assert (await raw(server, "GET", "/v2/mine/x/manifests/1", **login)).status == 200
     for method, path in (
         ("GET", "/v2/mine/y/manifests/1"), ("GET", "/v2/theirs/x/manifests/1"), ("GET", "/v2/_catalog"),
@@ -246,7 +246,7 @@ async def test_cve_2026_31801_an_immutable_tag_is_not_overwritten_by_any_way(ser
     moved = {"stamp": 1 << 40, "origin": "evil", "versions": {"evil": 1 << 40}}
     header = base64.urlsafe_b64encode(json.dumps(moved).encode()).decode()
     path = "/v2/mine/x/manifests/latest"
-    kind = {"Content-Type": MANIFEST, "Authorization": basic()}
+    kind: dict[str, Any] = {"Content-Type": MANIFEST, "Authorization": basic()}
     assert (await raw(server, "PUT", path, data, **kind)).status == 409
     assert (await raw(server, "PUT", path, data, **kind, **{"Slipway-Move": header})).status in (401, 403)
     assert (await raw(server, "DELETE", path, Authorization=basic())).status in (403, 409)
@@ -396,7 +396,7 @@ async def test_the_token_endpoint_grants_no_more_than_there_is_whatever_it_is_as
             answer = await raw(server, "POST", "/token", f"{fields}&scope={asked}".encode(),
                                **{"Content-Type": "application/x-www-form-urlencoded"})  # fmt: skip
         else:
-            login = {"Authorization": basic()} if seed % 3 == 1 else {}
+            login: dict[str, Any] = {"Authorization": basic()} if seed % 3 == 1 else {}
             path = f"/token?{fields}&scope={asked}&scope=repository:theirs/x:pull,push,delete"
             answer = await raw(server, "GET", path, **login)
         assert answer.status in (200, 400, 401, 429), (seed, answer.body)
@@ -423,7 +423,7 @@ async def test_an_account_that_is_gone_gets_nothing_more(server: Serving) -> Non
         ).body
     )
     await server.access.delete_user("dev")
-    login = {"Authorization": f"Bearer {token['token']}"}
+    login: dict[str, Any] = {"Authorization": f"Bearer {token['token']}"}
     assert (await raw(server, "GET", "/v2/_catalog", **login)).status == 401
     assert (await raw(server, "GET", "/v1/search?q=x", **login)).status == 401
     form = f"grant_type=refresh_token&refresh_token={token['refresh_token']}&scope=repository:mine/x:pull"
