@@ -171,7 +171,7 @@ class _Api:
         name, rest = match["name"], match["rest"]
         if not is_repository(name):
             return respond(Invalid(f"not a repository name: {name[:200]!r}"), "NAME_INVALID")
-        upload = "/blobs/uploads" in request.url.path
+        upload = "/blobs/uploads" in match[0]
         action = "push" if upload else _ACTIONS.get(request.method, "push")
         move = request.headers.get(MOVE_HEADER)
         if move:
