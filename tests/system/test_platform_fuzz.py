@@ -211,3 +211,48 @@ async def test_no_request_is_answered_by_a_500_and_memory_stays(platform: Runnin
     assert (proportional(server) - before) / 1024 < GROWTH_MIB
     log = "".join(path.read_text(errors="replace") for path in Path(platform.data).glob("*.log"))
     assert "Exception in ASGI application" not in log
+
+
+def _of_private(platform: Running) -> list[Any]:
+    """What there is in a project that ``dev`` is no member of."""
+    lists = (("robot", "ls"), ("webhook", "ls"), ("project", "members"), ("project", "registry-policy"))
+    return [platform.json(*words, "private") for words in lists]
+
+
+async def test_an_admin_of_one_project_reaches_nothing_of_another_by_any_route(platform: Running) -> None:
+    """Every route that names a project, with another one's name and the numbers and names of what is in it."""
+    platform.command("project", "create", "private")
+    platform.command("project", "create", "other")
+    platform.command("project", "add", "other", "dev", "--role", "admin")
+    hook = platform.json("webhook", "add", "private", "https://hooks.example.org/", "--on", "image.pushed")
+    platform.json("robot", "create", "private", "ci")
+    before = _of_private(platform)
+    base, login = f"http://127.0.0.1:{platform.api_port}", token(platform, "dev")
+    inside = {"number": str(hook["id"]), "robot": "ci", "user": "dev"}
+    tried = 0
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+        async with session.get(f"{base}/api/openapi.json") as answer:
+            schema = await answer.json()
+        for route in routes(schema):
+            first = next((name for name in ("project", "name") if f"/projects/{{{name}}}" in route.path), "")
+            if not first:
+                continue
+            owned = {**inside, "name": "app", first: "private"}
+            borrowed = {**inside, "name": "app", first: "other"}
+            for seed, names in enumerate([owned] * 5 + [borrowed] * ("{number}" in route.path)):
+                path = route.path.format(**names)
+                maker = Maker(seed, schema)
+                _, body, headers = maker.request(route)
+                headers["Authorization"] = f"Bearer {login}"
+                async with session.request(route.method, base + path, data=body, headers=headers) as answer:
+                    text = await answer.text()
+                    harmless = names is borrowed and text == "[]"
+                    assert answer.status in (400, 403, 404) or harmless, (
+                        route.method,
+                        path,
+                        answer.status,
+                        text,
+                    )
+                    tried += 1
+    assert tried > 100
+    assert _of_private(platform) == before
