@@ -65,10 +65,10 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 async def pushed(registry: Registry, repository: str, data: bytes) -> Descriptor:
-    state = await registry.start_upload(repository, "dev")
-    upload = await registry.open_upload(repository, state.id, None, None)
+    state = await registry.uploads.start(repository)
+    upload = registry.uploads.open(repository, state.id, None, None)
     upload.append(data)
-    await registry.finish_upload(repository, upload, Digest.of(data))
+    await registry.uploads.finish(repository, Digest.of(data), lambda: upload)
     return Descriptor(MediaType.OCI_LAYER_GZIP, Digest.of(data), len(data))
 
 
@@ -104,16 +104,16 @@ async def test_names_are_sorted_by_their_bytes(site: Site) -> None:
     for tag in tags:
         await registry.tag("demo/app", digest, tag)
     wanted = sorted(tags, key=str.encode)
-    assert await registry.tags("demo/app", 100, "") == wanted
+    assert await registry.lists.tags("demo/app", 100, "") == wanted
     pages: list[str] = []
-    while page := await registry.tags("demo/app", 3, pages[-1] if pages else ""):
+    while page := await registry.lists.tags("demo/app", 3, pages[-1] if pages else ""):
         pages += page
     assert pages == wanted
     names = ["demo/a-b", "demo/ab", "demo/a_b", "demo/a/c", "demo/a.b", "demo/app"]
     for name in names:
         await pushed(registry, name, b"x")
-    assert await registry.catalog(["demo"], 100, "") == sorted(names, key=str.encode)
-    assert await registry.catalog(None, 100, "demo/a_b") == ["demo/ab", "demo/app"]
+    assert await registry.lists.catalog(["demo"], 100, "") == sorted(names, key=str.encode)
+    assert await registry.lists.catalog(None, 100, "demo/a_b") == ["demo/ab", "demo/app"]
 
 
 async def test_an_image_is_pushed_to_one_and_pulled_from_the_other(site: Site) -> None:
@@ -122,18 +122,20 @@ async def test_an_image_is_pushed_to_one_and_pulled_from_the_other(site: Site) -
     assert (await two.get_manifest("demo/app", "1")).digest == digest
     found = await two.resolve(Reference.parse("demo/app:1"))
     assert found.manifest.layers[0].digest == Digest.of(b"layer")
-    assert await two.blob_size("demo/app", Digest.of(b"layer"), keep=True) == 5
-    assert await two.mount_blob("demo/other", Digest.of(b"layer"), "demo/app")
-    [record] = await two.tag_records(["demo"])
+    assert await two.linked.size("demo/app", Digest.of(b"layer"), keep=True) == 5
+    assert await two.linked.mount("demo/other", Digest.of(b"layer"), "demo/app")
+    [record] = await two.lists.tag_records(["demo"])
     assert (record.tag, type(record.size), record.size > 5) == ("1", int, True)
-    assert await two.tags_of("demo/app", digest) == ["1"]
-    assert digest in await two.roots()
+    assert await two.lists.tags_of("demo/app", digest) == ["1"]
+    [hit] = await two.lists.search(["APP".lower()], ["demo"], 10)
+    assert (hit.repository, hit.tags, hit.updated) == ("demo/app", 1, record.updated)
+    assert digest in [item async for page in two.roots.pages() for item in page]
     await two.delete_manifest("demo/app", str(digest))
     with pytest.raises(NotFound):
         await one.get_manifest("demo/app", "1")
     with pytest.raises(MissingReference):
         await image_without_layer(one)
-    assert await one.expire_uploads() == 0
+    assert await one.uploads.expire() == 0
 
 
 async def image_without_layer(registry: Registry) -> None:
@@ -154,9 +156,9 @@ async def test_referrers(site: Site) -> None:
         subject=Descriptor(stored.media_type, subject, len(stored.data)),
     )
     await one.put_manifest("demo/app", "report", about.to_bytes(), about.media_type)
-    [found] = (await two.referrers("demo/app", subject)).manifests
+    [found] = (await two.documents.referrers("demo/app", subject)).manifests
     assert found.artifact_type == "application/x-report"
-    assert await two.has_referrer("demo/app", subject, "application/x-report")
+    assert await two.documents.has_referrer("demo/app", subject, "application/x-report")
 
 
 async def test_two_servers_write_the_same_rows_at_once(site: Site) -> None:
@@ -194,7 +196,7 @@ async def test_what_a_tag_names_goes_in_the_same_moment(site: Site) -> None:
         work = one.tag("demo/app", digest, "latest"), two.delete_manifest("demo/app", str(digest))
         done = await asyncio.gather(*work, return_exceptions=True)
         assert all(item is None or isinstance(item, NotFound | Conflict) for item in done), done
-    assert await one.tags("demo/app", 10, "") == []
+    assert await one.lists.tags("demo/app", 10, "") == []
 
 
 async def test_accounts(site: Site) -> None:
@@ -227,7 +229,7 @@ async def test_a_nul_is_no_trouble(site: Site) -> None:
         assert await session.scalar(select(Build.error)) == "before\ufffdafter"
     await image(site.registries[0], "demo/app", "1")
     with contextlib.suppress(Invalid):
-        assert await site.registries[0].tags("demo/app", 9, "\0") == ["1"]
+        assert await site.registries[0].lists.tags("demo/app", 9, "\0") == ["1"]
     with pytest.raises((Invalid, NotFound)):
         await site.registries[0].get_manifest("demo/app", "1\0")
 
@@ -279,14 +281,14 @@ async def test_a_database_that_goes_and_comes_back(server: Postgres, tmp_path: P
         with pytest.raises(Unavailable):
             await stopped_in_the_middle(database, server)
         for work in (
-            registry.tags("demo/app", 1, ""),
+            registry.lists.tags("demo/app", 1, ""),
             image(registry, "demo/app", "2", hashlib.md5().digest()),
         ):
             with pytest.raises(Unavailable):
                 await work
     finally:
         server.start()
-    assert await registry.tags("demo/app", 9, "") == ["1"]
+    assert await registry.lists.tags("demo/app", 9, "") == ["1"]
     await image(registry, "demo/app", "2")
     await database.dispose()
 
@@ -297,7 +299,7 @@ async def test_a_registry_removes_what_nobody_needs(site: Site, tmp_path: Path) 
     lost = blobs.put(b"lost")
     for one in blobs.digests():
         os.utime(blobs.path(one), (1, 1))
-    forgotten = await site.registries[0].start_upload("demo/app", "dev")
+    forgotten = await site.registries[0].uploads.start("demo/app")
     os.utime(tmp_path / "content/uploads" / forgotten.id, (1, 1))
     settings = load(None, {"SLIPWAY_DATA": str(tmp_path)})
     await RegistryRole(settings, site.databases[1], blobs).housekeep()
@@ -305,4 +307,4 @@ async def test_a_registry_removes_what_nobody_needs(site: Site, tmp_path: Path) 
     assert blobs.uploads() == []
     assert await site.registries[1].resolve(Reference("demo/app", digest=digest))
     with pytest.raises(NotFound):
-        await site.registries[1].upload_state("demo/app", forgotten.id)
+        await site.registries[1].uploads.state("demo/app", forgotten.id)

@@ -73,11 +73,6 @@ def tags(platform: Running, repository: str = "demo/app") -> list[str]:
     return [item["tag"] for item in platform.json("image", "ls") if item["repository"] == repository]
 
 
-def settle() -> None:
-    """The registry looks at a project's rules every two seconds."""
-    time.sleep(2.1)
-
-
 def test_removed_is_restored(platform: Running) -> None:
     platform.command("image", "rm", "demo/app:v1")
     assert tags(platform) == ["v2", "v3"]
@@ -149,14 +144,12 @@ def test_images_with_findings_and_unsigned_ones_cannot_be_pulled(platform: Runni
     assert found["checked"] > 50
     assert pull(platform, "demo/app:v3", tmp_path / "a").returncode == 0
     platform.command("project", "registry-policy", "demo", "--block", "high")
-    settle()
     denied = pull(platform, "demo/app:v3", tmp_path / "b")
     assert denied.returncode != 0
     assert "DSA-0000-1 in " in denied.stderr
     exported = platform.command("image", "export", "demo/app:v3", "-o", str(tmp_path / "x.tar"), ok=False)
     assert b"DSA-0000-1" in exported.stderr
     platform.command("project", "registry-policy", "demo", "--block", "none", "--require-signature")
-    settle()
     signed = pull(platform, "demo/app:v3", tmp_path / "c")
     assert signed.returncode == 0, signed.stderr
     copied = push(platform, f"dir:{tmp_path / 'a'}", "demo/copy:1")
@@ -164,6 +157,16 @@ def test_images_with_findings_and_unsigned_ones_cannot_be_pulled(platform: Runni
     refused = pull(platform, "demo/copy:1", tmp_path / "d")
     assert refused.returncode != 0
     assert "is not signed" in refused.stderr
+    (tmp_path / "upon").mkdir()
+    (tmp_path / "upon" / "Dockerfile").write_text("FROM demo/copy:1\nRUN true\n")
+    built = platform.command("build", str(tmp_path / "upon"), "-t", "upon:1", ok=False)
+    assert b"is not signed" in built.stderr + built.stdout
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "compose.yaml").write_text("name: app\nservices: {web: {image: 'demo/copy:1'}}\n")
+    delivered = platform.command("deliver", str(tmp_path / "app"), ok=False)
+    assert b"is not signed" in delivered.stderr + delivered.stdout
+    given = platform.command("image", "push", "demo/copy:1", "127.0.0.1:9/x/y:1", ok=False)
+    assert b"is not signed" in given.stderr + given.stdout
     platform.command("project", "registry-policy", "demo", "--no-require-signature")
     platform.command("advisories", "rm", "debian")
 

@@ -122,7 +122,7 @@ async def verified(directory: Path, acknowledged: dict[str, str]) -> None:
         assert str(stored.digest) == digest
         value = json.loads(stored.data)
         for item in (value["config"], *value["layers"]):
-            assert await registry.blob_size("lib/x", Digest.parse(item["digest"])) == item["size"]
+            assert await registry.linked.size("lib/x", Digest.parse(item["digest"])) == item["size"]
     await database.dispose()
 
 
@@ -134,7 +134,7 @@ async def only_what_is_needed(directory: Path) -> None:
     store.recover()  # as every start does
     for name, _age in store.uploads():
         store.upload(name).discard()
-    roots = await registry.roots()
+    roots = {item async for page in registry.roots.pages() for item in page}
     store.collect(lambda: roots, timedelta(0))
     assert set(store.digests()) == {digest for digest in roots if store.size(digest) is not None} == roots
     assert list(store.fsck()) == []

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from slipway.testing.platform import Running
+from slipway.testing.registry_clients import umoci_layout
 
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root"), pytest.mark.timeout(300)]
 SECRET = "correct horse"
@@ -46,15 +47,7 @@ def run(*words: str | Path, ok: bool = True) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small image as an OCI layout, made by umoci."""
-    directory = tmp_path_factory.mktemp("layout")
-    image = f"{directory}/oci:1"
-    run("umoci", "init", "--layout", directory / "oci")
-    run("umoci", "new", "--image", image)
-    run("umoci", "unpack", "--image", image, directory / "bundle")
-    (directory / "bundle" / "rootfs" / "hello").write_text("hello\n" * 1000)
-    run("umoci", "repack", "--image", image, directory / "bundle")
-    return directory / "oci"
+    return umoci_layout(tmp_path_factory.mktemp("layout"), b"hello\n" * 1000)
 
 
 def skopeo_copy(
@@ -110,6 +103,16 @@ def test_docker_logs_in_pushes_and_pulls(platform: Running, tmp_path: Path) -> N
         run(*docker, "push", f"{host}/demo/docker:1")
         run(*docker, "rmi", f"{host}/demo/docker:1")
         run(*docker, "pull", f"{host}/demo/docker:1")
+        assert "demo/docker" in run(*docker, "search", f"{host}/docker").stdout
+        assert "demo/docker" not in run(*docker, "search", f"{host}/nothing-like-it").stdout
+        run(*docker, "logout", host)
+        assert "demo/docker" not in run(*docker, "search", f"{host}/docker").stdout
+        run(*docker, "login", "-u", "dev", "-p", SECRET, host)
+        assert "demo/docker" in run(*docker, "search", f"{host}/docker").stdout
+        platform.command("project", "create", "shop", "--public")
+        assert "shop" in platform.command("search", "shop").stdout.decode()
+        [mine] = platform.json("search", "demo/docker")
+        assert (mine["repository"], mine["tags"]) == ("demo/docker", 1)
         denied = run(*docker, "push", f"{host}/private/docker:1", ok=False)
         assert denied.returncode != 0
     finally:

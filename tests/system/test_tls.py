@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from slipway.testing.platform import Running
+from slipway.testing.registry_clients import umoci_layout
 
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root"), pytest.mark.timeout(300)]
 SECRET = "correct horse"
@@ -47,14 +48,7 @@ def run(*words: str | Path, ok: bool = True) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("layout")
-    image = f"{directory}/oci:1"
-    run("umoci", "init", "--layout", directory / "oci")
-    run("umoci", "new", "--image", image)
-    run("umoci", "unpack", "--image", image, directory / "bundle")
-    (directory / "bundle" / "rootfs" / "hello").write_bytes(os.urandom(3_000_000))
-    run("umoci", "repack", "--image", image, directory / "bundle")
-    return directory / "oci"
+    return umoci_layout(tmp_path_factory.mktemp("layout"), os.urandom(3_000_000))
 
 
 def test_skopeo_and_podman_push_and_pull(

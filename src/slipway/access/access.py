@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +51,8 @@ class Access:
         self.personal_tokens = PersonalTokens(database)
         self.audit_log = AuditLog(database)
         self.attempts = Attempts()
+        self.on_policy: list[Callable[[str], None]] = []
+        """Told the name of each project whose settings this process has changed."""
 
     # Users
 
@@ -209,7 +211,7 @@ class Access:
             return _project(await _find_project(session, name))
 
     async def projects(self, identity: Identity) -> list[ProjectRecord]:
-        """The projects ``identity`` may see."""
+        """The projects ``identity`` may see, and pull from: every role may."""
         async with self._database.read() as session:
             rows = list(await session.scalars(select(Project).order_by(Project.name)))
             if identity.is_admin:
@@ -233,10 +235,16 @@ class Access:
         async with self._database.session() as session:
             row = await _find_project(session, project)
             row.policy = {**row.policy, section: dict(values)}
+        self._policy_changed(project)
+
+    def _policy_changed(self, project: str) -> None:
+        for tell in self.on_policy:
+            tell(project)
 
     async def delete_project(self, name: str) -> None:
         async with self._database.session() as session:
             await session.delete(await _find_project(session, name))
+        self._policy_changed(name)
 
     async def set_member(self, project: str, user: str, role: Role) -> None:
         async with self._database.session() as session:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,6 @@ from slipway.build.cache_mounts import CacheMounts
 from slipway.build.remote import Remotes
 from slipway.content import ContentStore
 from slipway.errors import Unavailable
-from slipway.oci import Digest
 from slipway.registry import Registry, Retention, Trash
 from slipway.snapshots import SnapshotStore
 
@@ -81,7 +81,7 @@ class Housekeeping:
                 log.warning("what nobody needs could not be removed: %s", error.message)
 
     async def _round(self) -> None:
-        await self._registry.expire_uploads()
+        await self._registry.uploads.expire()
         await self._retention.run()
         await self._trash.empty()
         await asyncio.to_thread(self._forgotten_uploads)
@@ -109,11 +109,7 @@ class Housekeeping:
             await asyncio.to_thread(notes.prune, oldest)
         grace = max(bounds.age, _LEAST_GRACE)
         done.counts["unpacked layers"] = await asyncio.to_thread(self._snapshots.collect, grace)
-        loop = asyncio.get_running_loop()
-
-        def roots() -> Iterable[Digest]:
-            return asyncio.run_coroutine_threadsafe(self._registry.roots(), loop).result()
-
+        roots = functools.partial(self._registry.roots.from_thread, asyncio.get_running_loop())
         blobs = await asyncio.to_thread(self._blobs.collect, roots, min(grace, timedelta(hours=1)))
         done.counts["blobs"] = blobs.removed
         return done

@@ -33,6 +33,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     idle = IDLE_SECONDS
     _head_timer: asyncio.TimerHandle | None = None
+    _head_end = 0.0  # by then the head of the request has to be there; 0 while none is awaited
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -41,7 +42,9 @@ class HttpProtocol(HttpToolsProtocol):
             self.app = functools.partial(_with_files, self.app, self.idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_came()
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -59,13 +62,20 @@ class HttpProtocol(HttpToolsProtocol):
             self._await_head()
 
     def _await_head(self) -> None:
-        self._head_came()
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        """One timer for all requests of the connection: it looks, when it is due, whether it still is."""
+        self._head_end = self.loop.time() + HEAD_SECONDS
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_at(self._head_end, self._head_due)
 
     def _head_came(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        self._head_end = 0.0
+
+    def _head_due(self) -> None:
+        self._head_timer = None
+        if self._head_end > self.loop.time():
+            self._head_timer = self.loop.call_at(self._head_end, self._head_due)
+        elif self._head_end:
+            self.transport.close()
 
 
 async def _with_files(app: Any, idle: float, scope: Any, receive: Any, send: Any) -> None:

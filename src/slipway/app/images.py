@@ -21,6 +21,7 @@ from slipway.distribution import Login, RemoteRegistry, pull
 from slipway.errors import NotFound
 from slipway.oci import Digest, Platform, Reference
 from slipway.registry import Registry, ResolvedImage
+from slipway.registry.gate import PullGate
 from slipway.snapshots import LayerRef
 
 LIBRARY = "library"
@@ -31,12 +32,15 @@ _PULL_LEASE = timedelta(hours=6)
 class OwnersImages:
     """The images that ``owner`` may pull: ``PROJECT/NAME``, or a plain name in the project ``library``.
 
+    An image that its project's policy lets nobody pull is refused here for the same reason (``Denied``).
+
     What was once fetched from another registry stays as it was then, unless ``refresh`` says to ask there again. What
     took one of the ``logins`` (by host) is kept in ``project``, where only its members see it.
     """
 
     registry: Registry
     access: Access
+    gate: PullGate
     owner: Identity
     refresh: bool = False
     logins: Mapping[str, Login] = field(default_factory=dict)
@@ -57,7 +61,7 @@ class OwnersImages:
         local = Reference(name, "", reference.tag, reference.digest)
         try:
             await self.access.require(self.owner, name.partition("/")[0], Permission.PULL)
-            return await self.registry.resolve(local, platform)
+            found = await self.registry.resolve(local, platform)
         except NotFound as error:
             hint = (
                 f"`slipway image base {reference}` makes it"
@@ -65,6 +69,8 @@ class OwnersImages:
                 else ("push it to this registry first")
             )
             raise NotFound(f"the image {reference} is not in this registry", hint=hint) from error
+        await self.gate.check_image(name, found.digest, found.manifest)
+        return found
 
     async def find_cache(self, reference: Reference) -> CacheSource:
         return await self._caches.find_cache(reference)
@@ -103,8 +109,9 @@ def _kept_as(reference: Reference, platform: Platform) -> str:
 class RegistryBuilder:
     """``slipway.delivery.Builder`` over the build jobs and the registry."""
 
-    def __init__(self, jobs: BuildJobs, registry: Registry, access: Access) -> None:
+    def __init__(self, jobs: BuildJobs, registry: Registry, access: Access, gate: PullGate) -> None:
         self._jobs = jobs
+        self._gate = gate
         self._registry = registry
         self._access = access
 
@@ -120,7 +127,13 @@ class RegistryBuilder:
             no_cache=order.no_cache,
         )  # fmt: skip
         request = JobRequest(order.project, order.app, order.service.name, owner.name, repository, [], solve)
-        return await self._jobs.run(request, OwnersImages(self._registry, self._access, owner), progress)
+        built = await self._jobs.run(request, self._images(owner), progress)
+        stored = await self._registry.get_manifest(repository, str(built.digest))
+        await self._gate.check(repository, stored)
+        return built
+
+    def _images(self, owner: Identity) -> OwnersImages:
+        return OwnersImages(self._registry, self._access, self._gate, owner)
 
     async def tag(self, image: ImageRef, tag: str) -> ImageRef:
         repository = Reference.parse(image.reference).repository
@@ -128,5 +141,5 @@ class RegistryBuilder:
         return ImageRef(f"{repository}:{tag}", image.digest)
 
     async def resolve(self, reference: Reference, owner: Identity) -> ImageRef:
-        found = await OwnersImages(self._registry, self._access, owner).find(reference, Platform.host())
+        found = await self._images(owner).find(reference, Platform.host())
         return ImageRef(f"{found.repository}:{reference.tag or 'latest'}", str(found.digest))

@@ -94,6 +94,7 @@ class Platform:
         self.access = Access(self.database, settings.keys)
         self.oidc = oidc_of(settings, self.access, self.database)
         self.registry = Registry(self.database, machine.blobs)
+        self.access.on_policy.append(self.registry.rules.forget)
         cache = BuildCache(self.database, machine.blobs)
         self.cache_mounts = CacheMounts(data / "cache-mounts")
         self.remotes = Remotes(data / "remotes")
@@ -103,9 +104,11 @@ class Platform:
             machine.blobs, machine.snapshots, cache, self.cache_mounts, self.remotes, self.traces,
             data / "sockets", self.inventories, _surroundings(settings),
         )  # fmt: skip
-        self.attestor = Attestor(self.inventories, ProjectKeys(signing_keys(settings)), self.registry)
+        self.attestor = Attestor(
+            self.inventories, ProjectKeys(signing_keys(settings)), self.registry.documents
+        )
         self.advisories = Advisories(settings.keys / "advisories.sqlite")
-        self.gate = PullGate(self.database, self.attestor, self.advisories)
+        self.gate = PullGate(self.database, self.registry.rules, self.attestor, self.advisories)
         sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks))
         self.jobs = BuildJobs(
             self.database, solver, sandboxes, self.registry, data / "builds", _limits(settings),
@@ -115,7 +118,7 @@ class Platform:
             machine.containers, machine.networks, machine.balancer, machine.snapshots, self.registry,
             data / "volumes", settings["apps.domain"], int(settings["apps.listen"].rpartition(":")[2]),
         )  # fmt: skip
-        builder = RegistryBuilder(self.jobs, self.registry, self.access)
+        builder = RegistryBuilder(self.jobs, self.registry, self.access, self.gate)
         self.deliverer = Deliverer(Apps(self.database), builder, engine)
         self.trash, self.retention = Trash(self.database), Retention(self.database)
         self._vault = vault = Vault(settings.keys)
@@ -178,7 +181,7 @@ class Platform:
     def _images_of(
         self, owner: Identity, refresh: bool, logins: Mapping[str, Login], project: str
     ) -> OwnersImages:
-        return OwnersImages(self.registry, self.access, owner, refresh, logins, project)
+        return OwnersImages(self.registry, self.access, self.gate, owner, refresh, logins, project)
 
     async def _prune(self, days: float, size: int, dry_run: bool) -> dict[str, Any]:
         done = await self.housekeeping.prune(Bounds(timedelta(days=days), size), dry_run=dry_run)

@@ -7,9 +7,9 @@ container runtime, no data directory. Accounts and projects are made by a whole 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
@@ -30,7 +30,6 @@ from slipway.base.rate import RateLimit
 from slipway.build.attest import Attestations, ProjectKeys
 from slipway.content import ContentStore
 from slipway.errors import Invalid, SlipwayError
-from slipway.oci import Digest
 from slipway.registry import Registry
 from slipway.registry.findings import Advisories
 from slipway.registry.gate import PullGate
@@ -56,9 +55,12 @@ class RegistryRole:
         self._blobs = blobs
         self._registry = Registry(database, blobs)
         self._access = Access(database, keys)
+        self._access.on_policy.append(self._registry.rules.forget)
         self._through = PullThrough(database, self._registry, Vault(keys))
-        documents = Attestations(ProjectKeys(keys / "signing"), self._registry)
-        self._gate = PullGate(database, documents, Advisories(keys / "advisories.sqlite"))
+        documents = Attestations(ProjectKeys(keys / "signing"), self._registry.documents)
+        self._gate = PullGate(
+            database, self._registry.rules, documents, Advisories(keys / "advisories.sqlite")
+        )
 
     @classmethod
     def of(cls, settings: Settings) -> RegistryRole:
@@ -103,12 +105,8 @@ class RegistryRole:
 
     async def housekeep(self) -> None:
         """Remove forgotten uploads and blobs that nothing refers to."""
-        await self._registry.expire_uploads()
-        loop = asyncio.get_running_loop()
-
-        def roots() -> Iterable[Digest]:
-            return asyncio.run_coroutine_threadsafe(self._registry.roots(), loop).result()
-
+        await self._registry.uploads.expire()
+        roots = functools.partial(self._registry.roots.from_thread, asyncio.get_running_loop())
         found = await asyncio.to_thread(self._blobs.collect, roots)
         log.info("removed %d blobs, %d bytes", found.removed, found.bytes)
 

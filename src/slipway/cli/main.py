@@ -30,6 +30,7 @@ _MODULES = {
     "audit": "policies", "site": "sites", "webhook": "webhooks", "mirrors": "mirrors", "advisories": "advisories",
     "install": "install",
     "cluster": "clusters",
+    "search": "images",
 }  # fmt: skip
 
 

@@ -120,6 +120,11 @@ class Client(Logins):
     def images(self, project: str = "") -> list[wire.Image]:
         return [wire.Image.model_validate(item) for item in self._list(_query("/images", project=project))]
 
+    def search(self, *words: str, limit: int = 100) -> list[wire.RepositoryFound]:
+        """Repositories and projects that all of ``words`` are found in."""
+        path = _query("/search", q=" ".join(words), limit=limit)
+        return [wire.RepositoryFound.model_validate(item) for item in self._list(path)]
+
     def image(self, reference: str) -> wire.ImageDetail:
         found = self.transport.call("GET", _query("/images/inspect", reference=reference))
         return wire.ImageDetail.model_validate(found)

@@ -22,7 +22,8 @@ from slipway.oci.digest import Hasher
 _BUFFER = 1024 * 1024
 _WRITEBACK = 8 * 1024 * 1024
 _KEPT = 1000
-_BESIDE = 256 * 1024  # from here on a thread is worth its while
+_BESIDE = 256 * 1024  # from here on a thread is worth its while,
+_SMALL = 4 * 1024 * 1024  # once an upload has turned out to be a large one
 
 
 class RunningHashes:
@@ -94,7 +95,7 @@ class Upload:
             self._begun = self.offset
 
     def _hash(self, hasher: Hasher, buffer: Buffer) -> Future[None] | None:
-        if len(buffer) < _BESIDE:
+        if len(buffer) < _BESIDE or self.offset < _SMALL:
             hasher.update(buffer)
             return None
         if self._thread is None:

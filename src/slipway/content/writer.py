@@ -25,7 +25,7 @@ class BlobWriter:
     ) -> None:
         self._path = path
         self._publish = publish
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._algorithm = algorithm
         self._hasher = hashlib.new(algorithm)
         self._size = 0
@@ -38,7 +38,7 @@ class BlobWriter:
         self.abort()
 
     def fileno(self) -> int:
-        """The file being written, to look at; bytes go through ``write``, or they are not hashed."""
+        """The file being written, to read; bytes go in through ``write``, or they are not hashed."""
         return self._fd
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from slipway.base.throttle import Throttle
 from slipway.content import BlobStore
 from slipway.distribution.remote import RemoteRegistry
-from slipway.distribution.together import each_blob
+from slipway.distribution.together import Turns, each_blob
 from slipway.oci import Descriptor, Digest, Index, Reference, parse_manifest
 
 UNLIMITED = Throttle(0)
@@ -19,21 +19,26 @@ Uploaded = Callable[[Descriptor, bool], None]
 
 async def push(
     remote: RemoteRegistry, target: Reference, data: bytes, media_type: str, blobs: BlobStore, uploaded: Uploaded,
-    throttle: Throttle = UNLIMITED, headers: Mapping[str, str] | None = None,
+    throttle: Throttle = UNLIMITED, headers: Mapping[str, str] | None = None, turns: Turns | None = None,
 ) -> None:  # fmt: skip
-    """Upload what the registry lacks, the manifest (with ``headers``) last. The caller holds a lease on all of it."""
+    """Upload what the registry lacks, the manifest (with ``headers``) last. The caller holds a lease on all of it.
+
+    Several pushes to a registry at once share ``turns``, so that what they have in common goes over the line once.
+    """
+    turns = turns or Turns()
     manifest = parse_manifest(data, media_type)
     if isinstance(manifest, Index):
         for item in manifest.manifests:
             below = await asyncio.to_thread(blobs.read, item.digest)
             there = target.with_digest(item.digest)
-            await push(remote, there, below, item.media_type, blobs, uploaded, throttle)
+            await push(remote, there, below, item.media_type, blobs, uploaded, throttle, turns=turns)
     else:
 
         async def one(blob: Descriptor) -> None:
-            known = await remote.has_blob(target, blob.digest)
-            if not known:
-                await remote.put_blob(target, blob, _content(blobs, blob.digest, throttle))
+            async with turns.of((target.repository, blob.digest)):
+                known = await remote.has_blob(target, blob.digest)
+                if not known:
+                    await remote.put_blob(target, blob, _content(blobs, blob.digest, throttle))
             uploaded(blob, known)
 
         await each_blob((item for item in manifest.references if not item.urls), one)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -37,22 +39,41 @@ class Login:
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
+def trusting(authority: str) -> ssl.SSLContext:
+    """What trusts the system's authorities and those of ``authority`` (PEM). Raises ``Invalid``."""
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(cadata=authority)
+    except (ssl.SSLError, ValueError) as error:
+        raise Invalid("not a certificate in PEM", hint="-----BEGIN CERTIFICATE----- …") from error
+    return context
+
+
 class RemoteRegistry:
     """Talks to ``host`` for the length of an ``async with`` block, with tokens where it asks for them.
 
     ``login`` goes to this host and to where its challenge says that tokens come from, and nowhere else.
     """
 
-    def __init__(self, host: str, login: Login | None = None, secure: bool | None = None) -> None:
-        """``secure``: over TLS; by default everywhere but on this machine itself."""
+    def __init__(
+        self, host: str, login: Login | None = None, secure: bool | None = None, authority: str = ""
+    ) -> None:
+        """``secure``: over TLS; by default everywhere but on this machine itself. ``authority``: certificates (PEM)
+        that are trusted for this registry, beside the system's."""
         self.host = host
         self._login = login
         self._secure = not host.startswith(_LOOPBACK) if secure is None else secure
+        self._authority = authority
         self._authorizations: dict[str, str] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> RemoteRegistry:
-        self._session = aiohttp.ClientSession(timeout=_TIMEOUT, auto_decompress=False)
+        trusted: ssl.SSLContext | bool = True
+        if self._authority:
+            trusted = await asyncio.to_thread(trusting, self._authority)
+        self._session = aiohttp.ClientSession(
+            timeout=_TIMEOUT, auto_decompress=False, connector=aiohttp.TCPConnector(ssl=trusted)
+        )
         return self
 
     async def __aexit__(self, *_exception: object) -> None:

@@ -8,8 +8,9 @@ Neighbours: ``slipway.api.registry`` speaks HTTP, ``slipway.build`` stores image
 """
 
 from slipway.registry.images import ResolvedImage
+from slipway.registry.lists import TagRecord
 from slipway.registry.manifests import StoredManifest
-from slipway.registry.registry import Registry, TagRecord
+from slipway.registry.registry import Registry
 from slipway.registry.retaining import Retention
 from slipway.registry.transfers import Format, Transfers
 from slipway.registry.trash import Trash

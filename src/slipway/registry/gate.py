@@ -14,8 +14,8 @@ from slipway.errors import Denied, Invalid, NotFound
 from slipway.oci import Digest, Index, Manifest, parse_manifest
 from slipway.registry.findings import Advisories, Matches, match_document
 from slipway.registry.manifests import StoredManifest
-from slipway.registry.policy import SEVERITIES, RegistryPolicy
-from slipway.registry.projects import ProjectSettings
+from slipway.registry.policy import SEVERITIES
+from slipway.registry.projects import ProjectRules
 from slipway.registry.repositories import project_of
 from slipway.state import Database
 from slipway.state.tables import Manifest as Row
@@ -38,30 +38,34 @@ class Documents(Protocol):
 
 
 class PullGate:
-    """Asked before a manifest is handed out. What is no container image (a chart, a signature) passes."""
+    """Asked before an image is handed out, built upon or delivered. What is no image (a chart, a signature) passes."""
 
-    def __init__(self, database: Database, documents: Documents, advisories: Advisories) -> None:
+    def __init__(
+        self, database: Database, rules: ProjectRules, documents: Documents, advisories: Advisories
+    ) -> None:
         self._database = database
-        self._settings = ProjectSettings(database)
+        self._rules = rules
         self._documents = documents
         self._advisories = advisories
         self._known: OrderedDict[tuple[str, str], Matches] = OrderedDict()
 
     async def check(self, repository: str, stored: StoredManifest) -> None:
         """Raises ``Denied`` with the reason."""
-        policy = await self._policy(repository)
+        policy = (await self._rules.of(project_of(repository))).policy
+        if policy.require_signature or policy.block_severity:  # most do not: nothing is parsed
+            await self.check_image(repository, stored.digest, parse_manifest(stored.data, stored.media_type))
+
+    async def check_image(self, repository: str, digest: Digest, manifest: Manifest | Index) -> None:
+        """The same for who has parsed the manifest already: builds and deliveries."""
+        policy = (await self._rules.of(project_of(repository))).policy
         if not policy.require_signature and not policy.block_severity:
             return
-        manifest = parse_manifest(stored.data, stored.media_type)
         if not _is_image(manifest):
             return
         if policy.require_signature:
-            await self._check_signed(repository, stored.digest)
+            await self._check_signed(repository, digest)
         if policy.block_severity and isinstance(manifest, Manifest):
-            await self._check_findings(repository, stored.digest, policy.block_severity)
-
-    async def _policy(self, repository: str) -> RegistryPolicy:
-        return RegistryPolicy.parse(await self._settings.section(project_of(repository), "registry"))
+            await self._check_findings(repository, digest, policy.block_severity)
 
     async def _check_signed(self, repository: str, digest: Digest) -> None:
         """By itself, or as a part of an index that is."""

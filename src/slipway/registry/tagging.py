@@ -38,6 +38,23 @@ class Move:
         return cls(row.stamp, row.origin, row.versions)
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What an image says of itself, for those who search; see ``slipway.registry.labels``."""
+
+    description: str
+    labels: str
+
+
+def describe(repository: Repository, name: str, words: Words) -> None:
+    """The repository is what the image says that was tagged last. A tag beside an image says nothing of it."""
+    if not is_beside(name) and (repository.description, repository.words) != (
+        words.description,
+        words.labels,
+    ):
+        repository.description, repository.words = words.description, words.labels
+
+
 _BESIDE = ("sig", "att", "sbom")
 _BESIDE_TAG = re.compile(rf"sha256-[0-9a-f]{{64}}\.({'|'.join(_BESIDE)})")
 

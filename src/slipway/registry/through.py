@@ -1,84 +1,53 @@
 """A project that stands for another registry: what is asked for is fetched once and kept.
 
 Manifests are fetched when they are asked for, a tag again once it is no longer *fresh*; blobs when they are asked for,
-if a manifest of the repository names them. Many who want the same wait for one fetch. When the other registry does
-not answer, what is here is served, however old. Nothing can be pushed into such a project.
+if a manifest of the repository names them. Many who want the same share one fetch; of a blob, they read what has come
+(``slipway.registry.arriving``). When the other registry does not answer, what is here is served, however old. Nothing
+can be pushed into such a project.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from sqlalchemy import select
 
 from slipway.access import Vault
 from slipway.content import ContentStore, holding
-from slipway.distribution import Login, RemoteRegistry, fetch_blob
-from slipway.errors import Denied, Invalid, NotFound, SlipwayError
-from slipway.oci import Descriptor, Digest, Reference, parse_manifest
+from slipway.distribution import Login, RemoteRegistry
+from slipway.errors import Denied, NotFound, SlipwayError, Unavailable
+from slipway.oci import Descriptor, Digest, parse_manifest
 from slipway.registry import manifests, repositories, tagging
+from slipway.registry.arriving import Arriving
 from slipway.registry.manifests import StoredManifest
-from slipway.registry.projects import ProjectSettings
 from slipway.registry.registry import Registry
 from slipway.registry.repositories import project_of
+from slipway.registry.upstream import Upstream
 from slipway.state import Database
 from slipway.state.tables import Manifest as Row
 from slipway.state.tables import ManifestReference, Repository
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
-SECTION = "upstream"
 _BY = "upstream"
 _LEASE = timedelta(hours=6)
 _MOST_CHECKED = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream:
-    """``prefix`` goes in front of names over there; a tag is asked for again after ``fresh`` seconds."""
+class BlobFound:
+    """A blob's size; ``arriving`` while it is being fetched, else it is in the store."""
 
-    url: str
-    username: str = ""
-    secret: str = field(default="", repr=False)
-    prefix: str = ""
-    fresh: float = 300.0
-
-    @classmethod
-    def parse(cls, value: Mapping[str, Any]) -> Self:
-        """Raises ``Invalid``."""
-        found = cls(
-            str(value.get("url", "")).rstrip("/"), str(value.get("username", "")), str(value.get("secret", "")),
-            str(value.get("prefix", "")).strip("/"), float(value.get("fresh", 300.0)),
-        )  # fmt: skip
-        parts = urlsplit(found.url)
-        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.username:
-            raise Invalid(
-                f"not a registry's address: {found.url[:200]!r}", hint="e.g. https://registry.example.org"
-            )
-        if found.fresh < 0:
-            raise Invalid("a time must be 0 or more")
-        return found
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "url": self.url, "username": self.username, "secret": self.secret, "prefix": self.prefix,
-            "fresh": self.fresh,
-        }  # fmt: skip
-
-    def reference(self, repository: str, target: str) -> Reference:
-        """What an image of this project is called at the other registry."""
-        name = repository.partition("/")[2]
-        whole = f"{self.prefix}/{name}" if self.prefix else name
-        host = urlsplit(self.url).netloc
-        if ":" in target:
-            return Reference(whole, host, digest=Digest.parse(target))
-        return Reference(whole, host, target)
+    size: int
+    arriving: Arriving | None = None
 
 
 class PullThrough:
@@ -88,14 +57,14 @@ class PullThrough:
         self._database = database
         self._registry = registry
         self._vault = vault
-        self._settings = ProjectSettings(database)
         self._checked: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._fetching: dict[object, asyncio.Task[Any]] = {}
+        self._arriving: dict[tuple[str, Digest], Arriving] = {}
+        self._fetches: set[asyncio.Task[None]] = set()
 
     async def upstream(self, repository: str) -> Upstream | None:
-        """The registry that the repository's project stands for, as of at most two seconds ago."""
-        value = await self._settings.section(repository.partition("/")[0], SECTION)
-        return Upstream.parse(value) if value else None
+        """The registry that the repository's project stands for."""
+        return (await self._registry.rules.of(repository.partition("/")[0])).upstream
 
     async def refuse_push(self, repository: str) -> None:
         """Raises ``Denied`` where everything comes from another registry."""
@@ -159,23 +128,50 @@ class PullThrough:
                     await tagging.put(session, owner, reference, row, _BY)
         return StoredManifest(data, manifest.media_type, digest)
 
-    async def blob(self, repository: str, digest: Digest, *, keep: bool, fetch: bool) -> int:
-        """The size of a blob of the repository, which is here afterwards if it is to be fetched (``fetch``).
+    async def blob(self, repository: str, digest: Digest, *, keep: bool, fetch: bool) -> BlobFound:
+        """A blob of the repository; if it is at the other registry only, its first bytes have come (``fetch``).
 
-        ``keep``: see ``Registry.blob_size``. Raises ``NotFound``, ``Unavailable``.
+        ``keep``: see ``LinkedBlobs.size``. Raises ``NotFound``, ``Unavailable``.
         """
         upstream = await self.upstream(repository)
         try:
-            return await self._registry.blob_size(repository, digest, keep=keep)
+            return BlobFound(await self._registry.linked.size(repository, digest, keep=keep))
         except NotFound:
             if upstream is None:
                 raise
+        arriving = self._arriving.get((repository, digest))
+        if arriving is None:
             size = await self._named(repository, digest)
-            if not fetch:
-                return size
-            return await self._once(
-                (repository, str(digest)), lambda: self._fetch_blob(upstream, repository, digest, size)
+            if not fetch or await self._has_bytes(repository, digest, size):
+                return BlobFound(size)
+            arriving = self._arriving.get((repository, digest)) or self._begin(
+                upstream, repository, digest, size
             )
+        if fetch:
+            await arriving.begun()
+        return BlobFound(arriving.size, arriving)
+
+    async def _has_bytes(self, repository: str, digest: Digest, size: int) -> bool:
+        """Whether they came by another way, and are a blob of this repository from now on."""
+        store = self._registry.blobs
+        async with holding(store, "upstream", digest):
+            if await asyncio.to_thread(store.size, digest) != size:
+                return False
+            await self._link(repository, digest, size)
+        return True
+
+    async def _link(self, repository: str, digest: Digest, size: int) -> None:
+        async with self._database.session() as session:
+            owner = await repositories.ensure(session, repository)
+            await repositories.link(session, owner, (digest, size))
+
+    def _begin(self, upstream: Upstream, repository: str, digest: Digest, size: int) -> Arriving:
+        """It goes on when those who wait for it leave."""
+        arriving = self._arriving[repository, digest] = Arriving(digest, size)
+        task = asyncio.create_task(self._fetch_blob(upstream, repository, arriving))
+        self._fetches.add(task)
+        task.add_done_callback(self._fetches.discard)
+        return arriving
 
     async def _named(self, repository: str, digest: Digest) -> int:
         """The size that a manifest of the repository gives for a blob. Raises ``NotFound`` when none names it."""
@@ -193,16 +189,26 @@ class PullThrough:
             raise NotFound(f"there is no blob {digest} in {repository!r}")
         return size
 
-    async def _fetch_blob(self, upstream: Upstream, repository: str, digest: Digest, size: int) -> int:
+    async def _fetch_blob(self, upstream: Upstream, repository: str, arriving: Arriving) -> None:
+        digest, size = arriving.digest, arriving.size
         there = upstream.reference(repository, str(digest))
+        blob = Descriptor("application/octet-stream", digest, size)
         store = self._registry.blobs
-        async with holding(store, "upstream", digest, ttl=_LEASE):
-            async with self._remote(upstream) as remote:
-                await fetch_blob(remote, there, Descriptor("application/octet-stream", digest, size), store)
-            async with self._database.session() as session:
-                owner = await repositories.ensure(session, repository)
-                await repositories.link(session, owner, (digest, size))
-        return size
+        try:
+            async with holding(store, "upstream", digest, ttl=_LEASE):
+                async with self._remote(upstream) as remote:
+                    await arriving.fill(remote.blob(there, blob), store)
+                await self._link(repository, digest, size)
+        except SlipwayError as error:
+            log.warning("%s of %s was not fetched: %s", digest, repository, error.message)
+            arriving.fail(error)
+        except BaseException as error:
+            arriving.fail(Unavailable(f"the blob {digest} could not be fetched"))
+            if not isinstance(error, asyncio.CancelledError):
+                log.exception("%s of %s was not fetched", digest, repository)
+            raise
+        finally:
+            del self._arriving[repository, digest]
 
     def _remote(self, upstream: Upstream) -> RemoteRegistry:
         parts = urlsplit(upstream.url)

@@ -53,21 +53,31 @@ async def throw_away(
         await _mutable(session, owner, found)
         await tagging.remove(session, owner, found, by, moment=moment)
         if whole:
-            await _with_last_tag(session, owner, found.manifest_id, moment)
+            image = await session.get_one(Manifest, found.manifest_id)
+            if not await _is_needed(session, owner, image):
+                await _with_all_about(session, owner, image, by, moment)
         await _emit(session, owner, events.DELETED, by, tag=reference)
         return
     row = await manifests.by_digest(session, owner, reference, lock=True)
     if row is None:
         raise NotFound(f"there is no manifest {reference[:150]!r} in {owner.name!r}")
     _may(own, by, row.pushed_by, reference)
+    await _with_all_about(session, owner, row, by, moment, own=own)
+    await _emit(session, owner, events.DELETED, by, digest=row.digest)
+
+
+async def _with_all_about(
+    session: AsyncSession, owner: Repository, row: Manifest, by: str, moment: datetime, *, own: bool = False
+) -> None:
+    """The image, what was said about it, and the tags of both. Raises ``Denied`` and ``Conflict``."""
     ids = await _together(session, owner, row)
     for found in list(await session.scalars(select(Tag).where(Tag.manifest_id.in_(ids)))):
         if found.manifest_id == row.id:
             _may(own, by, found.pushed_by, found.name)
-        await _mutable(session, owner, found)
+        if not tagging.is_beside(found.name):  # a signature's tag goes with what it signs
+            await _mutable(session, owner, found)
         await tagging.remove(session, owner, found, by, moment=moment)
     await session.execute(update(Manifest).where(Manifest.id.in_(ids)).values(deleted=moment))
-    await _emit(session, owner, events.DELETED, by, digest=row.digest)
 
 
 async def _locked(session: AsyncSession, owner: Repository, name: str) -> Tag | None:
@@ -83,22 +93,15 @@ async def _locked(session: AsyncSession, owner: Repository, name: str) -> Tag | 
     return found
 
 
-async def _with_last_tag(
-    session: AsyncSession, owner: Repository, manifest_id: int, moment: datetime
-) -> None:
-    row = await session.get_one(Manifest, manifest_id)
-    needed = (
+async def _is_needed(session: AsyncSession, owner: Repository, row: Manifest) -> bool:
+    """By a tag, or by an index of the repository."""
+    indexed = (
         select(ManifestReference.digest)
         .join(Manifest, Manifest.id == ManifestReference.manifest_id)
         .where(Manifest.repository_id == owner.id, ManifestReference.digest == row.digest)
     )
     tagged = select(Tag.name).where(Tag.manifest_id == row.id)
-    if (await session.execute(needed.limit(1))).first() or (await session.execute(tagged.limit(1))).first():
-        return
-    ids = await _together(session, owner, row)
-    for found in list(await session.scalars(select(Tag).where(Tag.manifest_id.in_(ids)))):
-        await tagging.remove(session, owner, found, "", moment=moment)
-    await session.execute(update(Manifest).where(Manifest.id.in_(ids)).values(deleted=moment))
+    return any([(await session.execute(query.limit(1))).first() for query in (indexed, tagged)])
 
 
 async def _together(session: AsyncSession, owner: Repository, row: Manifest) -> list[int]:

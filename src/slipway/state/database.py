@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from slipway.state.postgres import make_engine
 
 _READING = "slipway_reading"
 _LOCK = 7_064_155_711  # any number that no other program locks in this database
+_PRAGMAS = ("busy_timeout=20000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -35,6 +38,8 @@ class Database:
         reading = self.engine.execution_options(**options)
         self._readers = async_sessionmaker(reading, expire_on_commit=False)
         self._direct: sqlite3.Connection | None = None
+        self._writer: sqlite3.Connection | None = None
+        self._direct_writing = threading.Lock()
         # SQLite has one writer, and lets the others ask again after ever longer sleeps: here each waits for its turn.
         self._writing: AbstractAsyncContextManager[Any] = nullcontext()
         if self.engine.dialect.name == "sqlite":
@@ -113,6 +118,39 @@ class Database:
         async with self.read() as session:
             return (await session.execute(text(query), values)).all()
 
+    async def write(self, statement: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """One plain statement for each of ``rows``, all in one transaction; for requests that come by the thousand.
+
+        Moments are ``datetime`` with a zone. Raises as ``session`` does.
+        """
+        if self.engine.dialect.name == "sqlite":
+            plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
+            try:
+                async with self._writing:
+                    await asyncio.to_thread(self._write_directly, statement, plain)
+                return
+            except sqlite3.Error:
+                rows = plain  # what is wrong, if it still is, the usual way tells
+        with foreign_errors():
+            async with self.engine.begin() as connection:
+                await connection.execute(text(statement), list(rows))
+
+    def _write_directly(self, statement: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        with self._direct_writing:
+            if self._writer is None:
+                path = self.engine.url.database or ""
+                writer = sqlite3.connect(path, timeout=20, isolation_level=None, check_same_thread=False)
+                for pragma in _PRAGMAS:
+                    writer.execute(f"PRAGMA {pragma}")
+                self._writer = writer
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                self._writer.executemany(statement, rows)
+                self._writer.execute("COMMIT")
+            except BaseException:
+                self._writer.rollback()
+                raise
+
     def _direct_connection(self) -> sqlite3.Connection:
         if self._direct is None:
             path = self.engine.url.database or ""
@@ -121,9 +159,10 @@ class Database:
         return self._direct
 
     async def dispose(self) -> None:
-        if self._direct is not None:
-            self._direct.close()
-            self._direct = None
+        for connection in (self._direct, self._writer):
+            if connection is not None:
+                connection.close()
+        self._direct = self._writer = None
         await self.engine.dispose()
 
 
@@ -131,9 +170,16 @@ def _prepare_sqlite(connection: DBAPIConnection, _record: Any) -> None:
     # SQLAlchemy emits BEGIN itself (below); pysqlite's own implicit BEGIN would come too late to lock.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("busy_timeout=20000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    for pragma in _PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _plain(value: Any) -> Any:
+    """A moment as SQLAlchemy writes it: UTC, without a zone."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return value
 
 
 def _begin(connection: Connection) -> None:

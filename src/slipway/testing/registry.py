@@ -102,6 +102,7 @@ async def serving(directory: Path, pace: Pace | None = None, port: int = 0) -> A
     blobs = LocalStore(directory / "content")
     blobs.recover()
     registry = Registry(database, blobs)
+    access.on_policy.append(registry.rules.forget)
     through = PullThrough(database, registry, Vault(directory / "keys"))
     with socket.create_server(("127.0.0.1", port)) as listener:
         config = uvicorn.Config(

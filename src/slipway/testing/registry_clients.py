@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import subprocess
 import tarfile
 import time
 import urllib.request
@@ -72,6 +73,22 @@ def skopeo(side: Side, repository: str, source: str, target: str) -> float:
     began = time.monotonic()
     call(["skopeo", "--insecure-policy", "copy", "-q", *words, source, target])
     return time.monotonic() - began
+
+
+def umoci_layout(parent: Path, hello: bytes) -> Path:
+    """An image of one layer with the file ``/hello``, tagged ``1`` in an OCI layout, as umoci makes it."""
+    layout, bundle = parent / "oci", parent / "bundle"
+    image = ("--image", f"{layout}:1")
+
+    def umoci(*words: str) -> None:
+        subprocess.run(["umoci", *words], capture_output=True, check=True, timeout=120)
+
+    umoci("init", "--layout", str(layout))
+    umoci("new", *image)
+    umoci("unpack", *image, str(bundle))
+    (bundle / "rootfs" / "hello").write_bytes(hello)
+    umoci("repack", *image, str(bundle))
+    return layout
 
 
 def new_layout(parent: Path, count: int, size: int) -> Path:

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
         NodeResources,
     )
     from slipway.wire.findings import AdvisoriesLoaded, AdvisorySource, Finding, Findings
-    from slipway.wire.images import BaseImage, Image, ImageDetail, Push
+    from slipway.wire.images import BaseImage, Image, ImageDetail, Push, RepositoryFound
     from slipway.wire.logins import (
         DeviceAnswer,
         DeviceLogin,
@@ -142,6 +142,7 @@ _MODULES = {
     "Push": "images",
     "RegistryPolicy": "policies",
     "Release": "apps",
+    "RepositoryFound": "images",
     "Robot": "accounts",
     "RobotSecret": "accounts",
     "Rollback": "apps",
@@ -213,6 +214,7 @@ __all__ = [
     "Push",
     "RegistryPolicy",
     "Release",
+    "RepositoryFound",
     "Robot",
     "RobotSecret",
     "Rollback",

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from slipway.wire.base import Answer, Request
+from slipway.wire.base import MOST_BYTES, MOST_COUNT, MOST_SECONDS, Answer, Request
 
 RoleName = Literal["admin", "developer", "guest"]
 
@@ -60,12 +60,14 @@ class Project(Answer):
 class BuildPolicy(Request):
     """What a project's builds may use; null is the server's own setting. See ``slipway.build.policy``."""
 
-    cpus: float | None = Field(default=None, gt=0)
-    memory: int | None = Field(default=None, gt=0, description="bytes")
-    pids: int | None = Field(default=None, gt=0)
-    disk: int | None = Field(default=None, gt=0, description="bytes that one step may write")
-    seconds: float | None = Field(default=None, gt=0)
-    parallel: int = Field(default=0, ge=0, description="builds at the same time; 0: no limit of its own")
+    cpus: float | None = Field(default=None, gt=0, le=MOST_COUNT)
+    memory: int | None = Field(default=None, gt=0, le=MOST_BYTES, description="bytes")
+    pids: int | None = Field(default=None, gt=0, le=MOST_COUNT)
+    disk: int | None = Field(default=None, gt=0, le=MOST_BYTES, description="bytes that one step may write")
+    seconds: float | None = Field(default=None, gt=0, le=MOST_SECONDS)
+    parallel: int = Field(
+        default=0, ge=0, le=MOST_COUNT, description="builds at the same time; 0: no limit of its own"
+    )
     priority: int = Field(default=0, ge=-100, le=100)
     allow: list[str] = Field(default_factory=list, description="network.host, security.insecure, device=NAME")
 

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+MOST_BYTES = 2**62
+MOST_DAYS = 36_500
+MOST_SECONDS = MOST_DAYS * 86_400
+MOST_COUNT = 2**31 - 1
+"""No number is larger than what is stored, or added to a date, can be."""
+
 
 class Request(BaseModel):
     """Written by a person or a program for us: a key we do not know is a mistake."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from slipway.wire.apps import Source
-from slipway.wire.base import Answer, Request
+from slipway.wire.base import MOST_BYTES, MOST_DAYS, Answer, Request
 
 
 class NamedContext(Request):
@@ -90,8 +90,8 @@ class Builder(Request):
 class Prune(Request):
     """What may stay of the build cache: what was used within ``days``, and at most ``size`` bytes of it."""
 
-    days: float = Field(ge=0)
-    size: int = Field(ge=0)
+    days: float = Field(ge=0, le=MOST_DAYS)
+    size: int = Field(ge=0, le=MOST_BYTES)
     dry_run: bool = False
 
 

@@ -35,6 +35,16 @@ class Image(Answer):
     updated: datetime
 
 
+class RepositoryFound(Answer):
+    """``repository`` is empty where the project itself is what was found."""
+
+    project: str
+    repository: str
+    description: str
+    tags: int
+    updated: datetime | None
+
+
 class ImageDetail(Answer):
     reference: str
     digest: str

@@ -7,26 +7,26 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from slipway.wire.base import Answer, Request
+from slipway.wire.base import MOST_BYTES, MOST_COUNT, MOST_DAYS, MOST_SECONDS, Answer, Request
 
 
 class KeepRule(Request):
     """Of the tags that match: what stays."""
 
     match: str = Field(description="TAG or REPOSITORY:TAG with wildcards")
-    last: int = Field(default=0, ge=0, description="the last so many pushed of a repository")
-    pushed_days: float = Field(default=0, ge=0)
-    pulled_days: float = Field(default=0, ge=0)
+    last: int = Field(default=0, ge=0, le=MOST_COUNT, description="the last so many pushed of a repository")
+    pushed_days: float = Field(default=0, ge=0, le=MOST_DAYS)
+    pulled_days: float = Field(default=0, ge=0, le=MOST_DAYS)
 
 
 class RegistryPolicy(Request):
     """See ``slipway.registry.policy``. ``used`` is what the project's images take up; it cannot be set."""
 
-    quota: int | None = Field(default=None, ge=0, description="bytes; null: no limit")
+    quota: int | None = Field(default=None, ge=0, le=MOST_BYTES, description="bytes; null: no limit")
     immutable: list[str] = Field(default_factory=list)
     retention: list[KeepRule] = Field(default_factory=list)
-    untagged_days: float = Field(default=0, ge=0)
-    trash_hours: float = Field(default=24, ge=0)
+    untagged_days: float = Field(default=0, ge=0, le=MOST_DAYS)
+    trash_hours: float = Field(default=24, ge=0, le=MOST_DAYS * 24)
     require_signature: bool = False
     block_severity: Literal["", "low", "medium", "high", "critical"] = ""
     used: int = 0
@@ -39,7 +39,9 @@ class NewUpstream(Request):
     username: str = ""
     password: str = Field(default="", repr=False)
     prefix: str = ""
-    fresh: float = Field(default=300, ge=0, description="seconds after which a tag is asked for again")
+    fresh: float = Field(
+        default=300, ge=0, le=MOST_SECONDS, description="seconds after which a tag is asked for again"
+    )
 
 
 class Upstream(Answer):
@@ -89,7 +91,7 @@ class AuditFilter(BaseModel):
     denied: bool = False
     since: datetime | None = None
     until: datetime | None = None
-    before: int = Field(default=0, ge=0, description="an event's id")
+    before: int = Field(default=0, ge=0, le=MOST_BYTES, description="an event's id")
     limit: int = Field(default=100, ge=1, le=1000)
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from slipway.wire.base import Answer, Request
+from slipway.wire.base import MOST_BYTES, MOST_SECONDS, Answer, Request
 
 Direction = Literal["push", "pull"]
 
@@ -21,9 +21,16 @@ class SiteOptions(Request):
     labels: list[str] = Field(default_factory=list, description="KEY=VALUE or KEY, all of them")
     deletions: bool = False
     every: float = Field(
-        default=0, ge=0, description="seconds between two runs; 0: as soon as something changed"
+        default=0,
+        ge=0,
+        le=MOST_SECONDS,
+        description="seconds between two runs; 0: as soon as something changed",
     )
-    bandwidth: int = Field(default=0, ge=0, description="bytes a second; 0: no limit")
+    bandwidth: int = Field(default=0, ge=0, le=MOST_BYTES, description="bytes a second; 0: no limit")
+    at_once: int = Field(default=4, ge=1, le=32, description="images that may be under way at the same time")
+    authority: str = Field(
+        default="", max_length=1_000_000, description="certificates (PEM) to trust beside the system's"
+    )
     prefix: str = Field(default="", description="in front of repository names over there")
     into: str = Field(
         default="", description="the project that takes what is pulled; empty: the same as there"

@@ -136,6 +136,17 @@ async def test_the_last_tag_takes_the_image_along_and_back(tmp_path: Path) -> No
             await trash.restore("lib/x", "1", "tester")
 
 
+async def test_who_removed_the_last_tag_removed_what_went_with_it(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        image = await server.manifest("lib/x", b"one", tag="1")
+        sig = image["digest"].replace(":", "-") + ".sig"
+        await server.manifest("lib/x", b"signature", tag=sig)
+        await server.access.set_policy("lib", "registry", {"immutable": ["sha256-*"]})
+        await server.registry.delete_manifest("lib/x", "1", "somebody", whole=True)
+        thrown = await Trash(server.database).list("lib")
+        assert {(item.tag, item.deleted_by) for item in thrown} == {("1", "somebody"), (sig, "somebody")}
+
+
 async def test_the_trash_is_emptied_after_its_time(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         await server.manifest("lib/x", b"one", tag="1")
@@ -146,7 +157,7 @@ async def test_the_trash_is_emptied_after_its_time(tmp_path: Path) -> None:
         await server.access.set_policy("lib", "registry", {"trash_hours": 0})
         assert await trash.empty() == 1
         assert (await trash.list("lib"), await used(server)) == ([], 0)
-        roots = await server.registry.roots()
+        roots = {item async for page in server.registry.roots.pages() for item in page}
         assert roots == set()
 
 

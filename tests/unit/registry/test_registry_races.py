@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import json
 import random
 import time
@@ -78,11 +79,8 @@ class Pusher:
 async def collecting(server: Serving, end: float) -> int:
     loop, removed, trash = asyncio.get_running_loop(), 0, Trash(server.database)
     while time.monotonic() < end:
-
-        def roots() -> object:
-            return asyncio.run_coroutine_threadsafe(server.registry.roots(), loop).result()
-
-        found = await asyncio.to_thread(server.registry.blobs.collect, roots, _GRACE)  # type: ignore[arg-type]
+        roots = functools.partial(server.registry.roots.from_thread, loop)
+        found = await asyncio.to_thread(server.registry.blobs.collect, roots, _GRACE)
         removed += found.removed
         await trash.empty()
     return removed

@@ -314,3 +314,29 @@ async def test_only_administrators_make_projects(tmp_path: Path) -> None:
         assert (await site.server("PUT", path, Authorization=f"Basic {word}")).status == 403
         assert (await site.server("PUT", path)).status == 201
         assert (await site.server("PUT", path)).status == 200
+
+
+@pytest.mark.parametrize("direction", ["push", "pull"])
+async def test_many_images_go_at_once_and_what_they_share_goes_once(tmp_path: Path, direction: str) -> None:
+    shared = b"shared" * 50_000
+    async with sites(tmp_path, 2) as (one, two):
+        for number in range(12):
+            await one.server.manifest("lib/x", shared, f"own {number}".encode(), tag=f"t{number}")
+        giver, taker = (one, "two") if direction == "push" else (two, "one")
+        await giver.add(taker, two if direction == "push" else one, direction, at_once=6)
+        await giver.sync(taker)
+        for number in range(12):
+            assert await two.digest(f"t{number}") == await one.digest(f"t{number}")
+        site = await giver.sites.get(taker)
+        own = sum(len(f"own {number}") for number in range(12))
+        assert site.state["bytes"] == len(shared) + own + len(b"{}")
+        assert site.state["images"] == 12
+        assert site.cursor == await one.replicator.feed.head()
+
+
+async def test_certificates_of_a_site_are_looked_at_when_it_is_added(tmp_path: Path) -> None:
+    async with sites(tmp_path, 1) as (one,):
+        for url, authority in (("https://x.example.org", "nonsense"), ("http://x.example.org", "-----BEGIN")):
+            with pytest.raises(Invalid):
+                await one.sites.add("x", url, "push", "", "", {"authority": authority})
+        assert await one.sites.all() == []

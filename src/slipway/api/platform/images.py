@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
 from slipway import wire
@@ -13,6 +15,7 @@ from slipway.base.progress import Progress
 from slipway.distribution import Login
 from slipway.oci import Platform, Reference
 from slipway.registry import Format
+from slipway.registry.lists import parse_words
 
 router = APIRouter(tags=["images"])
 
@@ -30,8 +33,31 @@ async def images(parts: Parts, caller: Caller, project: str = "") -> list[wire.I
             size=item.size,
             updated=item.updated,
         )
-        for item in await parts.registry.tag_records(names)
+        for item in await parts.registry.lists.tag_records(names)
     ]
+
+
+@router.get("/search")
+async def search(
+    parts: Parts, caller: Caller, q: str, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> list[wire.RepositoryFound]:
+    """Repositories and projects that every word of ``q`` is found in."""
+    visible = [project.name for project in await parts.access.projects(caller)]
+    words = parse_words(q)
+    projects = [name for name in visible if all(word in name for word in words)]
+    found = [
+        wire.RepositoryFound(project=name, repository="", description="", tags=0, updated=None)
+        for name in projects
+    ]
+    for item in await parts.registry.lists.search(words, visible, limit):
+        project = item.repository.partition("/")[0]
+        if caller.reaches(item.repository):
+            about = wire.RepositoryFound(
+                project=project, repository=item.repository, description=item.description, tags=item.tags,
+                updated=item.updated,
+            )  # fmt: skip
+            found.append(about)
+    return found[:limit]
 
 
 @router.get("/images/inspect")
@@ -49,7 +75,7 @@ async def inspect(parts: Parts, caller: Caller, reference: str) -> wire.ImageDet
         size=sum(item.size for item in found.manifest.references),
         platform=str(found.config.platform),
         created=found.config.created,
-        tags=await parts.registry.tags_of(wanted.repository, found.digest),
+        tags=await parts.registry.lists.tags_of(wanted.repository, found.digest),
         config=dict(found.config.config),
         layers=layers,
         history=[entry.to_json() for entry in found.config.history],
@@ -89,6 +115,8 @@ async def push(parts: Parts, caller: Caller, request: wire.Push) -> Response:
     wanted, target = Reference.parse(request.reference), Reference.parse(request.target)
     project = wanted.repository.partition("/")[0]
     await parts.access.require(caller, project, Permission.PULL)
+    stored = await parts.registry.get_manifest(wanted.repository, wanted.target)
+    await parts.gate.check(wanted.repository, stored)
     login = Login(request.username, request.password) if request.username else None
     await parts.access.audit(caller, "image.push", f"{wanted} to {target}", project=project)
 

@@ -13,7 +13,7 @@ from slipway.access import AuditFilter, Identity, Permission
 from slipway.api.platform.callers import Caller, Parts
 from slipway.oci import Reference
 from slipway.registry.policy import RegistryPolicy
-from slipway.registry.through import SECTION, Upstream
+from slipway.registry.upstream import SECTION, Upstream
 
 router = APIRouter(tags=["policies"])
 

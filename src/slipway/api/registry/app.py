@@ -14,11 +14,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from slipway.access import ANONYMOUS, Access, Identity, Permission
+from slipway.access import ANONYMOUS, Access, Identity
 from slipway.api.registry import blobs, manifests
 from slipway.api.registry.auth import Authentication, Caller, address_of
 from slipway.api.registry.bodies import DEFAULT_PACE, Pace, pieces
 from slipway.api.registry.errors import Coded, respond
+from slipway.api.registry.search import SearchRoutes
 from slipway.api.registry.sites import SiteRoutes
 from slipway.base.rate import RateLimit
 from slipway.errors import Exhausted, Invalid, SlipwayError, Unauthenticated, Unsupported
@@ -85,7 +86,9 @@ class _Api:
         self._pace = pace
         self._auth = Authentication(access)
         self._sites = SiteRoutes(registry.feed, access)
-        self._others = Starlette(routes=[Route("/token", self._token, methods=["GET", "POST"])])
+        token = Route("/token", self._token, methods=["GET", "POST"])
+        search = SearchRoutes(registry, access, self._auth)
+        self._others = Starlette(routes=[token, *search.routes()])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Everything below /v2/ comes here directly: the way through a framework's middleware and routes, which would
@@ -135,15 +138,12 @@ class _Api:
         if identity is None or identity.kind == "anonymous":
             challenge = self._auth.challenge(request)
             challenge["WWW-Authenticate"] += ',scope="registry:catalog:*"'
-            if not any(grant.type == "registry" for grant in caller.grants):
+            if not any(grant.type == "registry" and "*" in grant.actions for grant in caller.grants):
                 return respond(Unauthenticated("the catalog needs a login"), headers=challenge)
             identity = await self._access.identity_of(caller.name)
-        projects = [project.name for project in await self._access.projects(identity)]
-        visible = [
-            name for name in projects if Permission.PULL in await self._access.permissions(identity, name)
-        ]
+        visible = [project.name for project in await self._access.projects(identity)]
         count = manifests.page_size(request, default=100)
-        found = await self._registry.catalog(visible, count, request.query_params.get("last", ""))
+        found = await self._registry.lists.catalog(visible, count, request.query_params.get("last", ""))
         reached = [name for name in found if identity.reaches(name)]
         return manifests.page(request, {"repositories": reached}, found, count)
 
@@ -171,7 +171,7 @@ class _Api:
         name, rest = match["name"], match["rest"]
         if not is_repository(name):
             return respond(Invalid(f"not a repository name: {name[:200]!r}"), "NAME_INVALID")
-        upload = "/blobs/uploads" in request.url.path
+        upload = "/blobs/uploads" in match[0]
         action = "push" if upload else _ACTIONS.get(request.method, "push")
         move = request.headers.get(MOVE_HEADER)
         if move:

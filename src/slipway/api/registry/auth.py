@@ -118,7 +118,9 @@ class Authentication:
             raise Invalid(f"not a scope: {scope[:200]!r}", hint="repository:NAME:pull,push")
         if kind == "registry" and name == "catalog":
             return Grant(
-                kind, name, frozenset({"*"} & wanted) if identity.kind != "anonymous" else frozenset()
+                kind,
+                name,
+                frozenset({"*", "search"} & wanted) if identity.kind != "anonymous" else frozenset(),
             )
         if kind != "repository":
             return Grant(kind, name, frozenset())

@@ -76,7 +76,7 @@ async def remove(registry: Registry, request: Request, name: str, reference: str
 async def tags(registry: Registry, request: Request, name: str, _rest: str) -> Response:
     count = page_size(request, default=DEFAULT_COUNT)
     try:
-        found = await registry.tags(name, count, request.query_params.get("last", ""))
+        found = await registry.lists.tags(name, count, request.query_params.get("last", ""))
     except NotFound as error:
         raise Coded(error, "NAME_UNKNOWN") from error
     return page(request, {"name": name, "tags": found}, found, count)
@@ -89,7 +89,7 @@ async def referrers(registry: Registry, request: Request, name: str, digest: str
     if last:
         _digest(last)
     count = page_size(request, default=REFERRERS)
-    found = await registry.referrers_page(name, subject, wanted, last, min(count, REFERRERS))
+    found = await registry.documents.referrers_page(name, subject, wanted, last, min(count, REFERRERS))
     headers = _HEADERS | ({"OCI-Filters-Applied": "artifactType"} if wanted else {})
     if found.last:
         query = {"n": str(count), "last": found.last} | ({"artifactType": wanted} if wanted else {})

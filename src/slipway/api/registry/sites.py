@@ -8,7 +8,7 @@ import time
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from slipway.access import Access, Identity, Permission
+from slipway.access import Access, Identity
 from slipway.errors import Conflict, Denied, Invalid
 from slipway.registry.feed import Feed
 
@@ -52,8 +52,7 @@ class SiteRoutes:
         return JSONResponse({"head": head, "changes": told})
 
     async def _readable(self, identity: Identity) -> list[str]:
-        names = [project.name for project in await self._access.projects(identity)]
-        return [name for name in names if Permission.PULL in await self._access.permissions(identity, name)]
+        return [project.name for project in await self._access.projects(identity)]
 
     async def _project(self, name: str, identity: Identity) -> Response:
         if not identity.is_admin:

@@ -29,6 +29,18 @@ def image_ls(session: Session, project: str) -> None:
     session.table(session.client.images(project), ("repository", "tag", "digest", "size", "updated"))
 
 
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="WORD...")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1000))
+@with_session
+def search(session: Session, words: tuple[str, ...], limit: int) -> None:
+    """Find repositories and projects by name, description and labels; only those you may pull from."""
+    session.table(
+        session.client.search(*words, limit=limit),
+        ("project", "repository", "tags", "updated", "description"),
+    )
+
+
 @image.command("inspect")
 @click.argument("reference")
 @with_session
@@ -181,4 +193,4 @@ def image_base(
         click.echo(f"{result['reference']} {how}: {result['digest']}")
 
 
-COMMANDS = [image]
+COMMANDS = [image, search]

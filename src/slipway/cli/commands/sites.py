@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -39,12 +39,16 @@ def site() -> None:
 @click.option("--deletions", is_flag=True, help="What is deleted goes there (or here), too.")
 @click.option("--every", type=click.FloatRange(0), default=0, help="Every so many seconds; 0: as it happens.")
 @click.option("--bandwidth", default="0", metavar="SIZE", help="Bytes a second, e.g. 10m; 0: no limit.")
+@click.option("--at-once", type=click.IntRange(1, 32), default=4, show_default=True, help="Images under way.")
+@click.option(
+    "--ca", type=click.File(), metavar="FILE", help="Certificates (PEM) to trust there, beside the system's."
+)
 @click.option("--prefix", default="", help="In front of the names of our repositories over there.")
 @click.option("--into", default="", metavar="PROJECT", help="The project here that takes what is pulled.")
 @with_session
 def site_add(
     session: Session, /, name: str, url: str, pull: bool, username: str, password_stdin: bool, bandwidth: str,
-    **options: Any,
+    ca: TextIO | None, **options: Any,
 ) -> None:  # fmt: skip
     """Replicate with the registry at URL: another Slipway or any other OCI registry."""
     password = ""
@@ -52,7 +56,8 @@ def site_add(
         password = (
             sys.stdin.readline().rstrip("\n") if password_stdin else click.prompt("password", hide_input=True)
         )
-    chosen = wire.SiteOptions.model_validate({**options, "bandwidth": size_of(bandwidth)})
+    options |= {"bandwidth": size_of(bandwidth), "authority": ca.read() if ca else ""}
+    chosen = wire.SiteOptions.model_validate(options)
     request = wire.NewSite(
         name=name, url=url, direction="pull" if pull else "push", username=username, password=password,
         options=chosen,

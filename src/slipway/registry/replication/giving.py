@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -12,9 +11,11 @@ from slipway.base.throttle import Throttle
 from slipway.content import BlobLease, holding
 from slipway.distribution import RemoteRegistry
 from slipway.distribution.push import push
+from slipway.distribution.together import Turns
 from slipway.errors import NotFound, Unsupported
 from slipway.oci import Digest, Index, Manifest, Reference, parse_manifest
 from slipway.registry.feed import Change
+from slipway.registry.labels import labels_of
 from slipway.registry.moves import MOVE_HEADER
 from slipway.registry.registry import Registry
 from slipway.registry.replication.filters import SiteFilter
@@ -41,6 +42,7 @@ class Giving:
         self._throttle = throttle
         self._slipway = slipway
         self._deletions = deletions
+        self._turns = Turns()
 
     async def give(self, change: Change, target: Reference, wanted: SiteFilter, given: Given) -> bool:
         """Whether there was something to give. ``target`` is the tag over there."""
@@ -96,10 +98,11 @@ class Giving:
             await push(
                 self._remote, target, stored.data, stored.media_type, self._registry.blobs,
                 lambda blob, known: None if known else given(blob.size), self._throttle, headers,
+                self._turns,
             )  # fmt: skip
         elif not there or target.digest is None:
             await self._remote.put_manifest(target, stored.data, stored.media_type, headers)
-        for item in (await self._registry.referrers(repository, digest)).manifests:
+        for item in (await self._registry.documents.referrers(repository, digest)).manifests:
             await self._image(repository, item.digest, target.with_digest(item.digest), given, lease, {})
 
     async def _labels(self, repository: str, digest: Digest) -> list[dict[str, Any]]:
@@ -112,13 +115,4 @@ class Giving:
                 for item in manifest.manifests
                 for labels in await self._labels(repository, item.digest)
             ]
-        return [await asyncio.to_thread(_labels_of, self._registry, manifest)]
-
-
-def _labels_of(registry: Registry, manifest: Manifest) -> dict[str, Any]:
-    try:
-        value = json.loads(registry.blobs.read(manifest.config.digest))
-        found = value.get("config", {}).get("Labels") or {}
-    except (ValueError, AttributeError, NotFound):
-        found = {}
-    return {**manifest.annotations, **(found if isinstance(found, dict) else {})}
+        return [await asyncio.to_thread(labels_of, self._registry.blobs, manifest)]

@@ -9,6 +9,7 @@ from datetime import timedelta
 from slipway.base.throttle import Throttle
 from slipway.content import BlobLease, holding
 from slipway.distribution import RemoteRegistry, each_blob, fetch_blob
+from slipway.distribution.together import Turns
 from slipway.errors import Invalid
 from slipway.oci import Descriptor, Digest, Index, Manifest, Reference, parse_manifest
 from slipway.registry import manifests, merge, repositories, tagging
@@ -34,6 +35,7 @@ class Intake:
         self._registry = registry
         self._remote = remote
         self._throttle = throttle
+        self._turns = Turns()
 
     async def image(self, there: Reference, repository: str, taken: Taken) -> Digest:
         """The image that ``there`` names, with its children and what refers to them; its digest."""
@@ -74,9 +76,10 @@ class Intake:
 
         async def one(blob: Descriptor) -> None:
             await asyncio.to_thread(lease.add, blob.digest)
-            if await asyncio.to_thread(store.size, blob.digest) is None:
-                await fetch_blob(self._remote, there, blob, store, self._throttle)
-                taken(blob.size)
+            async with self._turns.of(blob.digest):
+                if await asyncio.to_thread(store.size, blob.digest) is None:
+                    await fetch_blob(self._remote, there, blob, store, self._throttle)
+                    taken(blob.size)
 
         await each_blob((item for item in manifest.references if not item.urls), one)
 

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import logging
 import time
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +17,7 @@ from slipway.access import Access
 from slipway.base.clock import iso, now
 from slipway.base.throttle import Throttle
 from slipway.distribution import RemoteRegistry
+from slipway.distribution.together import several
 from slipway.errors import Conflict, Denied, Invalid, NotFound, SlipwayError
 from slipway.oci import Digest, Reference
 from slipway.registry import clock
@@ -138,7 +141,7 @@ class Replicator:
             site = await self.sites.get(name)
             state: dict[str, Any] = dict(site.state)
             try:
-                async with RemoteRegistry(site.host, site.login, site.secure) as remote:
+                async with site.connect() as remote:
                     site = await self._introduced(site, remote)
                     work = self._push if site.direction == "push" else self._pull
                     await work(site, remote, state, patient)
@@ -204,19 +207,20 @@ class Replicator:
         made: set[str],
     ) -> list[tuple[Change, SlipwayError]]:  # fmt: skip
         """Give what the site wants; what it refuses, one by one. Raises when the site is not there or is full."""
-        refused: list[tuple[Change, SlipwayError]] = []
 
-        for change in changes:
-            if not site.filter.wants(change.repository, change.tag):
-                continue
+        async def give(change: Change) -> SlipwayError | None:
             target = Reference(site.there(change.repository), site.host, change.tag)
             try:
                 await self._project_there(site, remote, target, made)
                 if await giving.give(change, target, site.filter, lambda size: _count(state, size)):
                     state["images"] = state.get("images", 0) + 1
             except (Invalid, Denied, NotFound) as error:
-                refused.append((change, error))
-        return refused
+                return error
+            return None
+
+        wanted = [change for change in changes if site.filter.wants(change.repository, change.tag)]
+        async with aclosing(several(wanted, give, site.at_once)) as given:
+            return [(change, error) async for change, error in given if error is not None]
 
     async def _project_there(
         self, site: SiteRecord, remote: RemoteRegistry, target: Reference, made: set[str]
@@ -255,12 +259,17 @@ class Replicator:
                 raise Invalid(f"{site.name} sent a malformed list of changes") from error
             if not changes:
                 break
-            for change in changes:
-                if change.sequence <= cursor:
-                    raise Invalid(f"{site.name} sent changes that are out of order")
+            numbers = [cursor, *(change.sequence for change in changes)]
+            if any(after <= before for before, after in pairwise(numbers)):
+                raise Invalid(f"{site.name} sent changes that are out of order")
+
+            async def take(change: Change) -> None:
                 await self._take(site, intake, change, state)
-                cursor = change.sequence
-                await self.sites.save(site.name, cursor=cursor)
+
+            async with aclosing(several(changes, take, site.at_once)) as taken:
+                async for change, _ in taken:
+                    cursor = change.sequence
+                    await self.sites.save(site.name, cursor=cursor)
             wait = 0
 
     async def _take(self, site: SiteRecord, intake: Intake, change: Change, state: dict[str, Any]) -> None:
@@ -289,14 +298,19 @@ class Replicator:
             repository = site.here(name)
             names = [tag for tag in await remote.tags(there) if site.filter.wants(name, tag)]
             await self._project_here(repository)
-            for tag in names:
-                tagged = Reference(name, site.host, tag)
+
+            async def follow(tagged: Reference, repository: str = repository) -> None:
                 digest = await remote.digest_of(tagged)
                 if digest is None:
-                    continue
+                    return
                 await intake.image(tagged.with_digest(digest), repository, lambda size: _count(state, size))
-                if await intake.follow(repository, tag, digest, by):
+                if await intake.follow(repository, tagged.tag, digest, by):
                     state["images"] = state.get("images", 0) + 1
+
+            tagged = [Reference(name, site.host, tag) for tag in names]
+            async with aclosing(several(tagged, follow, site.at_once)) as followed:
+                async for _ in followed:
+                    pass
             if site.options.get("deletions"):
                 await self._drop(repository, set(names), by)
 
@@ -315,7 +329,7 @@ class Replicator:
 
     async def _drop(self, repository: str, there: set[str], by: str) -> None:
         """Tags that came from the site and are gone there."""
-        for tag in await self._registry.tags_by(repository, by):
+        for tag in await self._registry.lists.tags_by(repository, by):
             if tag not in there:
                 await self._registry.delete_manifest(repository, tag, by, own=True, whole=True)
 

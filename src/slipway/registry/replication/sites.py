@@ -13,13 +13,15 @@ from sqlalchemy import select, update
 
 from slipway.access import Vault
 from slipway.base.clock import now
-from slipway.distribution import Login
+from slipway.distribution import Login, RemoteRegistry
+from slipway.distribution.remote import trusting
 from slipway.errors import Conflict, Invalid, NotFound
 from slipway.registry.replication.filters import SiteFilter
 from slipway.state import Database
 from slipway.state.tables import ReplicationConflict, Site
 
 Direction = Literal["push", "pull"]
+_AT_ONCE = 4
 SLIPWAY, OTHER = "slipway", "registry"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
 
@@ -50,6 +52,14 @@ class SiteRecord:
     @property
     def login(self) -> Login | None:
         return Login(self.username, self.secret) if self.username else None
+
+    @property
+    def at_once(self) -> int:
+        """How many images may be under way."""
+        return max(1, int(self.options.get("at_once") or _AT_ONCE))
+
+    def connect(self) -> RemoteRegistry:
+        return RemoteRegistry(self.host, self.login, self.secure, str(self.options.get("authority") or ""))
 
     @property
     def filter(self) -> SiteFilter:
@@ -106,6 +116,10 @@ class Sites:
             or parts.username
         ):
             raise Invalid(f"not a site's address: {url[:200]!r}", hint="e.g. https://registry.example.org")
+        if authority := options.get("authority"):
+            if parts.scheme != "https":
+                raise Invalid("certificates are of use with https only", hint=f"https://{parts.netloc}")
+            trusting(authority)
         async with self._database.session() as session:
             if await session.get(Site, name) is not None:
                 raise Conflict(f"the site {name!r} exists already", hint=f"slipway site rm {name}")

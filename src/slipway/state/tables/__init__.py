@@ -15,7 +15,6 @@ from slipway.state.tables.registry import (
     Repository,
     RepositoryBlob,
     Tag,
-    Upload,
 )
 from slipway.state.tables.sites import ReplicationConflict, Site
 from slipway.state.tables.webhooks import Webhook, WebhookDelivery
@@ -46,7 +45,6 @@ __all__ = [
     "Robot",
     "Site",
     "Tag",
-    "Upload",
     "User",
     "UtcDateTime",
     "Webhook",

@@ -12,13 +12,16 @@ from slipway.state.tables.base import Base, ByteWise
 
 
 class Repository(Base):
-    """``name`` is the whole path, project included."""
+    """``name`` is the whole path, project included; ``description`` and ``words`` (labels, in lower case) are what the
+    image says of itself that was last tagged."""
 
     __tablename__ = "repositories"
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
     name: Mapped[str] = mapped_column(ByteWise, unique=True)
     created: Mapped[datetime]
+    description: Mapped[str] = mapped_column(default="")
+    words: Mapped[str] = mapped_column(default="")
 
 
 class Manifest(Base):
@@ -117,11 +120,3 @@ class RepositoryBlob(Base):
     digest: Mapped[str] = mapped_column(primary_key=True)
     size: Mapped[int] = mapped_column(BigInteger)
     linked: Mapped[datetime]
-
-
-class Upload(Base):
-    __tablename__ = "uploads"
-    id: Mapped[str] = mapped_column(primary_key=True)
-    repository_id: Mapped[int] = mapped_column(ForeignKey("repositories.id", ondelete="CASCADE"))
-    owner: Mapped[str]
-    created: Mapped[datetime]
