@@ -14,6 +14,7 @@ import pytest
 
 from slipway.base.ids import new_id
 from slipway.testing.kubernetes import Cluster, LocalCluster, busybox_image
+from slipway.testing.kubernetes.objects import until
 
 IMAGE = "slipway.test/busybox:1"
 
@@ -60,5 +61,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     """A fresh namespace."""
     name = f"test-{new_id()}"
     cluster.kubectl("create", "namespace", name)
+    account = ("get", "serviceaccount", "default", f"--namespace={name}", "--output=name")
+    until(lambda: bool(cluster.kubectl(*account, ok=False)), "Pods may be created", 20)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -63,9 +63,9 @@ def pids(name: str) -> set[int]:
     """Of everything in the group ``name`` and the groups in it."""
     found: set[int] = set()
     for hierarchy in hierarchies():
-        for path in (hierarchy / PREFIX / name).rglob("cgroup.procs"):
+        for directory, _, _ in os.walk(hierarchy / PREFIX / name):  # groups of Pods come and go meanwhile
             with contextlib.suppress(OSError):
-                found.update(int(line) for line in path.read_text().split())
+                found.update(int(line) for line in Path(directory, "cgroup.procs").read_text().split())
     return found
 
 
