@@ -90,6 +90,15 @@ async def test_a_second_build_joins_what_is_not_written_yet(bench: BuildBench) -
     assert ran == ["RUN echo three > /two"]
 
 
+async def test_who_asks_for_a_fresh_one_does_not_get_one_that_is_kept_back(bench: BuildBench) -> None:
+    text = SHORT.replace("echo two", "cat /proc/sys/kernel/random/uuid")
+    first = await bench.build(text)
+    assert len(active(bench)) == 1
+    second = await asyncio.wait_for(bench.build(text, uncached=frozenset({"two"})), 60)
+    third = await asyncio.wait_for(bench.build(text, no_cache=True), 60)
+    assert len({made.text("two") for made in (first, second, third)}) == 3
+
+
 async def test_a_locked_cache_is_free_before_the_layer_is_written(bench: BuildBench) -> None:
     lock = "RUN --mount=type=cache,target=/c,sharing=locked"
     text = (

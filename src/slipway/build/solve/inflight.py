@@ -20,14 +20,20 @@ class InFlight(Generic[T]):
         self._running: dict[str, tuple[asyncio.Future[T], asyncio.Event | None]] = {}
 
     async def once(
-        self, key: str, make: Callable[[], Awaitable[T]], wanted: asyncio.Event | None = None
-    ) -> tuple[T, bool]:
-        """The result, and whether it was another's. ``wanted`` is set when somebody else waits for it."""
+        self, key: str, make: Callable[[], Awaitable[T]], wanted: asyncio.Event | None = None,
+        *, fresh: bool = False,
+    ) -> tuple[T, bool]:  # fmt: skip
+        """The result, and whether it was another's. ``wanted`` is set when somebody else waits for it.
+
+        With ``wanted`` the work may have been done long ago, and only its result be kept back: that is not ``fresh``.
+        """
         while (found := self._running.get(key)) is not None:
             other, asked = found
             if asked is not None:
                 asked.set()
             await asyncio.wait([other])
+            if fresh and asked is not None:
+                continue
             if not other.cancelled() and other.exception() is None:
                 return other.result(), True
         mine: asyncio.Future[T] = asyncio.get_running_loop().create_future()

@@ -78,7 +78,7 @@ class LayerMaker:
             self.records[key] = known
             return MadeLayer(known, True)
         found, joined = await self.solver.in_flight.once(
-            key, lambda: self._find_or_make(key, description, make, look), wanted
+            key, lambda: self._find_or_make(key, description, make, look), wanted, fresh=not look
         )
         if found.made.layer is not None:
             await asyncio.to_thread(self.lease.add, found.made.layer.blob.digest)
