@@ -6,35 +6,26 @@ import asyncio
 import contextlib
 import logging
 import time
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
-from urllib.parse import quote
 
 from slipway.access import Access
 from slipway.base.clock import iso, now
-from slipway.base.throttle import Throttle
 from slipway.distribution import RemoteRegistry
-from slipway.distribution.together import several
 from slipway.errors import Conflict, Denied, Invalid, NotFound, SlipwayError
-from slipway.oci import Digest, Reference
 from slipway.registry import clock
-from slipway.registry.feed import Change, Feed
+from slipway.registry.feed import Feed
 from slipway.registry.registry import Registry
-from slipway.registry.replication.giving import Giving
-from slipway.registry.replication.intake import Intake
+from slipway.registry.replication.pulling import Pulling
+from slipway.registry.replication.pushing import Pushing
 from slipway.registry.replication.sites import OTHER, SLIPWAY, SiteRecord, Sites
 from slipway.state import Database
 
 log = logging.getLogger(__name__)
-BATCH = 100
 _LOOK_SECONDS = 0.5
-_PATIENCE_SECONDS = 10
 _ASK_SECONDS = 300.0
 _LONGEST_PAUSE = 60.0
-_MOST_AGAIN = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +49,10 @@ class Replicator:
     """One task a site; a site that fails is tried again, ever more slowly, and keeps nobody else waiting."""
 
     def __init__(self, database: Database, registry: Registry, sites: Sites, access: Access) -> None:
-        self._database = database
-        self._registry = registry
-        self._access = access
         self.sites = sites
         self.feed = Feed(database)
+        self._pushing = Pushing(registry, sites, self.feed)
+        self._pulling = Pulling(database, registry, sites, access)
         self._running: dict[str, _Site] = {}
 
     async def run_forever(self) -> None:
@@ -143,8 +133,10 @@ class Replicator:
             try:
                 async with site.connect() as remote:
                     site = await self._introduced(site, remote)
-                    work = self._push if site.direction == "push" else self._pull
-                    await work(site, remote, state, patient)
+                    if site.direction == "push":
+                        await self._pushing.run(site, remote, state)
+                    else:
+                        await self._pulling.run(site, remote, state, patient)
                 state |= {"last_success": iso(now()), "error": ""}
             except SlipwayError as error:
                 state["error"] = error.message
@@ -173,173 +165,6 @@ class Replicator:
         await self.sites.save(site.name, kind=kind)
         return await self.sites.get(site.name)
 
-    # Push
-
-    async def _push(
-        self, site: SiteRecord, remote: RemoteRegistry, state: dict[str, Any], _patient: bool
-    ) -> None:
-        throttle = Throttle(int(site.options.get("bandwidth") or 0))
-        giving = Giving(
-            self._registry, remote, throttle, slipway=site.kind == SLIPWAY,
-            deletions=bool(site.options.get("deletions")),
-        )  # fmt: skip
-        made: set[str] = set()
-        cursor = site.cursor
-        again: list[list[str]] = state.pop("again", [])
-        failed = await self._given(site, giving, remote, await self._named(again), state, made)
-        while changes := await self.feed.since(cursor, BATCH):
-            failed += await self._given(site, giving, remote, changes, state, made)
-            cursor = changes[-1].sequence
-            await self.sites.save(site.name, cursor=cursor)
-        state["again"] = [[change.repository, change.tag] for change, _ in failed][:_MOST_AGAIN]
-        if failed:
-            change, error = failed[0]
-            raise Invalid(
-                f"{len(failed)} tags were refused, {change.repository}:{change.tag}: {error.message}"
-            )
-
-    async def _named(self, names: list[list[str]]) -> list[Change]:
-        found = [await self.feed.of(repository, tag) for repository, tag in names]
-        return [change for change in found if change is not None]
-
-    async def _given(
-        self, site: SiteRecord, giving: Giving, remote: RemoteRegistry, changes: list[Change], state: dict[str, Any],
-        made: set[str],
-    ) -> list[tuple[Change, SlipwayError]]:  # fmt: skip
-        """Give what the site wants; what it refuses, one by one. Raises when the site is not there or is full."""
-
-        async def give(change: Change) -> SlipwayError | None:
-            target = Reference(site.there(change.repository), site.host, change.tag)
-            try:
-                await self._project_there(site, remote, target, made)
-                if await giving.give(change, target, site.filter, lambda size: _count(state, size)):
-                    state["images"] = state.get("images", 0) + 1
-            except (Invalid, Denied, NotFound) as error:
-                return error
-            return None
-
-        wanted = [change for change in changes if site.filter.wants(change.repository, change.tag)]
-        async with aclosing(several(wanted, give, site.at_once)) as given:
-            return [(change, error) async for change, error in given if error is not None]
-
-    async def _project_there(
-        self, site: SiteRecord, remote: RemoteRegistry, target: Reference, made: set[str]
-    ) -> None:
-        project = target.repository.partition("/")[0]
-        if site.kind == SLIPWAY and project not in made:
-            try:
-                await remote.extension("PUT", f"_slipway/projects/{quote(project)}")
-            except Denied:
-                log.info("%s does not let us make projects; %s has to be there", site.name, project)
-            made.add(project)
-
-    # Pull
-
-    async def _pull(
-        self, site: SiteRecord, remote: RemoteRegistry, state: dict[str, Any], patient: bool
-    ) -> None:
-        throttle = Throttle(int(site.options.get("bandwidth") or 0))
-        intake = Intake(self._database, self._registry, remote, throttle)
-        if site.kind == SLIPWAY:
-            await self._follow_feed(site, remote, intake, state, patient)
-        else:
-            await self._follow_tags(site, remote, intake, state)
-
-    async def _follow_feed(
-        self, site: SiteRecord, remote: RemoteRegistry, intake: Intake, state: dict[str, Any], patient: bool
-    ) -> None:
-        cursor = site.cursor
-        wait = _PATIENCE_SECONDS if patient and not site.options.get("every") else 0
-        while True:
-            answer = await remote.extension("GET", f"_slipway/changes?after={cursor}&n={BATCH}&wait={wait}")
-            try:
-                changes = [Change.parse(item) for item in answer["changes"]]
-                state["head"] = int(answer["head"])
-            except (KeyError, TypeError, ValueError) as error:
-                raise Invalid(f"{site.name} sent a malformed list of changes") from error
-            if not changes:
-                break
-            numbers = [cursor, *(change.sequence for change in changes)]
-            if any(after <= before for before, after in pairwise(numbers)):
-                raise Invalid(f"{site.name} sent changes that are out of order")
-
-            async def take(change: Change) -> None:
-                await self._take(site, intake, change, state)
-
-            async with aclosing(several(changes, take, site.at_once)) as taken:
-                async for change, _ in taken:
-                    cursor = change.sequence
-                    await self.sites.save(site.name, cursor=cursor)
-            wait = 0
-
-    async def _take(self, site: SiteRecord, intake: Intake, change: Change, state: dict[str, Any]) -> None:
-        if not site.filter.wants(change.repository, change.tag):
-            return
-        repository = site.here(change.repository)
-        if not change.digest and not site.options.get("deletions"):
-            return
-        await self._project_here(repository)
-        if change.digest:
-            there = Reference(change.repository, site.host, digest=Digest.parse(change.digest))
-            try:
-                await intake.image(there, repository, lambda size: _count(state, size))
-            except NotFound:
-                return  # removed over there since: the next change says so
-            state["images"] = state.get("images", 0) + 1
-        await intake.move(repository, change.tag, change.digest, change.moved)
-
-    async def _follow_tags(
-        self, site: SiteRecord, remote: RemoteRegistry, intake: Intake, state: dict[str, Any]
-    ) -> None:
-        """Of a registry that has no list of changes: every tag, compared."""
-        by = f"site:{site.name}"
-        for name in await self._repositories(site, remote):
-            there = Reference(name, site.host)
-            repository = site.here(name)
-            names = [tag for tag in await remote.tags(there) if site.filter.wants(name, tag)]
-            await self._project_here(repository)
-
-            async def follow(tagged: Reference, repository: str = repository) -> None:
-                digest = await remote.digest_of(tagged)
-                if digest is None:
-                    return
-                await intake.image(tagged.with_digest(digest), repository, lambda size: _count(state, size))
-                if await intake.follow(repository, tagged.tag, digest, by):
-                    state["images"] = state.get("images", 0) + 1
-
-            tagged = [Reference(name, site.host, tag) for tag in names]
-            async with aclosing(several(tagged, follow, site.at_once)) as followed:
-                async for _ in followed:
-                    pass
-            if site.options.get("deletions"):
-                await self._drop(repository, set(names), by)
-
-    async def _repositories(self, site: SiteRecord, remote: RemoteRegistry) -> list[str]:
-        """Those that are named, and where wildcards or nothing name them, what the catalog has."""
-        named = site.filter.repositories
-        if named and not any(char in name for name in named for char in "*?["):
-            return list(named)
-        try:
-            found = await remote.catalog()
-        except (NotFound, Denied, Invalid) as error:
-            raise Invalid(
-                f"{site.name} has no catalog: {error.message}", hint="name the repositories with --repository"
-            ) from error
-        return [name for name in found if site.filter.wants_repository(name)]
-
-    async def _drop(self, repository: str, there: set[str], by: str) -> None:
-        """Tags that came from the site and are gone there."""
-        for tag in await self._registry.lists.tags_by(repository, by):
-            if tag not in there:
-                await self._registry.delete_manifest(repository, tag, by, own=True, whole=True)
-
-    async def _project_here(self, repository: str) -> None:
-        project = repository.partition("/")[0]
-        try:
-            await self._access.project(project)
-        except NotFound:
-            await self._access.create_project(project)
-
     # How far it is
 
     async def progress(self, site: SiteRecord) -> Progress:
@@ -357,7 +182,3 @@ class Replicator:
         if site.state.get("error") and last:
             return Progress(0, (now() - datetime.fromisoformat(last)).total_seconds())
         return Progress(0, 0.0)
-
-
-def _count(state: dict[str, Any], size: int) -> None:
-    state["bytes"] = state.get("bytes", 0) + size

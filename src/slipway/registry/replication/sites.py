@@ -172,3 +172,8 @@ class Sites:
             row.name, row.url, row.kind, direction, row.username, row.options, row.cursor, row.state, row.created,
             self._vault.open(row.secret),
         )  # fmt: skip
+
+
+def count(state: dict[str, Any], size: int) -> None:
+    """Bytes that went over the line."""
+    state["bytes"] = state.get("bytes", 0) + size
