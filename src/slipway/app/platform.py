@@ -37,7 +37,7 @@ from slipway.build.sandbox import Limits, Sandboxes
 from slipway.build.solve import Solver
 from slipway.build.surroundings import Surroundings
 from slipway.content import ContentStore
-from slipway.delivery import Apps, Deliverer
+from slipway.delivery import Apps, Deliverer, Engine, Stepwise
 from slipway.distribution import Login
 from slipway.engines.embedded import EmbeddedEngine
 from slipway.errors import Conflict, NotFound
@@ -115,7 +115,12 @@ class Platform:
             data / "volumes", settings["apps.domain"], int(settings["apps.listen"].rpartition(":")[2]),
         )  # fmt: skip
         builder = RegistryBuilder(self.jobs, self.registry, self.access)
-        self.deliverer = Deliverer(Apps(self.database), builder, engine)
+        embedded = Stepwise(engine)
+
+        async def engine_of(project: str) -> Engine:
+            return embedded
+
+        self.deliverer = Deliverer(Apps(self.database), builder, engine_of)
         self.trash, self.retention = Trash(self.database), Retention(self.database)
         self._vault = vault = Vault(settings.keys)
         sites = Sites(self.database, vault)

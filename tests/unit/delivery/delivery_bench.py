@@ -12,7 +12,7 @@ from slipway.access import SYSTEM, Identity
 from slipway.base.progress import Event, Progress
 from slipway.build.request import Built
 from slipway.compose import Build, Port, Project, Service
-from slipway.delivery import AppRef, Apps, BuildOrder, Deliverer, Outcome
+from slipway.delivery import AppRef, Apps, BuildOrder, Deliverer, Engine, Outcome, Stepwise
 from slipway.delivery.builder import ImageRef
 from slipway.errors import NotFound, SlipwayError
 from slipway.oci import Digest, Reference
@@ -67,9 +67,14 @@ class Bench:
     builder: FakeBuilder = field(default_factory=FakeBuilder)
     events: list[Event] = field(default_factory=list)
     deliverer: Deliverer = field(init=False)
+    engine: Engine = field(init=False)
 
     def __post_init__(self) -> None:
-        self.deliverer = Deliverer(Apps(self.database), self.builder, MemoryEngine(self.world))
+        self.deliverer = Deliverer(Apps(self.database), self.builder, self.engine_of)
+        self.engine = Stepwise(MemoryEngine(self.world))
+
+    async def engine_of(self, project: str) -> Engine:
+        return self.engine
 
     async def reopen(self) -> None:
         self.world.hook = lambda step: None

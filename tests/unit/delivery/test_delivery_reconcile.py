@@ -11,7 +11,6 @@ from slipway.base.progress import silent
 from slipway.delivery import AppRef
 from slipway.delivery.reconcile import Reconciler
 from slipway.errors import Failed
-from slipway.testing.memory_engine import MemoryEngine
 
 WEB = service("web", replicas=2)
 
@@ -83,7 +82,7 @@ async def test_one_app_that_does_not_come_up_holds_no_other_back(
 async def test_a_delivery_between_listing_and_repairing_counts(bench: Bench) -> None:
     """The list of apps is old by the time its last app's turn comes."""
     await bench.deliver(WEB)
-    reconciler = Reconciler(bench.deliverer.apps, MemoryEngine(bench.world), bench.deliverer._locks)
+    reconciler = Reconciler(bench.deliverer.apps, bench.engine_of, bench.deliverer._locks)
     listed = await bench.deliverer.apps.all()
     bench.builder.sources["web"] = "second"
     await bench.deliver(WEB)
@@ -95,9 +94,7 @@ async def test_a_delivery_between_listing_and_repairing_counts(bench: Bench) -> 
 async def test_what_ends_again_and_again_is_repaired_ever_more_rarely(bench: Bench) -> None:
     await bench.deliver(service("web"))
     clock = 0.0
-    reconciler = Reconciler(
-        bench.deliverer.apps, MemoryEngine(bench.world), bench.deliverer._locks, lambda: clock
-    )
+    reconciler = Reconciler(bench.deliverer.apps, bench.engine_of, bench.deliverer._locks, lambda: clock)
     repairs = []
     for second in range(0, 400, 5):
         clock = float(second)

@@ -35,6 +35,7 @@ async def deliver(parts: Parts, caller: Caller, project: str, request: wire.Deli
                 variables=request.variables,
                 name=request.app,
                 profiles=request.profiles,
+                refuse=await parts.deliverer.refusals(project),
             )
             outcome = await parts.deliverer.deliver(
                 project,
@@ -184,7 +185,7 @@ async def _detail(parts: Services, state: AppState) -> wire.AppDetail:
         await parts.deliverer.apps.release(state.ref, state.current) if state.current is not None else None
     )
     instances = await parts.deliverer.instances(state.ref)
-    services = _services(parts, state, release, instances) if release else []
+    services = await _services(parts, state, release, instances) if release else []
     healthy = all(service.ready >= service.replicas for service in services)
     return wire.AppDetail(
         project=state.ref.project,
@@ -203,10 +204,10 @@ async def _detail(parts: Services, state: AppState) -> wire.AppDetail:
     )  # fmt: skip
 
 
-def _services(
+async def _services(
     parts: Services, state: AppState, release: Release, instances: list[Instance]
 ) -> list[wire.Service]:
-    urls = parts.deliverer.urls(state.ref, release)
+    urls = await parts.deliverer.urls(state.ref, release)
     found = []
     for name, service in release.model.services.items():
         mine = [item for item in instances if item.service == name]
