@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from slipway.base import linux
+from slipway.compose.deploy import size
 from slipway.compose.document import Sources, Value, parse
 from slipway.compose.envfile import parse_env
 from slipway.compose.errors import ComposeError
@@ -102,7 +103,14 @@ def _project(
     extensions = {key: value.plain() for key, value in top.items() if key.startswith("x-")}
     ordered = _ordered(services, top["services"])
     return Project(
-        app, ordered, tuple(volumes), extensions, networks, found.get("configs", {}), found.get("secrets", {})
+        app,
+        ordered,
+        tuple(volumes),
+        extensions,
+        networks,
+        found.get("configs", {}),
+        found.get("secrets", {}),
+        {key: size for key, size in volumes.items() if size},
     )
 
 
@@ -158,15 +166,17 @@ def _services(
     return found
 
 
-def _volumes(value: Value | None) -> list[str]:
-    if value is None:
-        return []
-    for key, item in value.items():
+def _volumes(value: Value | None) -> dict[str, int]:
+    """The declared volumes with their sizes; 0: it says none."""
+    found: dict[str, int] = {}
+    for key, item in value.items() if value is not None else ():
         volume_name(key, item)
         parts = item.fields({"labels", "driver"}, {"name", "external", "driver_opts"})
         if "driver" in parts:
             parts["driver"].choice("local")
-    return [key for key, _ in value.items()]
+        ours = parts["x-slipway"].fields({"size"}) if "x-slipway" in parts else {}
+        found[key] = size(ours["size"]) if "size" in ours else 0
+    return found
 
 
 def _check(

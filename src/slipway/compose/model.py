@@ -140,7 +140,10 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A whole app. Services are in the order of their dependencies; ``configs`` and ``secrets`` by name: their text."""
+    """A whole app. Services are in the order of their dependencies; ``configs`` and ``secrets`` by name: their text.
+
+    ``volume_sizes``: of volumes that say theirs (``x-slipway: {size: 10g}``), in bytes.
+    """
 
     name: str
     services: Mapping[str, Service]
@@ -149,6 +152,7 @@ class Project:
     networks: Mapping[str, Network] = field(default_factory=dict)
     configs: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
+    volume_sizes: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Lossless; see the module."""
@@ -163,7 +167,7 @@ class Project:
         }
         return cls(
             value["name"], services, tuple(value.get("volumes", ())), value.get("extensions", {}), networks,
-            value.get("configs", {}), value.get("secrets", {}),
+            value.get("configs", {}), value.get("secrets", {}), value.get("volume_sizes", {}),
         )  # fmt: skip
 
 
