@@ -9,7 +9,7 @@ from slipway.compose import Service
 from slipway.delivery.engine import AppRef, Wanted
 from slipway.delivery.rollout import patience
 from slipway.engines.kubernetes.kinds import workload_of
-from slipway.engines.kubernetes.names import object_labels, object_name, service_labels
+from slipway.engines.kubernetes.names import digest_of, object_labels, object_name, service_labels
 from slipway.engines.kubernetes.render_pod import template
 from slipway.engines.kubernetes.setting import Setting
 
@@ -87,7 +87,7 @@ def _job(app: AppRef, wanted: Wanted, service: Service, setting: Setting, renewe
     made = template(app, wanted.release, service, setting, "Never", renewed)
     metadata = _metadata(app, wanted, service)
     # All of what runs, and nothing of which release it is.
-    of_what = wanted.release.config_of(service)[:10]
+    of_what = digest_of([wanted.release.config_of(service), renewed])[:10]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

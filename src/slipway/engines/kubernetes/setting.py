@@ -9,9 +9,10 @@ from dataclasses import dataclass
 class Setting:
     """``registry``: host and port that the nodes pull from; empty: images by their own names.
 
-    ``pull_secret``: of type ``kubernetes.io/dockerconfigjson``, in every namespace; empty: none. ``domain``: below which
-    services are published. ``ingress_class`` and ``storage_class``: empty for the cluster's default. ``volume_size`` in
-    bytes, of volumes that do not say theirs. ``port``: where the Ingress controller is reached, for addresses shown.
+    ``pull_secret``: of type ``kubernetes.io/dockerconfigjson``, in every namespace; empty: none. ``domain``: below
+    which services are published. ``ingress_class`` and ``storage_class``: empty for the cluster's default.
+    ``volume_size`` in bytes, of volumes that do not say theirs. ``port``: where the Ingress controller is reached, for
+    addresses shown.
     """
 
     registry: str = ""
