@@ -132,7 +132,9 @@ class KubernetesEngine:
         try:
             await rollout.prune(new)
         except SlipwayError as error:
-            log.warning("what the release before left could not be removed: %s", error)  # the next mending does it
+            log.warning(
+                "what the release before left could not be removed: %s", error
+            )  # the next mending does it
 
     async def _prepare(self, client: PatientClient, app: AppRef, namespace: str) -> None:
         found = await client.get("Namespace", namespace)

@@ -66,6 +66,7 @@ class Holding:
 
     record: Record
     lost: str = ""
+    keeper: asyncio.Task[None] | None = None
 
     def check(self) -> None:
         """Raises ``Conflict`` when another controller has taken over."""
@@ -103,13 +104,11 @@ class Records:
             )
         taken = replace(before, move=max(before.move, move) + 1, holder=self.me, release=release)
         holding = Holding(await self._write(client, app, taken))
-        keeper = asyncio.create_task(self._keep(client, app, holding))
+        holding.keeper = asyncio.create_task(self._keep(client, app, holding))
         try:
             yield holding
         finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
-            if not holding.lost:
+            if await _ended(holding) and not holding.lost:
                 await asyncio.shield(self._release(client, app, holding))
 
     async def _keep(self, client: PatientClient, app: AppRef, holding: Holding) -> None:
@@ -127,6 +126,13 @@ class Records:
             await self._write(client, app, replace(holding.record, holder=""))
         except (Conflict, NotFound) as error:
             log.info("the record of %s was not ours any more: %s", app, error)
+
+    async def delete(self, client: PatientClient, app: AppRef, holding: Holding) -> None:
+        """The record goes, and nobody writes it again."""
+        await _ended(holding)
+        found = await client.get("ConfigMap", names.record_name(app), holding.record.namespace)
+        if found is not None:
+            await client.delete(found)
 
     async def write(self, client: PatientClient, app: AppRef, holding: Holding, **changed: Any) -> None:
         holding.record = await self._write(client, app, replace(holding.record, **changed))
@@ -167,3 +173,13 @@ class Records:
         if found.move != record.move or found.holder != record.holder:
             raise Conflict(f"the record of {app} was written by another controller at the same time")
         return found
+
+
+async def _ended(holding: Holding) -> bool:
+    """Stop writing the record; whether it was being written until now."""
+    keeper, holding.keeper = holding.keeper, None
+    if keeper is None:
+        return False
+    keeper.cancel()
+    await asyncio.gather(keeper, return_exceptions=True)
+    return True

@@ -42,9 +42,7 @@ async def take_away(
         await _ended(client, app, holding.record.namespace)
         if volumes:
             await writer.remove(item for key, item in observed.objects.items() if key.kind == CLAIM)
-        record = await client.get("ConfigMap", names.record_name(app), observed.namespace)
-        if record is not None:
-            await client.delete(record)
+        await records.delete(client, app, holding)
 
 
 async def _ended(client: PatientClient, app: AppRef, namespace: str) -> None:
