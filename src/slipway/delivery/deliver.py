@@ -6,12 +6,14 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from slipway.access import Identity
 from slipway.base.progress import Progress
 from slipway.compose import Project, Refuse
 from slipway.delivery.apps import Apps, AppState
 from slipway.delivery.builder import Builder, BuildOrder, ImageRef
+from slipway.delivery.drafts import draft, rendered_images
 from slipway.delivery.engine import AppRef, Engine, EngineOf, Instance, LogRecord, Move, Wanted
 from slipway.delivery.outcome import Outcome, Phases
 from slipway.delivery.reconcile import Reconciler
@@ -221,6 +223,22 @@ class Deliverer:
     async def refusals(self, project: str) -> Refuse:
         """What the project's engine cannot do of a model, to be told while its file is read."""
         return (await self._engine_of(project)).refusals
+
+    async def render(
+        self, project: str, model: Project, images: Mapping[str, str], identity: Identity
+    ) -> list[dict[str, Any]]:
+        """What a delivery of ``model`` would apply to a cluster, changing nothing.
+
+        An image is the one named in ``images``, else what the file names, else that of the release that serves.
+        """
+        ref = AppRef(project, model.name)
+        engine = await self._engine_of(project)
+        states = {state.ref: state for state in await self.apps.all()}
+        state = states.get(ref)
+        current = await self.apps.release(ref, state.current) if state and state.current is not None else None
+        found = await rendered_images(self._builder, model, images, current, identity)
+        release = draft(model, found, (current.number if current else 0) + 1, identity.name)
+        return await engine.render(ref, Wanted(release, state.scale if state else {}))
 
     # Keeping it true
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from slipway.delivery.rollout import Rollout
 from slipway.errors import Unsupported
 
 log = getLogger(__name__)
+Renderer = Callable[[AppRef, Wanted], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,10 @@ def decide(wanted: Wanted | None, observed: Sequence[Instance]) -> Decision:
 class Stepwise:
     """See ``slipway.delivery.engine.Engine`` for the contract."""
 
-    def __init__(self, instances: InstanceEngine) -> None:
+    def __init__(self, instances: InstanceEngine, renderer: Renderer | None = None) -> None:
+        """``renderer``: what the apps' manifests would be if they ran elsewhere."""
         self._engine = instances
+        self._renderer = renderer
 
     def refusals(self, model: Project) -> Sequence[Refusal]:
         return self._engine.refusals(model)
@@ -116,10 +119,9 @@ class Stepwise:
         return self._engine.urls(app, service)
 
     async def render(self, app: AppRef, wanted: Wanted) -> list[dict[str, Any]]:
-        raise Unsupported(
-            "this project's apps run as containers of this machine, which have no manifests",
-            hint="bind the project to a cluster: slipway cluster bind",
-        )
+        if self._renderer is None:
+            raise Unsupported("apps that run as containers of this machine have no manifests")
+        return self._renderer(app, wanted)
 
 
 def targets(whole: RolloutPlan) -> dict[str, tuple[Service, Sequence[Instance]]]:

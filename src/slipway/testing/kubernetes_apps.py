@@ -18,7 +18,7 @@ from slipway.delivery import AppRef, Apps, BuildOrder, Deliverer, Engine, Outcom
 from slipway.delivery.builder import ImageRef
 from slipway.engines.kubernetes import KubernetesEngine, Limits, Setting
 from slipway.errors import Unsupported
-from slipway.kubernetes import ClusterClient
+from slipway.kubernetes import ClusterClient, read_kubeconfig
 from slipway.oci import Reference
 from slipway.state import Database
 from slipway.testing.kubernetes.cluster import LocalCluster

@@ -18,6 +18,7 @@ from slipway.api.platform.streams import lines, stream
 from slipway.base.progress import Progress
 from slipway.compose import load
 from slipway.delivery import AppRef, AppState, Instance, Release
+from slipway.engines.kubernetes import refusals
 
 router = APIRouter(tags=["apps"])
 
@@ -52,6 +53,23 @@ async def deliver(parts: Parts, caller: Caller, project: str, request: wire.Deli
         return outcome.to_json()
 
     return stream(work)
+
+
+@router.post("/projects/{project}/render")
+async def render(parts: Parts, caller: Caller, project: str, request: wire.Render) -> list[dict[str, Any]]:
+    """The Kubernetes manifests of an app. Nothing is built or changed."""
+    await parts.access.require(caller, project, Permission.DELIVER)
+    async with opened(parts, caller, request.source) as directory:
+        model = await asyncio.to_thread(
+            load,
+            directory,
+            request.files,
+            variables=request.variables,
+            name=request.app,
+            profiles=request.profiles,
+            refuse=refusals,
+        )
+    return await parts.deliverer.render(project, model, request.images, caller)
 
 
 @router.get("/apps")

@@ -16,6 +16,7 @@ It may never import the runtime, the networks or the snapshots of this machine.
 """
 
 from slipway.engines.kubernetes.engine import KubernetesEngine
+from slipway.engines.kubernetes.limits import refusals
 from slipway.engines.kubernetes.pulls import PullLogin, PullLogins
 from slipway.engines.kubernetes.render import manifests, namespace_manifest
 from slipway.engines.kubernetes.setting import Setting
@@ -29,4 +30,5 @@ __all__ = [
     "Setting",
     "manifests",
     "namespace_manifest",
+    "refusals",
 ]
