@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from slipway import __version__
 from slipway.access import Access, Identity, Vault
 from slipway.api.platform import Services
+from slipway.app.engines import Engines, cluster_setting, renderer
 from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
 from slipway.app.leading import lead
@@ -37,12 +38,9 @@ from slipway.build.sandbox import Limits, Sandboxes
 from slipway.build.solve import Solver
 from slipway.build.surroundings import Surroundings
 from slipway.content import ContentStore
-from slipway.delivery import AppRef, Apps, Deliverer, Engine, Stepwise, Wanted
+from slipway.delivery import Apps, Deliverer, Stepwise
 from slipway.distribution import Login
 from slipway.engines.embedded import EmbeddedEngine
-from slipway.engines.kubernetes import Setting as KubernetesSetting
-from slipway.engines.kubernetes import manifests, namespace_manifest
-from slipway.engines.kubernetes.names import namespace_name
 from slipway.errors import Conflict, NotFound
 from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
@@ -118,12 +116,9 @@ class Platform:
             data / "volumes", settings["apps.domain"], int(settings["apps.listen"].rpartition(":")[2]),
         )  # fmt: skip
         builder = RegistryBuilder(self.jobs, self.registry, self.access)
-        embedded = Stepwise(engine, renderer(settings))
-
-        async def engine_of(project: str) -> Engine:
-            return embedded
-
-        self.deliverer = Deliverer(Apps(self.database), builder, engine_of)
+        setting = cluster_setting(settings)
+        engines = Engines(Stepwise(engine, renderer(setting)), self.access, setting)
+        self.deliverer = Deliverer(Apps(self.database), builder, engines.of)
         self.trash, self.retention = Trash(self.database), Retention(self.database)
         self._vault = vault = Vault(settings.keys)
         sites = Sites(self.database, vault)
@@ -271,17 +266,6 @@ async def _supervised(work: Any) -> None:
     except Exception:
         log.exception("a background task failed; the server ends and can be started again")
         os._exit(70)
-
-
-def renderer(settings: Settings) -> Callable[[AppRef, Wanted], list[dict[str, Any]]]:
-    """Manifests for a cluster whose nodes pull from this server."""
-    setting = KubernetesSetting(settings["listen"], settings["apps.domain"])
-
-    def render(app: AppRef, wanted: Wanted) -> list[dict[str, Any]]:
-        namespace = namespace_name(setting.prefix, app.project)
-        return [namespace_manifest(app.project, namespace), *manifests(app, wanted, setting)]
-
-    return render
 
 
 def _surroundings(settings: Settings) -> Surroundings:

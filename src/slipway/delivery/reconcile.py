@@ -53,6 +53,7 @@ class Reconciler:
     clock: Callable[[], float] = time.monotonic
     _patience: dict[AppRef, Patience] = field(default_factory=lambda: defaultdict(Patience))
     _busy: set[AppRef] = field(default_factory=set)
+    _looking: set[int] = field(default_factory=set)
     # A release never changes, and is not read again as long as its app is at it.
     _known: dict[AppRef, Release] = field(default_factory=dict)
 
@@ -77,38 +78,57 @@ class Reconciler:
             del self._patience[ref]
         for ref in self._known.keys() - {state.ref for state in states}:
             del self._known[ref]
-        free = [state for state in states if not self._left_alone(state.ref)]
-        sound = await self._sound(free)
-        for state in free:
-            if state.ref in sound:
-                self._patience[state.ref].whole(self.clock())
-            elif not self._left_alone(state.ref):
-                self._busy.add(state.ref)
-                group.create_task(self._one(state.ref))
+        for engine, mine in await self._by_engine(states):
+            # One that takes long to answer, or does not, holds the apps of no other engine back.
+            if id(engine) not in self._looking:
+                self._looking.add(id(engine))
+                group.create_task(self._look(group, engine, mine))
+
+    async def _by_engine(self, states: Sequence[AppState]) -> list[tuple[Engine, list[AppState]]]:
+        found: dict[int, tuple[Engine, list[AppState]]] = {}
+        for state in states:
+            try:
+                engine = await self.engine_of(state.ref.project)
+            except SlipwayError as error:
+                log.warning("%s could not be looked at: %s", state.ref, error)
+            else:
+                found.setdefault(id(engine), (engine, []))[1].append(state)
+        return list(found.values())
+
+    async def _look(self, group: asyncio.TaskGroup, engine: Engine, states: Sequence[AppState]) -> None:
+        try:
+            sound = await self._sound(engine, [item for item in states if not self._left_alone(item.ref)])
+            for state in states:
+                if state.ref in sound:
+                    self._patience[state.ref].whole(self.clock())
+                elif not self._left_alone(state.ref):
+                    self._busy.add(state.ref)
+                    group.create_task(self._one(state.ref))
+        finally:
+            self._looking.discard(id(engine))
 
     def _left_alone(self, ref: AppRef) -> bool:
         return ref in self._busy or self.locks[ref].locked()
 
-    async def _sound(self, states: Sequence[AppState]) -> set[AppRef]:
-        """The apps that their engines say need nothing; one question an engine."""
-        engines: dict[int, tuple[Engine, dict[AppRef, Wanted]]] = {}
-        found: set[AppRef] = set()
+    async def _sound(self, engine: Engine, states: Sequence[AppState]) -> set[AppRef]:
+        """The apps that their engine says need nothing."""
+        apps: dict[AppRef, Wanted] = {}
         for state in states:
             try:
                 wanted = None if state.removing else await self._wanted(state)
-                if wanted is not None:
-                    engine = await self.engine_of(state.ref.project)
-                    engines.setdefault(id(engine), (engine, {}))[1][state.ref] = wanted
             except SlipwayError as error:
                 log.warning("%s could not be looked at: %s", state.ref, error)
-        for engine, apps in engines.values():
-            try:
-                found.update(await engine.sound(apps))
-            except SlipwayError as error:
-                # Nothing would be mended either: what the engine stands on does not answer.
-                log.warning("%d apps could not be looked at: %s", len(apps), error)
-                found.update(apps)
-        return found
+            else:
+                if wanted is not None:
+                    apps[state.ref] = wanted
+        try:
+            return set(await engine.sound(apps))
+        except SlipwayError as error:
+            # Nothing would be mended either: what the engine stands on does not answer.
+            log.warning("%d apps could not be looked at: %s", len(apps), error)
+        except Exception:
+            log.exception("%d apps could not be looked at", len(apps))
+        return set(apps)
 
     async def _wanted(self, state: AppState) -> Wanted | None:
         if state.current is None:

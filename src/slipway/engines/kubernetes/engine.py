@@ -62,7 +62,12 @@ class KubernetesEngine:
         return limits.refusals(model)
 
     def _patient(self, progress: Progress) -> PatientClient:
+        """For work that somebody waits for."""
         return PatientClient(self._client, progress, self._away)
+
+    def _hasty(self) -> PatientClient:
+        """For looking, and for what is tried again by itself."""
+        return PatientClient(self._client, silent, 0)
 
     async def serves(self, app: AppRef, wanted: Wanted) -> bool:
         observed = await observe(self._patient(silent), app)
@@ -144,7 +149,7 @@ class KubernetesEngine:
             await self._pulls.ensure(client, app.project, namespace)
 
     async def sound(self, apps: Mapping[AppRef, Wanted]) -> Collection[AppRef]:
-        client = self._patient(silent)
+        client = self._hasty()
         observed = await observe_all(client)
         for ref in self._rendered.keys() - apps.keys():
             del self._rendered[ref]
@@ -160,7 +165,7 @@ class KubernetesEngine:
         return difference(self._manifests(app, wanted, observed), observed.objects).none
 
     async def mend(self, app: AppRef, wanted: Wanted | None, *, repair: bool) -> bool:
-        client = self._patient(silent)
+        client = self._hasty()
         observed = await observe(client, app)
         if wanted is None:
             return await self._clear(client, app, observed, repair)
@@ -199,7 +204,7 @@ class KubernetesEngine:
         await take_away(client, self._records, app, await observe(client, app), volumes, progress)
 
     async def instances(self, app: AppRef) -> list[Instance]:
-        client = self._patient(silent)
+        client = self._hasty()
         kinds = ("Pod", *WORKLOADS)
         found = await asyncio.gather(*(client.list(kind, None, names.app_labels(app)) for kind in kinds))
         objects = {key_of(item): item for items in found[1:] for item in items}
@@ -208,7 +213,7 @@ class KubernetesEngine:
     async def logs(
         self, app: AppRef, instance: Instance, follow: bool, tail: int | None
     ) -> AsyncIterator[LogRecord]:
-        found = await self._patient(silent).list("Pod", None, names.service_labels(app, instance.service))
+        found = await self._hasty().list("Pod", None, names.service_labels(app, instance.service))
         mine = [item for item in found if item["metadata"]["name"] == instance.id]
         if mine:
             source = pods.read_logs(self._client, mine[0]["metadata"]["namespace"], instance, follow, tail)
@@ -221,8 +226,8 @@ class KubernetesEngine:
         return [f"http://{host}{port}/" for host in dict(hosts(app, service, self._setting.domain))]
 
     async def render(self, app: AppRef, wanted: Wanted) -> list[dict[str, Any]]:
-        observed = await observe(self._patient(silent), app)
-        place = await place_of(self._patient(silent), app, wanted.release.model, observed, self._setting)
+        observed = await observe(self._hasty(), app)
+        place = await place_of(self._hasty(), app, wanted.release.model, observed, self._setting)
         renewed = observed.record.renewed if observed.record is not None else {}
         found = manifests(app, wanted, self._setting, namespace=place, renewed=renewed)
         return [namespace_manifest(app.project, place), *found]
