@@ -12,7 +12,7 @@ from slipway.engines.kubernetes.objects import by_key, contains, difference
 
 
 def workload(kind: str = "Deployment", **status: Any) -> dict[str, Any]:
-    template = {"metadata": {"annotations": {names.CONFIG: "c"}}, "spec": {}}
+    template: dict[str, Any] = {"metadata": {"annotations": {names.CONFIG: "c"}}, "spec": {}}
     return {
         "kind": kind, "metadata": {"name": "shop-web", "generation": 2},
         "spec": {"replicas": 1, "template": template}, "status": {"observedGeneration": 2, **status},
@@ -30,7 +30,7 @@ def pod(config: str = "c", restarts: int = 0, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-ALL = {"updatedReplicas": 1, "replicas": 1, "availableReplicas": 1}
+ALL: dict[str, Any] = {"updatedReplicas": 1, "replicas": 1, "availableReplicas": 1}
 ENDED = {"terminated": {"exitCode": 3}}
 
 
@@ -60,22 +60,29 @@ def test_states(found: dict[str, Any], state: str) -> None:
 QUOTA = 'pods "x" is forbidden: exceeded quota: small, requested: pods=1, used: pods=1, limited: pods=1'
 
 
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    return {"waiting": {"reason": reason, "message": message}}
+
+
+KILLED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+UNSCHEDULABLE = {"type": "PodScheduled", "reason": "Unschedulable", "message": "0/3 nodes", "status": "False"}
+
+
 @pytest.mark.parametrize(
     ("there", "state", "reason"),
     [
-        (pod(state={"waiting": {"reason": "ImagePullBackOff", "message": "not there"}}), "failed", "cannot be pulled: not there"),
-        (pod(state={"waiting": {"reason": "ErrImagePull"}}), "waiting", ""),
+        (pod(state=waiting("ImagePullBackOff", "not there")), "failed", "cannot be pulled: not there"),
+        (pod(state=waiting("ErrImagePull")), "waiting", ""),
         (pod(restarts=1, lastState=ENDED), "waiting", "ended with exit code 3"),
         (pod(restarts=2, lastState=ENDED), "failed", "ended with exit code 3"),
-        (pod(restarts=1, lastState=ENDED, state={"waiting": {"reason": "CrashLoopBackOff"}}), "failed", "exit code 3"),
-        (pod(restarts=2, lastState={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}), "failed", "memory limit of 64Mi"),
-        (pod(state={"waiting": {"reason": "CreateContainerConfigError", "message": "no key"}}), "failed", "no key"),
-        (pod(conditions=[{"type": "PodScheduled", "reason": "Unschedulable", "message": "0/3 nodes", "status": "False"}]),
-         "stuck", "finds no node to run on: 0/3 nodes"),
+        (pod(restarts=1, lastState=ENDED, state=waiting("CrashLoopBackOff")), "failed", "exit code 3"),
+        (pod(restarts=2, lastState=KILLED), "failed", "memory limit of 64Mi"),
+        (pod(state=waiting("CreateContainerConfigError", "no key")), "failed", "no key"),
+        (pod(conditions=[UNSCHEDULABLE]), "stuck", "finds no node to run on: 0/3 nodes"),
         (pod(reason="Evicted", message="low on disk"), "waiting", "was evicted from its node: low on disk"),
         (pod("old", restarts=9, lastState=ENDED), "waiting", "is not ready"),
     ],
-)  # fmt: skip
+)
 def test_troubles_of_a_pod(there: dict[str, Any], state: str, reason: str) -> None:
     verdict = judge(workload(), [there])
     assert verdict.state == state
