@@ -42,6 +42,7 @@ from slipway.delivery import Apps, Deliverer, Stepwise
 from slipway.distribution import Login
 from slipway.engines.embedded import EmbeddedEngine
 from slipway.errors import Conflict, NotFound
+from slipway.fleet import Clusters
 from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
 from slipway.registry import Registry, Retention, Transfers, Trash, holding
@@ -116,12 +117,13 @@ class Platform:
             data / "volumes", settings["apps.domain"], int(settings["apps.listen"].rpartition(":")[2]),
         )  # fmt: skip
         builder = RegistryBuilder(self.jobs, self.registry, self.access)
-        setting = cluster_setting(settings)
-        engines = Engines(Stepwise(engine, renderer(setting)), self.access, setting)
-        self.deliverer = Deliverer(Apps(self.database), builder, engines.of)
         self.trash, self.retention = Trash(self.database), Retention(self.database)
         self._vault = vault = Vault(settings.keys)
         sites = Sites(self.database, vault)
+        self.clusters = Clusters(self.database, vault)
+        setting = cluster_setting(settings)
+        engines = Engines(Stepwise(engine, renderer(setting)), self.access, setting, self.clusters)
+        self.deliverer = Deliverer(Apps(self.database), builder, engines.of)
         self.through = PullThrough(self.database, self.registry, vault)
         self.webhooks = Webhooks(self.database, vault, local=settings["webhooks.local"])
         self.replicator = Replicator(self.database, self.registry, sites, self.access)
@@ -164,6 +166,7 @@ class Platform:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.machine.containers.close()
+        await self.clusters.aclose()
         await asyncio.to_thread(self.machine.snapshots.settle)
         await self.database.dispose()
 
@@ -172,7 +175,7 @@ class Platform:
             self.access, self._vault, self.registry, self.trash, self.retention, self.replicator, self.webhooks,
             self.gate, self.advisories, self.attestor, Transfers(self.registry, self.machine.snapshots), self.jobs,
             Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status, self._uploads,
-            self.remotes, self._prune, authority_certificate(self.settings), self.oidc,
+            self.remotes, self.clusters, self._prune, authority_certificate(self.settings), self.oidc,
         )  # fmt: skip
 
     def _images_of(

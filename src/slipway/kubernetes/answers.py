@@ -60,7 +60,8 @@ def error_of(status: dict[str, Any], code: int, what: str, server: str) -> Slipw
         return _conflict(reason, text, what, causes, context)
     if code == 410:
         return Expired(f"could not {what}: the cluster no longer knows that version{said}", **context)
-    if code in (400, 422):
+    # 1.20 calls an object of a wrong form, applied server-side, a fault of its own.
+    if code in (400, 422) or (code == 500 and text.startswith("failed to create typed patch object")):
         return _invalid(text, what, causes, context)
     if code == 413:
         return Exhausted(f"could not {what}: it is larger than the cluster takes{said}", **context)

@@ -49,19 +49,44 @@ class Endpoint:
     server_name: str = ""
     proxy: str = ""
     namespace: str = "default"
-    token_file: str = ""  # only where Slipway itself runs in the cluster; a kubeconfig never sets it
 
     @property
     def authorization(self) -> str:
         """The value of the header of that name; empty where the certificate says who we are."""
-        if self.token_file:
-            with open(self.token_file) as file:  # the kubelet renews it
-                return f"Bearer {file.read().strip()}"
         if self.token:
             return f"Bearer {self.token}"
         if self.username:
             return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
         return ""
+
+    def kubeconfig(self) -> str:
+        """As the text of a kubeconfig with this one context, complete in itself."""
+        cluster = {
+            "server": self.server,
+            "certificate-authority-data": _base64(self.authority),
+            "tls-server-name": self.server_name,
+            "proxy-url": self.proxy,
+            "insecure-skip-tls-verify": not self.verify,
+        }
+        user = {
+            "client-certificate-data": _base64(self.certificate),
+            "client-key-data": _base64(self.key),
+            "token": self.token,
+            "username": self.username,
+            "password": self.password,
+        }
+        context = {"cluster": "cluster", "user": "user", "namespace": self.namespace}
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "cluster",
+            "contexts": [{"name": "cluster", "context": context}],
+            "clusters": [
+                {"name": "cluster", "cluster": {key: value for key, value in cluster.items() if value}}
+            ],
+            "users": [{"name": "user", "user": {key: value for key, value in user.items() if value}}],
+        }
+        return str(yaml.safe_dump(document, sort_keys=False))
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """For TLS to the server; ``None`` without TLS. Raises ``Invalid`` for certificates that are none."""
@@ -80,6 +105,10 @@ class Endpoint:
                 hint="certificate-authority-data, client-certificate-data and client-key-data are base64 of PEM texts",
             ) from error
         return context
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def _load_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from slipway.base.reading import read_up_to
-from slipway.errors import Exhausted, Invalid, SlipwayError, Unavailable
+from slipway.errors import Exhausted, Interrupted, Invalid, SlipwayError, Unavailable
 from slipway.kubernetes.answers import Expired, error_of, retry_after, status_of
 from slipway.kubernetes.kubeconfig import Endpoint
 
@@ -23,6 +23,7 @@ _AT_ONCE = 16
 _PATIENCE = (0.1, 0.5, 2.0)  # seconds between the attempts
 _LONGEST_WAIT = 30.0
 _ORDINARY = aiohttp.ClientTimeout(total=75, connect=10)  # the API server itself gives up after 60 seconds
+_HANDSHAKES = {400: "it has no such container", 404: "there is no such Pod", 500: "does its container run?"}
 _KEEPALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 
 
@@ -40,11 +41,11 @@ def _socket(address: tuple[Any, ...]) -> socket.socket:
 class Transport:
     """One session. ``requests`` counts what was sent, retries too."""
 
-    def __init__(self, endpoint: Endpoint, patience: tuple[float, ...] = _PATIENCE) -> None:
-        """Opens nothing yet. Raises ``Invalid`` for certificates that cannot be used."""
+    def __init__(self, endpoint: Endpoint, patience: tuple[float, ...] | None = None) -> None:
+        """Opens nothing yet. ``patience``: seconds between attempts. Raises ``Invalid`` for unusable certificates."""
         self.endpoint = endpoint
         self.requests = 0
-        self._patience = patience
+        self._patience = _PATIENCE if patience is None else patience
         self._places = asyncio.Semaphore(_AT_ONCE)
         connector = aiohttp.TCPConnector(
             ssl=endpoint.ssl_context() or False, limit=0, socket_factory=_socket, keepalive_timeout=60
@@ -146,6 +147,8 @@ class Transport:
                 yield socket_
 
     def _headers(self, more: Mapping[str, str] | None) -> dict[str, str]:
+        if self._session.closed:
+            raise Interrupted(f"the connection to {self.server} was closed", hint="the cluster was removed")
         self.requests += 1
         authorization = self.endpoint.authorization
         return {
@@ -182,7 +185,8 @@ class _Mapped:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, aiohttp.WSServerHandshakeError):
-            raise error_of({"message": error.message}, error.status, self._what, self._server) from error
+            said = _HANDSHAKES.get(error.status, error.message)
+            raise error_of({"message": said}, error.status, self._what, self._server) from error
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             raise Invalid(
                 f"the certificate of {self._server} is not one that the kubeconfig trusts: {error.certificate_error}",

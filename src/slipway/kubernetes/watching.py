@@ -16,7 +16,16 @@ from typing import Any, Literal
 
 import aiohttp
 
-from slipway.errors import Denied, Exhausted, SlipwayError, Unauthenticated, Unavailable
+from slipway.errors import (
+    Denied,
+    Exhausted,
+    Interrupted,
+    NotFound,
+    SlipwayError,
+    Unauthenticated,
+    Unavailable,
+    Unsupported,
+)
 from slipway.kubernetes.answers import Expired, error_of
 from slipway.kubernetes.discovery import Discovery, Resource
 from slipway.kubernetes.lines import lines
@@ -58,7 +67,7 @@ class Watch:
 
     async def changes(self) -> AsyncGenerator[Change, None]:
         """Never ends by itself. Raises what the first listing does (but waits where the cluster does not answer),
-        and later ``Denied`` or ``Unauthenticated`` when that stays so."""
+        and later ``Denied`` or ``Unauthenticated`` when that stays so; ``Interrupted`` when the client is closed."""
         while True:
             try:
                 resource = await self._discovery.find(self._kind)
@@ -71,17 +80,22 @@ class Watch:
             except Expired:
                 self._version = ""
             except Exhausted:
+                if not self._began:
+                    raise
                 self._version = ""  # an event that is too large: the listing has its own limit
                 await self._pause()
             except Unavailable:
                 await self._pause()
+            except Interrupted:
+                raise  # the client was closed
             except SlipwayError as error:
                 # A server that is starting refuses everybody for a moment, and does not know its add-ons' kinds yet.
                 self._refusals += 1
                 lasting = self._refusals >= _REFUSALS and isinstance(error, (Denied, Unauthenticated))
                 if not self._began or lasting:
                     raise
-                self._discovery.forget()
+                if isinstance(error, (NotFound, Unsupported)):
+                    self._discovery.forget()
                 self._version = ""
                 await self._pause()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,8 +14,8 @@ from slipway.access import SYSTEM, Access, Identity
 from slipway.base.ids import new_id
 from slipway.base.progress import Event, Progress
 from slipway.build.request import Built
-from slipway.compose import HealthTest, Port, Project, Service
-from slipway.delivery import AppRef, Apps, BuildOrder, Deliverer, Engine, Outcome
+from slipway.compose import DependsOn, FileMount, HealthTest, Port, Project, Service, VolumeMount
+from slipway.delivery import AppRef, Apps, BuildOrder, Deliverer, Engine, Outcome, Release, Wanted
 from slipway.delivery.builder import ImageRef
 from slipway.engines.kubernetes import KubernetesEngine, Limits, Setting
 from slipway.errors import Unsupported
@@ -80,6 +81,9 @@ class Bench:
             self.project, model, Path("/src"), SYSTEM, "abc", self.events.append
         )
 
+    def wanted(self, release: Release) -> Wanted:
+        return Wanted(release)
+
     def web(self, text: str = "one", name: str = "web", **more: Any) -> Service:
         """Answers with ``text`` and stops in an orderly way."""
         script = (
@@ -134,6 +138,24 @@ class Bench:
         return [event["state"] for event in self.events if event.get("service") == service]
 
 
+def whole(bench: Bench, text: str) -> tuple[Service, ...]:
+    """An app of all kinds, which answers with ``text``."""
+    store = bench.web(text, "db", volumes=(VolumeMount("/data", "volume", "data"),))
+    migrate = bench.job(f"echo {text}", depends_on={"db": DependsOn("service_healthy")})
+    needs = {"migrate": DependsOn("service_completed_successfully")}
+    return store, migrate, bench.web(text, depends_on=needs, configs=(FileMount("site", "/etc/site"),))
+
+
+async def deliver_whole(directory: Path, kubeconfig: Path, image: str, project: str, text: str) -> None:
+    """One delivery by a process of its own, so that it can be killed."""
+    client = ClusterClient(read_kubeconfig(await asyncio.to_thread(kubeconfig.read_text)))
+    bench = Bench(LocalCluster(), client, Database.sqlite(directory / "state.db"), image, project)
+    print("begins", flush=True)
+    await bench.deliver(*whole(bench, text), configs={"site": text})
+    print("is through", flush=True)
+    await client.aclose()
+
+
 def healthy(test: str, interval: float = 1) -> HealthTest:
     return HealthTest(("CMD-SHELL", test), interval=interval, start_interval=1)
 
@@ -156,6 +178,5 @@ async def opened_bench(cluster: LocalCluster, image: str, directory: Path) -> As
             await asyncio.to_thread(cluster.kubectl, *words)
 
 
-def environment(service: Service, **values: str) -> Service:
-    found: Mapping[str, str] = values
-    return replace(service, environment=found)
+if __name__ == "__main__":
+    asyncio.run(deliver_whole(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:6]))

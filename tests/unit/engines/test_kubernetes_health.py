@@ -12,11 +12,10 @@ from slipway.engines.kubernetes.objects import by_key, contains, difference
 
 
 def workload(kind: str = "Deployment", **status: Any) -> dict[str, Any]:
-    template: dict[str, Any] = {"metadata": {"annotations": {names.CONFIG: "c"}}, "spec": {}}
-    return {
-        "kind": kind, "metadata": {"name": "shop-web", "generation": 2},
-        "spec": {"replicas": 1, "template": template}, "status": {"observedGeneration": 2, **status},
-    }  # fmt: skip
+    annotations = {names.CONFIG: "c"}
+    spec: dict[str, Any] = {"replicas": 1, "template": {"metadata": {"annotations": annotations}}}
+    status.setdefault("observedGeneration", 2)
+    return {"kind": kind, "metadata": {"name": "shop-web", "generation": 2}, "spec": spec, "status": status}
 
 
 def pod(config: str = "c", restarts: int = 0, **more: Any) -> dict[str, Any]:

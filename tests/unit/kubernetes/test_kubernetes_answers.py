@@ -53,6 +53,7 @@ QUOTA = 'pods "web-1" is forbidden: exceeded quota: small, requested: pods=1, us
         (415, "UnsupportedMediaType", "no", {}, Unsupported, "cannot"),
         (429, "TooManyRequests", "wait", {}, Unavailable, "429"),
         (500, "InternalError", "etcd", {}, Unavailable, "500"),
+        (500, "", "failed to create typed patch object: .data.a: expected string", {}, Invalid, ".data.a"),
         (503, "ServiceUnavailable", "away", {}, Unavailable, "503"),
     ],
 )  # fmt: skip

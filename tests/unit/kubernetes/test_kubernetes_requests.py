@@ -244,6 +244,17 @@ async def test_a_version_that_is_gone_is_looked_up_anew(server: ApiServer, clien
     assert await client.get("PodDisruptionBudget", "a", "shop") == {"it": "is"}
 
 
+async def test_many_who_wait_for_a_server_that_is_away_wait_once(
+    server: ApiServer, client: ClusterClient
+) -> None:
+    server.answers["GET /api"] = [status(503, "ServiceUnavailable", "starting")]
+    found = await asyncio.gather(*(client.resource("Pod") for _ in range(50)), return_exceptions=True)
+    assert all(isinstance(error, Unavailable) for error in found)
+    assert server.paths() == ["GET /api"] * 3
+    del server.answers["GET /api"]
+    assert (await client.resource("Pod")).plural == "pods"
+
+
 async def test_an_add_on_that_is_down_hides_nothing_else(server: ApiServer, client: ClusterClient) -> None:
     server.kinds["metrics.k8s.io/v1beta1"] = {}
     server.answers["GET /apis/metrics.k8s.io/v1beta1"] = [status(503, "ServiceUnavailable", "no endpoints")]

@@ -17,6 +17,7 @@ from slipway.build.jobs import BuildJobs
 from slipway.build.remote import Remotes
 from slipway.delivery import Deliverer
 from slipway.distribution import Login
+from slipway.fleet import Clusters
 from slipway.registry import Registry, Retention, Transfers, Trash
 from slipway.registry.findings import Advisories
 from slipway.registry.gate import PullGate
@@ -55,6 +56,7 @@ class Services:
     status: Callable[[], Awaitable[dict[str, Any]]]
     uploads: Path
     remotes: Remotes
+    clusters: Clusters
     prune: Callable[[float, int, bool], Awaitable[dict[str, Any]]]
     authority: Path | None = None
     oidc: OidcLogins | None = None
