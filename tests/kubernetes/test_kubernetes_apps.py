@@ -138,20 +138,16 @@ async def test_drift_is_mended_with_nothing_else_touched(bench: Bench) -> None:
 
 
 async def test_two_apps_of_a_project_may_have_services_of_the_same_name(bench: Bench) -> None:
+    second = replace(bench.app, name="second")
     await bench.deliver(bench.web("one"))
-    await bench.deliver(
-        bench.web("other"), bench.idle(f"wget -qO- http://web:{PORT}; exec sleep 1000"), name="second"
+    asks = bench.idle(
+        f"wget -qO- http://web:{PORT}; exec sleep 1000", depends_on={"web": DependsOn("service_healthy")}
     )
-    second = [
-        item
-        for item in await bench.deliverer.instances(replace(bench.app, name="second"))
-        if item.service == "worker"
-    ]
+    await bench.deliver(bench.web("other"), asks, name="second")
+    (worker,) = [item for item in await bench.deliverer.instances(second) if item.service == "worker"]
     await asyncio.sleep(1)
-    lines = [
-        line.text
-        async for line in bench.deliverer.logs(replace(bench.app, name="second"), second[0], False, None)
-    ]
+    lines = [line.text async for line in bench.deliverer.logs(second, worker, follow=False, tail=None)]
     assert lines == ["other"]
+    assert await bench.fetch("web") == "one\n"
     with pytest.raises(NotFound):
         await bench.deliverer.current(replace(bench.app, name="third"))

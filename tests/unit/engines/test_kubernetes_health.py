@@ -19,8 +19,8 @@ def workload(kind: str = "Deployment", **status: Any) -> dict[str, Any]:
 
 
 def pod(config: str = "c", restarts: int = 0, **more: Any) -> dict[str, Any]:
-    state = {key: more.pop(key) for key in ("state", "lastState") if key in more}
-    container = {"name": "web", "image": "web:1", "restartCount": restarts, **state}
+    state: dict[str, Any] = {key: more.pop(key) for key in ("state", "lastState") if key in more}
+    container: dict[str, Any] = {"name": "web", "image": "web:1", "restartCount": restarts, **state}
     limits = {"resources": {"limits": {"memory": "64Mi"}}}
     return {
         "metadata": {"name": "p1", "annotations": {names.CONFIG: config}},
