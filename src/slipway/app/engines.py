@@ -87,8 +87,15 @@ class Engines:
         client = await self._clusters.client(name)
         known = self._made.get(name)
         if known is None or known[0] is not client:
+            if known is not None:
+                await known[1].aclose()
             known = self._made[name] = (client, KubernetesEngine(client, self._setting, self._pulls))
         return known[1]
+
+    async def aclose(self) -> None:
+        made, self._made = self._made, {}
+        for _, engine in made.values():
+            await engine.aclose()
 
 
 def cluster_setting(settings: Settings) -> Setting:

@@ -171,6 +171,7 @@ async def opened_bench(cluster: LocalCluster, image: str, directory: Path) -> As
     try:
         yield bench
     finally:
+        await bench.engine.aclose()
         await client.aclose()
         await database.dispose()
         for name in (bench.namespace, f"{bench.namespace}-second"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -19,8 +20,9 @@ from slipway.delivery.rollout import first_error, to_the_end
 from slipway.engines.kubernetes import limits, names, pods
 from slipway.engines.kubernetes.health import settled
 from slipway.engines.kubernetes.kinds import WORKLOADS
+from slipway.engines.kubernetes.mirror import Mirror
 from slipway.engines.kubernetes.objects import Object, difference, key_of
-from slipway.engines.kubernetes.observed import Observed, observe, observe_all
+from slipway.engines.kubernetes.observed import Observed, observe
 from slipway.engines.kubernetes.patient import AWAY_SECONDS, PatientClient
 from slipway.engines.kubernetes.placement import place_of
 from slipway.engines.kubernetes.pulls import SECRET, PullLogins, PullSecrets
@@ -35,6 +37,7 @@ from slipway.errors import SlipwayError
 from slipway.kubernetes import ClusterClient
 
 log = logging.getLogger(__name__)
+_RENEWAL_SECONDS = 60.0
 
 
 class KubernetesEngine:
@@ -57,6 +60,10 @@ class KubernetesEngine:
         self._waits = waits or Limits()
         # What is rendered for the release that an app is at; the same as long as the rest of the key is.
         self._rendered: dict[AppRef, tuple[tuple[Any, ...], list[Object]]] = {}
+        self._mirror = Mirror(client)
+        # What was wanted of an app when it was last found so; nothing of it has changed since.
+        self._good: dict[AppRef, tuple[Any, ...]] = {}
+        self._next_renewal = 0.0
 
     def refusals(self, model: Project) -> Sequence[Refusal]:
         return limits.refusals(model)
@@ -149,19 +156,44 @@ class KubernetesEngine:
             await self._pulls.ensure(client, app.project, namespace)
 
     async def sound(self, apps: Mapping[AppRef, Wanted]) -> Collection[AppRef]:
-        client = self._hasty()
-        observed = await observe_all(client)
+        """Asks nobody: what is in the cluster is watched, and only apps of which something changed are compared."""
+        await self._mirror.ready()
         for ref in self._rendered.keys() - apps.keys():
             del self._rendered[ref]
-        if self._pulls is not None:
-            await self._pulls.renew_all(client)
-        return {ref for ref, wanted in apps.items() if self._is_sound(ref, wanted, observed.get(ref))}
+        for ref in self._good.keys() - apps.keys():
+            del self._good[ref]
+        await self._renew_pulls()
+        changed, self._mirror.changed = self._mirror.changed, set()
+        for ref in changed:
+            self._good.pop(ref, None)
+        held: set[AppRef] = set()
+        for ref, wanted in apps.items():
+            what = (wanted.release.number, wanted.release.digest, dict(wanted.scale))
+            if self._good.get(ref) != what:
+                self._good.pop(ref, None)
+                observed = self._mirror.observed(ref)
+                if self._is_held(observed):
+                    held.add(ref)  # is changed, and looked after, by another controller
+                elif self._is_sound(ref, wanted, observed):
+                    self._good[ref] = what
+                await asyncio.sleep(0)  # others have their turn
+        return (self._good.keys() & apps.keys()) | held
 
-    def _is_sound(self, app: AppRef, wanted: Wanted, observed: Observed | None) -> bool:
-        if observed is None or not observed.namespace:
+    async def _renew_pulls(self) -> None:
+        if self._pulls is not None and time.monotonic() >= self._next_renewal:
+            self._next_renewal = time.monotonic() + _RENEWAL_SECONDS
+            await self._pulls.renew_all(self._hasty())
+
+    async def aclose(self) -> None:
+        """Stop watching."""
+        await self._mirror.aclose()
+
+    def _is_held(self, observed: Observed) -> bool:
+        return observed.record is not None and observed.record.held_by_another(self._records.me)
+
+    def _is_sound(self, app: AppRef, wanted: Wanted, observed: Observed) -> bool:
+        if not observed.namespace:
             return False
-        if observed.record is not None and observed.record.held_by_another(self._records.me):
-            return True  # is being changed, and looked after, by another controller
         return difference(self._manifests(app, wanted, observed), observed.objects).none
 
     async def mend(self, app: AppRef, wanted: Wanted | None, *, repair: bool) -> bool:
@@ -169,7 +201,7 @@ class KubernetesEngine:
         observed = await observe(client, app)
         if wanted is None:
             return await self._clear(client, app, observed, repair)
-        if self._is_sound(app, wanted, observed):
+        if self._is_held(observed) or self._is_sound(app, wanted, observed):
             return True
         if not repair:
             return False
@@ -193,7 +225,7 @@ class KubernetesEngine:
         """What an interrupted first release left. Volumes stay, as always."""
         if observed.record is None and difference([], observed.objects).none:
             return True
-        if observed.record is not None and observed.record.held_by_another(self._records.me):
+        if self._is_held(observed):
             return True
         if repair:
             await take_away(client, self._records, app, observed, False, silent)

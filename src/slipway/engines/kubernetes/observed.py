@@ -43,22 +43,16 @@ def move_of(obj: Object) -> int:
 async def observe(client: PatientClient, app: AppRef) -> Observed:
     """One request a kind."""
     found = await asyncio.gather(*(client.list(kind, None, names.app_labels(app)) for kind in KINDS))
-    return _sorted([item for items in found for item in items])
+    return sorted_out([item for items in found for item in items])
 
 
-async def observe_all(client: PatientClient) -> dict[AppRef, Observed]:
-    """All apps of the cluster by one request a kind and page."""
-    found = await asyncio.gather(*(client.list(kind, None, OURS) for kind in KINDS))
-    by_app: dict[AppRef, list[Object]] = {}
-    for items in found:
-        for item in items:
-            labels = item["metadata"]["labels"]
-            ref = AppRef(labels.get(names.PROJECT, ""), labels[names.APP])
-            by_app.setdefault(ref, []).append(item)
-    return {ref: _sorted(items) for ref, items in by_app.items()}
+def app_of(obj: Object) -> AppRef:
+    labels = obj["metadata"].get("labels", {})
+    return AppRef(labels.get(names.PROJECT, ""), labels.get(names.APP, ""))
 
 
-def _sorted(items: list[Object]) -> Observed:
+def sorted_out(items: list[Object]) -> Observed:
+    """``items``: all of one app."""
     records = [item for item in items if item["metadata"]["labels"].get(RECORD)]
     others = [item for item in items if not item["metadata"]["labels"].get(RECORD)]
     return Observed(by_key(others), read_record(records[0]) if records else None)
