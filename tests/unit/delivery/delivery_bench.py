@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from slipway.access import SYSTEM, Identity
+from slipway.access import SYSTEM, Access, Identity
 from slipway.base.progress import Event, Progress
 from slipway.build.request import Built
 from slipway.compose import Build, Port, Project, Service
@@ -68,13 +68,17 @@ class Bench:
     events: list[Event] = field(default_factory=list)
     deliverer: Deliverer = field(init=False)
     engine: Engine = field(init=False)
+    engines: dict[str, Engine] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.deliverer = Deliverer(Apps(self.database), self.builder, self.engine_of)
         self.engine = Stepwise(MemoryEngine(self.world))
 
     async def engine_of(self, project: str) -> Engine:
-        return self.engine
+        return self.engines.get(project, self.engine)
+
+    async def create_project(self, name: str) -> None:
+        await Access(self.database, Path(str(self.database.engine.url.database)).parent).create_project(name)
 
     async def reopen(self) -> None:
         self.world.hook = lambda step: None
