@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +170,9 @@ class Deliverer:
             wanted = Wanted(release, {**state.scale, **replicas})
             unchanged = await engine.serves(ref, wanted)
             move = Move(
-                wanted, Wanted(release, state.scale), taken_over=lambda: self.apps.set_scale(ref, replicas)
-            )
+                wanted, Wanted(release, state.scale), confirm=partial(self.apps.confirm, state),
+                taken_over=lambda: self.apps.set_scale(ref, replicas),
+            )  # fmt: skip
             await engine.roll_out(ref, move, progress)
         return Outcome(ref, release.number, unchanged, _urls(engine, ref, release.model))
 
@@ -184,7 +186,8 @@ class Deliverer:
                 raise Invalid(f"{ref} has no service {sorted(unknown)[0]!r}")
             state = await self.apps.get(ref)
             wanted = Wanted(release, state.scale)
-            await engine.roll_out(ref, Move(wanted, wanted, frozenset(chosen)), progress)
+            move = Move(wanted, wanted, frozenset(chosen), partial(self.apps.confirm, state))
+            await engine.roll_out(ref, move, progress)
         return Outcome(ref, release.number, False, _urls(engine, ref, release.model))
 
     async def remove(self, ref: AppRef, volumes: bool, progress: Progress) -> None:

@@ -48,8 +48,11 @@ class LogRecord:
     text: str
 
 
-async def _nothing() -> None:
-    """For moves that change no record."""
+Confirm = Callable[[], Awaitable[None]]
+
+
+async def nothing() -> None:
+    """For moves that change no record, and that nobody else can be in the way of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +71,17 @@ class Move:
     """From what runs to ``wanted``.
 
     ``before`` is what served when the move began, if anything did. Of the services in ``renew`` every instance is
-    replaced, although nothing about them changed. ``taken_over`` records the change; an engine calls it exactly once,
-    when everything new answers and before anything is ended that could not be brought back as it was.
+    replaced, although nothing about them changed. ``confirm`` raises ``Conflict`` if another server has changed the app
+    since; an engine calls it when nobody else can any more, and before it changes anything. ``taken_over`` records the
+    change; an engine calls it exactly once, when everything new answers and before anything is ended that could not be
+    brought back as it was.
     """
 
     wanted: Wanted
     before: Wanted | None = None
     renew: frozenset[str] = frozenset()
-    taken_over: Callable[[], Awaitable[None]] = _nothing
+    confirm: Confirm = nothing
+    taken_over: Callable[[], Awaitable[None]] = nothing
 
 
 class Engine(Protocol):
@@ -111,11 +117,13 @@ class Engine(Protocol):
         """Those of ``apps`` that need no ``mend``, by few questions for many of them; none is a valid answer."""
         ...
 
-    async def mend(self, app: AppRef, wanted: Wanted | None, *, repair: bool) -> bool:
+    async def mend(
+        self, app: AppRef, wanted: Wanted | None, *, repair: bool, confirm: Confirm = nothing
+    ) -> bool:
         """Bring what drifted back to ``wanted``; ``None``: no release ever served, and leftovers go.
 
         Returns whether there was nothing to mend. Without ``repair`` only what is quick and cannot fail again and again
-        is done, e.g. that what ended gets no requests. Raises as ``roll_out``.
+        is done, e.g. that what ended gets no requests. ``confirm`` as in a ``Move``. Raises as ``roll_out``.
         """
         ...
 

@@ -8,13 +8,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from slipway.base.progress import silent
 from slipway.delivery.apps import Apps, AppState
 from slipway.delivery.engine import AppRef, Engine, EngineOf, Wanted
 from slipway.delivery.releases import Release
 from slipway.delivery.removal import take_away
-from slipway.errors import NotFound, SlipwayError
+from slipway.errors import NotFound, SlipwayError, Unavailable
 
 log = logging.getLogger(__name__)
 INTERVAL = 5.0
@@ -165,7 +166,11 @@ class Reconciler:
             return
         self._known.pop(ref, None)  # an app of the same name may have been removed and delivered again
         try:
-            whole = await engine.mend(ref, await self._wanted(state), repair=repair)
+            wanted = await self._wanted(state)
+            confirm = partial(self.apps.confirm, state)
+            whole = await engine.mend(ref, wanted, repair=repair, confirm=confirm)
+        except Unavailable:
+            raise  # nothing was tried, and once it answers again nothing should wait
         except BaseException:
             if repair:
                 patience.repaired(self.clock())

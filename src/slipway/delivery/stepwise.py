@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from slipway.base.progress import Progress, silent
 from slipway.compose import Project, Refusal, Service
-from slipway.delivery.engine import AppRef, Instance, LogRecord, Move, Wanted
+from slipway.delivery.engine import AppRef, Confirm, Instance, LogRecord, Move, Wanted, nothing
 from slipway.delivery.instance_engine import InstanceEngine
 from slipway.delivery.plan import RolloutPlan, plan
 from slipway.delivery.rollout import Rollout
@@ -62,6 +62,7 @@ class Stepwise:
     async def roll_out(self, app: AppRef, move: Move, progress: Progress) -> None:
         for refusal in self.refusals(move.wanted.release.model):
             raise refusal.error()
+        await move.confirm()
         observed = await self._engine.instances(app)
         todo = plan(move.wanted.release, move.wanted.scale, observed, renew=move.renew)
         await self._rollout(app, move, todo, progress).run()
@@ -76,7 +77,9 @@ class Stepwise:
         """Each is looked at by itself: containers of this machine are found without a question to anybody."""
         return ()
 
-    async def mend(self, app: AppRef, wanted: Wanted | None, *, repair: bool) -> bool:
+    async def mend(
+        self, app: AppRef, wanted: Wanted | None, *, repair: bool, confirm: Confirm = nothing
+    ) -> bool:
         decision = decide(wanted, await self._engine.instances(app))
         if decision.action == "publish" and decision.plan is not None:
             await self._engine.publish(app, targets(decision.plan))
@@ -86,9 +89,11 @@ class Stepwise:
             rollout = self._rollout(app, Move(wanted, wanted), decision.plan, silent)
             await rollout.publish_old()  # what ended gets no requests while we wait or repair
             if repair:
+                await confirm()
                 log.info("%s: %s", app, decision.describe())
                 await rollout.run()
         elif repair:
+            await confirm()
             log.info("%s: %s", app, decision.describe())
             await self._engine.publish(app, {})
             for instance in decision.leftovers:

@@ -174,7 +174,7 @@ async def opened_bench(cluster: LocalCluster, image: str, directory: Path) -> As
         await bench.engine.aclose()
         await client.aclose()
         await database.dispose()
-        for name in (bench.namespace, f"{bench.namespace}-second"):
+        for name in (bench.namespace, f"slipway--{project}-second"):
             words = ("delete", "namespace", name, "--wait=false", "--ignore-not-found")
             await asyncio.to_thread(cluster.kubectl, *words)
 

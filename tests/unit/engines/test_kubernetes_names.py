@@ -54,7 +54,7 @@ def test_dashes_do_not_confuse() -> None:
     assert object_name("my-shop", "web") == "my-shop-web"
     assert len({object_name("a", "b-c"), object_name("a-b", "c"), object_name("a", "b", "c")}) == 3
     assert record_name(AppRef("demo", "shop")) == "app.shop"
-    assert own_namespace_name("slipway-", AppRef("demo", "shop")) == "slipway-demo-shop"
+    assert own_namespace_name("slipway-", AppRef("demo", "shop")) == "slipway--demo-shop"
 
 
 @st.composite

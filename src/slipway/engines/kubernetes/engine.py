@@ -14,7 +14,7 @@ from typing import Any
 from slipway.base.clock import iso, now
 from slipway.base.progress import Progress, silent
 from slipway.compose import Project, Refusal, Service
-from slipway.delivery.engine import AppRef, Instance, LogRecord, Move, Wanted
+from slipway.delivery.engine import AppRef, Confirm, Instance, LogRecord, Move, Wanted, nothing
 from slipway.delivery.hosts import hosts
 from slipway.delivery.rollout import first_error, to_the_end
 from slipway.engines.kubernetes import limits, names, pods
@@ -110,6 +110,7 @@ class KubernetesEngine:
         await self._prepare(client, app, namespace)
         number = move.wanted.release.number
         async with self._records.held(client, app, namespace, observed.move, number) as holding:
+            await move.confirm()
             renewed = dict(holding.record.renewed)
             old = self._render(app, move.before, namespace, renewed) if move.before is not None else []
             if move.renew:
@@ -196,11 +197,15 @@ class KubernetesEngine:
             return False
         return difference(self._manifests(app, wanted, observed), observed.objects).none
 
-    async def mend(self, app: AppRef, wanted: Wanted | None, *, repair: bool) -> bool:
+    async def mend(
+        self, app: AppRef, wanted: Wanted | None, *, repair: bool, confirm: Confirm = nothing
+    ) -> bool:
+        if wanted is None and self._mirror.is_whole and self._is_nowhere(self._mirror.observed(app)):
+            return True
         client = self._hasty()
         observed = await observe(client, app)
         if wanted is None:
-            return await self._clear(client, app, observed, repair)
+            return await self._clear(client, app, observed, repair, confirm)
         if self._is_held(observed) or self._is_sound(app, wanted, observed):
             return True
         if not repair:
@@ -210,6 +215,7 @@ class KubernetesEngine:
         await self._prepare(client, app, namespace)
         number = wanted.release.number
         async with self._records.held(client, app, namespace, observed.move, number) as holding:
+            await confirm()
             observed = await observe(client, app)
             new = self._render(app, wanted, namespace, holding.record.renewed)
             log.info("%s: %s", app, difference(new, observed.objects).describe())
@@ -221,13 +227,18 @@ class KubernetesEngine:
             await rollout.prune(new)
         return False
 
-    async def _clear(self, client: PatientClient, app: AppRef, observed: Observed, repair: bool) -> bool:
+    def _is_nowhere(self, observed: Observed) -> bool:
+        """Nothing but volumes is left of it."""
+        return observed.record is None and difference([], observed.objects).none
+
+    async def _clear(
+        self, client: PatientClient, app: AppRef, observed: Observed, repair: bool, confirm: Confirm
+    ) -> bool:
         """What an interrupted first release left. Volumes stay, as always."""
-        if observed.record is None and difference([], observed.objects).none:
-            return True
-        if self._is_held(observed):
+        if self._is_nowhere(observed) or self._is_held(observed):
             return True
         if repair:
+            await confirm()
             await take_away(client, self._records, app, observed, False, silent)
         return False
 

@@ -41,6 +41,10 @@ class Mirror:
         except TimeoutError as error:
             raise Unavailable("the cluster could not be listed yet", hint="it is tried on and on") from error
 
+    @property
+    def is_whole(self) -> bool:
+        return all(event.is_set() for event in self._whole.values())
+
     async def aclose(self) -> None:
         tasks, self._tasks = self._tasks, []
         for task in tasks:

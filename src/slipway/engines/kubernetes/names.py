@@ -58,8 +58,11 @@ def namespace_name(prefix: str, project: str) -> str:
 
 
 def own_namespace_name(prefix: str, app: AppRef) -> str:
-    """Where an app runs that shares the name of a service with another app of its project."""
-    return object_name(f"{prefix}{app.project}", app.name, limit=63)
+    """Where an app runs that shares the name of a service with another app of its project.
+
+    No project's namespace is called so: no project's name begins with ``-``.
+    """
+    return f"{prefix}-{object_name(app.project, app.name, limit=62 - len(prefix))}"
 
 
 def record_name(app: AppRef) -> str:

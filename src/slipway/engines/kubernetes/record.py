@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -25,6 +26,7 @@ from slipway.errors import Conflict, NotFound, SlipwayError
 
 log = logging.getLogger(__name__)
 MOVE = f"{names.LABEL}move"
+_PAUSE = 0.5
 RECORD = f"{names.LABEL}record"
 
 
@@ -95,13 +97,7 @@ class Records:
 
         Raises ``Conflict`` when another controller has it. If we are lost or cancelled, it is free again afterwards.
         """
-        before = await self.get(client, app, namespace) or Record(namespace)
-        if before.held_by_another(self.me):
-            raise Conflict(
-                f"{app} is being changed by another controller",
-                hint="try again when that is through",
-                holder=before.holder,
-            )
+        before = await self._free(client, app, namespace)
         taken = replace(before, move=max(before.move, move) + 1, holder=self.me, release=release)
         holding = Holding(await self._write(client, app, taken))
         holding.keeper = asyncio.create_task(self._keep(client, app, holding))
@@ -110,6 +106,19 @@ class Records:
         finally:
             if await _ended(holding) and not holding.lost:
                 await asyncio.shield(self._release(client, app, holding))
+
+    async def _free(self, client: PatientClient, app: AppRef, namespace: str) -> Record:
+        """As long as one that was killed would hold it, it is waited for."""
+        end = time.monotonic() + 1.5 * self._lease + 1
+        while True:
+            found = await self.get(client, app, namespace) or Record(namespace)
+            if not found.held_by_another(self.me):
+                return found
+            if time.monotonic() >= end:
+                raise Conflict(
+                    f"{app} is being changed by another controller", hint="try again when that is through"
+                )
+            await asyncio.sleep(_PAUSE)
 
     async def _keep(self, client: PatientClient, app: AppRef, holding: Holding) -> None:
         while True:
