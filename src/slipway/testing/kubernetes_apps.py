@@ -57,9 +57,9 @@ class Bench:
         self.reopen()
 
     def reopen(self) -> None:
-        setting = Setting(domain="apps.test")
+        self.setting = Setting(domain="apps.test")
         self.engine = KubernetesEngine(
-            self.client, setting, lease_seconds=self.lease_seconds, away_seconds=120, waits=self.limits
+            self.client, self.setting, lease_seconds=self.lease_seconds, away_seconds=120, waits=self.limits
         )
         self.deliverer = Deliverer(Apps(self.database), NoBuilder(), self.engine_of)
 
