@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
@@ -21,9 +22,10 @@ from slipway.delivery.reconcile import Reconciler
 from slipway.delivery.releases import Release, release_digest
 from slipway.delivery.removal import take_away
 from slipway.delivery.rollout import first_error
-from slipway.errors import Conflict, Invalid
+from slipway.errors import Conflict, Invalid, Unavailable
 from slipway.oci import Reference
 
+log = logging.getLogger(__name__)
 MAX_REPLICAS = 1000
 
 
@@ -207,6 +209,20 @@ class Deliverer:
 
     async def instances(self, ref: AppRef) -> list[Instance]:
         return await (await self._engine_of(ref.project)).instances(ref)
+
+    async def overview(self, refs: Sequence[AppRef]) -> dict[AppRef, list[Instance]]:
+        """The instances of many apps. Those of an engine that does not answer are not among them."""
+        by_engine: dict[int, tuple[Engine, list[AppRef]]] = {}
+        for ref in refs:
+            engine = await self._engine_of(ref.project)
+            by_engine.setdefault(id(engine), (engine, []))[1].append(ref)
+        found: dict[AppRef, list[Instance]] = {}
+        for engine, mine in by_engine.values():
+            try:
+                found.update(await engine.overview(mine))
+            except Unavailable as error:
+                log.warning("%d apps cannot be shown as they are: %s", len(mine), error)
+        return found
 
     async def current(self, ref: AppRef) -> Release | None:
         state = await self.apps.get(ref)

@@ -133,6 +133,10 @@ class Engine(Protocol):
 
     async def instances(self, app: AppRef) -> list[Instance]: ...
 
+    async def overview(self, apps: Collection[AppRef]) -> Mapping[AppRef, list[Instance]]:
+        """The instances of many apps, by few questions; every one of ``apps`` is a key."""
+        ...
+
     def logs(
         self, app: AppRef, instance: Instance, follow: bool, tail: int | None
     ) -> AsyncIterator[LogRecord]: ...

@@ -115,6 +115,9 @@ class Stepwise:
     async def instances(self, app: AppRef) -> list[Instance]:
         return await self._engine.instances(app)
 
+    async def overview(self, apps: Collection[AppRef]) -> Mapping[AppRef, list[Instance]]:
+        return {app: await self._engine.instances(app) for app in apps}
+
     def logs(
         self, app: AppRef, instance: Instance, follow: bool, tail: int | None
     ) -> AsyncIterator[LogRecord]:

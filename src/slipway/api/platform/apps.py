@@ -78,13 +78,15 @@ async def apps(parts: Parts, caller: Caller, project: str = "") -> list[wire.App
         await parts.access.require(caller, project, Permission.VIEW)
     visible = {project} if project else {item.name for item in await parts.access.projects(caller)}
     states = [state for state in await parts.deliverer.apps.all() if state.ref.project in visible]
-    return [(await _detail(parts, state)) for state in states]
+    seen = await parts.deliverer.overview([state.ref for state in states])
+    return [(await _detail(parts, state, seen.get(state.ref, []))) for state in states]
 
 
 @router.get("/projects/{project}/apps/{name}")
 async def show(parts: Parts, caller: Caller, project: str, name: str) -> wire.AppDetail:
     await parts.access.require(caller, project, Permission.VIEW)
-    return await _detail(parts, await parts.deliverer.apps.get(AppRef(project, name)))
+    state = await parts.deliverer.apps.get(AppRef(project, name))
+    return await _detail(parts, state, await parts.deliverer.instances(state.ref))
 
 
 @router.get("/projects/{project}/apps/{name}/releases")
@@ -198,11 +200,10 @@ async def _merged(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _detail(parts: Services, state: AppState) -> wire.AppDetail:
+async def _detail(parts: Services, state: AppState, instances: list[Instance]) -> wire.AppDetail:
     release = (
         await parts.deliverer.apps.release(state.ref, state.current) if state.current is not None else None
     )
-    instances = await parts.deliverer.instances(state.ref)
     services = await _services(parts, state, release, instances) if release else []
     healthy = all(service.ready >= service.replicas for service in services)
     return wire.AppDetail(

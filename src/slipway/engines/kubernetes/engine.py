@@ -21,8 +21,8 @@ from slipway.engines.kubernetes import limits, names, pods
 from slipway.engines.kubernetes.health import settled
 from slipway.engines.kubernetes.kinds import WORKLOADS
 from slipway.engines.kubernetes.mirror import Mirror
-from slipway.engines.kubernetes.objects import Object, difference, key_of
-from slipway.engines.kubernetes.observed import Observed, observe
+from slipway.engines.kubernetes.objects import Object, difference
+from slipway.engines.kubernetes.observed import OURS, Observed, observe
 from slipway.engines.kubernetes.patient import AWAY_SECONDS, PatientClient
 from slipway.engines.kubernetes.placement import place_of
 from slipway.engines.kubernetes.pulls import SECRET, PullLogins, PullSecrets
@@ -247,11 +247,19 @@ class KubernetesEngine:
         await take_away(client, self._records, app, await observe(client, app), volumes, progress)
 
     async def instances(self, app: AppRef) -> list[Instance]:
+        found = await self._instances(names.app_labels(app))
+        return found.get(app, [])
+
+    async def overview(self, apps: Collection[AppRef]) -> Mapping[AppRef, list[Instance]]:
+        found = await self._instances(OURS)
+        return {app: found.get(app, []) for app in apps}
+
+    async def _instances(self, labels: dict[str, str] | str) -> dict[AppRef, list[Instance]]:
         client = self._hasty()
-        kinds = ("Pod", *WORKLOADS)
-        found = await asyncio.gather(*(client.list(kind, None, names.app_labels(app)) for kind in kinds))
-        objects = {key_of(item): item for items in found[1:] for item in items}
-        return pods.instances(found[0], objects)
+        there, *workloads = await asyncio.gather(
+            *(client.list(kind, None, labels) for kind in ("Pod", *WORKLOADS))
+        )
+        return pods.instances(there, [item for items in workloads for item in items])
 
     async def logs(
         self, app: AppRef, instance: Instance, follow: bool, tail: int | None

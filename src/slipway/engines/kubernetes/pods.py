@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
-from slipway.delivery.engine import Instance, LogRecord
+from slipway.delivery.engine import AppRef, Instance, LogRecord
 from slipway.engines.kubernetes import names
 from slipway.engines.kubernetes.health import is_ready
-from slipway.engines.kubernetes.objects import Key, Object
+from slipway.engines.kubernetes.objects import Object
+from slipway.engines.kubernetes.observed import app_of
 from slipway.kubernetes import ClusterClient
 
 
-def instances(pods: Sequence[Object], objects: Mapping[Key, Object]) -> list[Instance]:
-    """``objects``: the app's workloads, which say the release that their present Pods are of."""
-    releases: dict[tuple[str, str], int] = {}
-    for item in objects.values():
+def instances(pods: Sequence[Object], workloads: Sequence[Object]) -> dict[AppRef, list[Instance]]:
+    """By app. ``workloads`` say the release that their present Pods are of; of others' it is not known any more: 0."""
+    releases: dict[tuple[AppRef, str, str], int] = {}
+    for item in workloads:
         annotations = item["spec"]["template"]["metadata"].get("annotations", {})
         labels = item["metadata"]["labels"]
-        key = (labels.get(names.SERVICE, ""), annotations.get(names.CONFIG, ""))
+        key = (app_of(item), labels.get(names.SERVICE, ""), annotations.get(names.CONFIG, ""))
         releases[key] = int(labels.get(names.VERSION, "0"))
-    numbers: dict[str, int] = {}
-    found = []
+    numbers: dict[tuple[AppRef, str], int] = {}
+    found: dict[AppRef, list[Instance]] = {}
     for pod in sorted(
         pods, key=lambda item: (item["metadata"]["creationTimestamp"], item["metadata"]["name"])
     ):
-        service = pod["metadata"]["labels"].get(names.SERVICE, "")
-        numbers[service] = numbers.get(service, 0) + 1
+        app, service = app_of(pod), pod["metadata"]["labels"].get(names.SERVICE, "")
+        number = numbers[app, service] = numbers.get((app, service), 0) + 1
         config = pod["metadata"].get("annotations", {}).get(names.CONFIG, "")
-        found.append(_instance(pod, service, numbers[service], config, releases.get((service, config), 0)))
+        release = releases.get((app, service, config), 0)
+        found.setdefault(app, []).append(_instance(pod, service, number, config, release))
     return found
 
 
