@@ -19,7 +19,6 @@ from slipway.engines.kubernetes import (
     namespace_manifest,
 )
 from slipway.engines.kubernetes.names import namespace_name
-from slipway.errors import Unsupported
 from slipway.kubernetes import ClusterClient
 
 PULL_LIFETIME = timedelta(hours=24)
@@ -73,16 +72,14 @@ class Engines:
         self._made: dict[str, tuple[ClusterClient, KubernetesEngine]] = {}
 
     async def of(self, project: str) -> Engine:
-        """Raises ``Unsupported`` for a project of several clusters that all have a part in its work."""
+        """Of several clusters the one with the greatest weight, the first by name of equal ones: so far apps are not
+        spread, and changing weights does not move what runs."""
         bound = await self._clusters.of(project) if self._clusters is not None else ()
-        used = [item for item in bound if item.weight > 0]
+        used = sorted(
+            (item for item in bound if item.weight > 0), key=lambda item: (-item.weight, item.cluster)
+        )
         if self._clusters is None or not used:
             return self._embedded
-        if len(used) > 1:
-            raise Unsupported(
-                f"the project {project!r} is bound to {len(used)} clusters, and apps run on one so far",
-                hint="give all but one of them the weight 0",
-            )
         name = used[0].cluster
         client = await self._clusters.client(name)
         known = self._made.get(name)

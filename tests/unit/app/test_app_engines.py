@@ -14,7 +14,6 @@ from slipway.app.engines import PULL_LIFETIME, Engines, RobotPulls
 from slipway.base.clock import now
 from slipway.delivery import Stepwise
 from slipway.engines.kubernetes import KubernetesEngine, Setting
-from slipway.errors import Unsupported
 from slipway.fleet import Binding
 from slipway.kubernetes import ClusterClient, Endpoint
 from slipway.state import Database
@@ -52,7 +51,7 @@ async def test_a_project_runs_where_it_is_bound(access: Access) -> None:
             "near": [Binding("one", "near", 1)],
             "far": [Binding("one", "far", 1), Binding("two", "far", 0)],
             "idle": [Binding("one", "idle", 0)],
-            "both": [Binding("one", "both", 1), Binding("two", "both", 1)],
+            "both": [Binding("one", "both", 1), Binding("two", "both", 2)],
         }
     )
     engines = Engines(embedded, access, Setting(), clusters)
@@ -61,8 +60,7 @@ async def test_a_project_runs_where_it_is_bound(access: Access) -> None:
     near = await engines.of("near")
     assert isinstance(near, KubernetesEngine)
     assert await engines.of("far") is near
-    with pytest.raises(Unsupported, match="2 clusters"):
-        await engines.of("both")
+    assert await engines.of("both") is not near, "the heavier one"
     old = clusters.clients.pop("one")
     assert await engines.of("near") is not near, "the cluster was added anew"
     await engines.aclose()
