@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -52,6 +53,7 @@ class Bench:
     limits: Limits = field(default_factory=lambda: Limits(stuck=6.0, job=60.0))
     events: list[Event] = field(default_factory=list)
     lease_seconds: float = 3.0
+    opened: list[KubernetesEngine] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.reopen()
@@ -61,6 +63,7 @@ class Bench:
         self.engine = KubernetesEngine(
             self.client, self.setting, lease_seconds=self.lease_seconds, away_seconds=120, waits=self.limits
         )
+        self.opened.append(self.engine)
         self.deliverer = Deliverer(Apps(self.database), NoBuilder(), self.engine_of)
 
     async def engine_of(self, project: str) -> Engine:
@@ -116,9 +119,7 @@ class Bench:
             "-o",
             "name",
         )
-        return {
-            line.replace(".apps", "").replace(".batch", "") for line in (await self.kubectl(*words)).split()
-        }
+        return {re.sub(r"\.[a-z.0-9]*/", "/", line, count=1) for line in (await self.kubectl(*words)).split()}
 
     async def fetch(self, name: str, port: int = PORT) -> str:
         """What a service says to a node."""
@@ -171,7 +172,8 @@ async def opened_bench(cluster: LocalCluster, image: str, directory: Path) -> As
     try:
         yield bench
     finally:
-        await bench.engine.aclose()
+        for engine in bench.opened:
+            await engine.aclose()
         await client.aclose()
         await database.dispose()
         for name in (bench.namespace, f"slipway--{project}-second"):
