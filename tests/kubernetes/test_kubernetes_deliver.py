@@ -15,9 +15,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 SPACE = "slipway-demo"
 
 
-@pytest.fixture
-def platform(local_cluster: LocalCluster, tmp_path: Path) -> Iterator[Running]:
-    running = Running.make(tmp_path)
+@pytest.fixture(scope="module")
+def platform(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    local_cluster.kubectl("delete", "namespace", SPACE, "--ignore-not-found")
+    running = Running.make(tmp_path_factory.mktemp("platform"))
     address = f"{local_cluster.host_address}:{running.api_port}"
     running.variables["SLIPWAY_LISTEN"] = address
     running.seed_base()
@@ -83,7 +84,7 @@ def test_rendered_manifests_are_enough_for_kubectl(
         "name: small\nservices:\n  web:\n    build: .\n    ports: [8000]\n"
         "    command: [perl, -MIO::Socket::INET, -e, "
         "'$$s = IO::Socket::INET->new(LocalPort => 8000, Listen => 9); while ($$c = $$s->accept) "
-        '{ print $$c "HTTP/1.0 200 OK\\r\\n\\r\\nrendered\\n"; close $$c }\']\n'
+        '{ <$$c>; print $$c "HTTP/1.0 200 OK\\r\\n\\r\\nrendered\\n"; close $$c }\']\n'
     )
     text = platform.command("app", "render", str(source), "--image", image).stdout
     assert platform.json("app", "render", str(source), "--image", image)[0]["kind"] == "Namespace"

@@ -70,8 +70,13 @@ UNSCHEDULABLE = {"type": "PodScheduled", "reason": "Unschedulable", "message": "
 @pytest.mark.parametrize(
     ("there", "state", "reason"),
     [
-        (pod(state=waiting("ImagePullBackOff", "not there")), "failed", "cannot be pulled: not there"),
-        (pod(state=waiting("ErrImagePull")), "waiting", ""),
+        (pod(state=waiting("ImagePullBackOff", "asks again")), "stuck", "cannot be pulled: asks again"),
+        (
+            pod(state=waiting("ErrImagePull", "web:1: not found")),
+            "failed",
+            "cannot be pulled: web:1: not found",
+        ),
+        (pod(state=waiting("InvalidImageName")), "failed", "cannot be pulled: web:1"),
         (pod(restarts=1, lastState=ENDED), "waiting", "ended with exit code 3"),
         (pod(restarts=2, lastState=ENDED), "failed", "ended with exit code 3"),
         (pod(restarts=1, lastState=ENDED, state=waiting("CrashLoopBackOff")), "failed", "exit code 3"),

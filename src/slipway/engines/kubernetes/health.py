@@ -9,8 +9,11 @@ from typing import Any, Literal
 from slipway.engines.kubernetes import names
 
 Object = dict[str, Any]
-_NOT_PULLED = {"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
+_NEVER_PULLED = {"InvalidImageName", "ErrImageNeverPull"}
+_NOT_PULLED = {"ImagePullBackOff", "ErrImagePull", "RegistryUnavailable"}
+_NOT_THERE = ("not found", "manifest unknown", "no such host")
 _NOT_MADE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+CANNOT_PULL = "has an image that cannot be pulled"
 _OFTEN = 2
 _EVICTIONS = 3
 

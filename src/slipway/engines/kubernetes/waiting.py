@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from slipway.compose import Service
 from slipway.delivery.engine import AppRef
 from slipway.engines.kubernetes import names
-from slipway.engines.kubernetes.health import Verdict, is_current, judge, refused
+from slipway.engines.kubernetes.health import CANNOT_PULL, Verdict, is_current, judge, refused
 from slipway.engines.kubernetes.objects import Object
 from slipway.engines.kubernetes.patient import PatientClient
 from slipway.errors import Conflict, Exhausted, Failed, SlipwayError
@@ -102,6 +102,8 @@ class Waiting:
             lines = await self._last_lines(pod)
             if "was not ready" in reason:
                 reason += await self._unhealthy(pod)
+            if CANNOT_PULL in reason:
+                reason = await self._not_pulled(pod) or reason
         tail = "".join(f"\n  | {line}" for line in lines)
         kind = Exhausted if verdict.quota else Failed
         hint = "the release before stays in service"
@@ -116,6 +118,13 @@ class Waiting:
                 "FailedCreatePodSandBox",
             ):
                 return f" ({event.get('message', '').strip()[:500]})"
+        return ""
+
+    async def _not_pulled(self, pod: Object) -> str:
+        """What the registry said; a Pod that waits to ask again says no more of it."""
+        for event in reversed(await self._events(pod)):
+            if event.get("reason") == "Failed" and "pull" in event.get("message", ""):
+                return f"{CANNOT_PULL}: {event['message'].strip()[:1000]}"
         return ""
 
     async def _last_lines(self, pod: Object) -> list[str]:
