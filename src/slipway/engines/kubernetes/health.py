@@ -121,10 +121,11 @@ def _troubles(pod: Object) -> Iterator[Verdict]:
     for container in status.get("containerStatuses") or ():
         waiting = container.get("state", {}).get("waiting") or {}
         reason, message = waiting.get("reason", ""), waiting.get("message", "")
-        if reason in _NOT_PULLED:
-            yield Verdict(
-                "failed", f"has an image that cannot be pulled: {message or container['image']}", name
-            )
+        if reason in _NEVER_PULLED | _NOT_PULLED:
+            # What is not there stays away; a registry or a node that had a bad moment is asked again.
+            sure = reason in _NEVER_PULLED or any(words in message for words in _NOT_THERE)
+            said = f"{CANNOT_PULL}: {message or container['image']}"
+            yield Verdict("failed" if sure else "stuck", said, name)
         elif reason in _NOT_MADE:
             yield Verdict("failed", f"cannot be started: {message}", name)
         elif ended := _ended(pod, container):
