@@ -126,7 +126,7 @@ async def test_two_controllers_at_once_do_not_fight(bench: Bench) -> None:
     await other.aclose()
 
 
-@pytest.mark.parametrize("times", [10, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [10, pytest.param(50, marks=pytest.mark.timeout(2400))])
 async def test_killed_at_any_point_it_leaves_exactly_what_is_wanted(
     bench: Bench, tmp_path: Path, times: int
 ) -> None:
