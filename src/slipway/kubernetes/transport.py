@@ -165,9 +165,9 @@ class Transport:
         status = status_of(await read_up_to(response.content, _MOST_STATUS), response.status)
         error = error_of(status, response.status, what, self.server)
         if isinstance(error, Unavailable):
-            error.context["retry_after"] = retry_after(status, response.headers.get("Retry-After"))
-            # Turned away at the door: nothing was done.
-            error.context["unsent"] = response.status == 429
+            wait = retry_after(status, response.headers.get("Retry-After"))
+            # Turned away at the door, or asked to come again: nothing was done.
+            error.context |= {"retry_after": wait, "unsent": response.status == 429 or wait is not None}
         return error
 
     def _mapped(self, what: str) -> _Mapped:

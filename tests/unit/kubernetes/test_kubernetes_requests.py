@@ -81,9 +81,14 @@ async def test_what_must_not_happen_twice_is_sent_once(server: ApiServer, client
     with pytest.raises(Unavailable):
         await client.create(MAP)
     assert server.paths().count(f"POST {MAPS}") == 1
-    server.answers[f"POST {MAPS}"] = [status(429, "TooManyRequests", "not done"), (201, config_map("a", 1))]
+    again = status(500, "ServerTimeout", "No API token found, retry", retryAfterSeconds=0.01)
+    server.answers[f"POST {MAPS}"] = [
+        status(429, "TooManyRequests", "not done"),
+        again,
+        (201, config_map("a", 1)),
+    ]
     await client.create(MAP)
-    assert server.paths().count(f"POST {MAPS}") == 3
+    assert server.paths().count(f"POST {MAPS}") == 4
 
 
 async def test_a_server_that_is_away_is_said_so() -> None:
