@@ -103,6 +103,20 @@ async def test_a_first_release_that_fails_leaves_nothing(bench: Bench) -> None:
     assert await bench.objects() == set()
 
 
+async def test_what_cannot_be_changed_is_replaced(bench: Bench) -> None:
+    """A name gets an address, and loses it again; a service gets a volume."""
+    await bench.deliver(bench.idle(), bench.web("one"))
+    words = ("get", "service", "worker", "-n", bench.namespace, "-o", "jsonpath={.spec.clusterIP}")
+    assert await bench.kubectl(*words) == "None"
+    await bench.deliver(bench.idle(expose=(9000,)), bench.web("two", volumes=DATA))
+    assert await bench.kubectl(*words) != "None"
+    assert "statefulset/shop-web" in await bench.objects()
+    assert "deployment/shop-web" not in await bench.objects()
+    await bench.deliver(bench.idle(), bench.web("three"))
+    assert await bench.kubectl(*words) == "None"
+    assert await bench.fetch("web") == "three\n"
+
+
 async def test_scaling_and_restarting(bench: Bench) -> None:
     await bench.deliver(bench.web("one"))
     await bench.deliverer.scale(bench.app, {"web": 3}, silent)

@@ -12,6 +12,8 @@ from slipway.engines.kubernetes.record import MOVE, Holding
 from slipway.errors import Conflict, Invalid
 
 _ATTEMPTS = 10
+# How API servers say that a field cannot be changed.
+_FIXED = ("immutable", "can not be unset", "may not be changed", "may not change", "are forbidden")
 
 
 class Writer:
@@ -32,7 +34,7 @@ class Writer:
             except Invalid as error:
                 # A field that never changes, e.g. whether a Service has an address: another object takes its place.
                 old = self._seen.get(key)
-                if old is None or "immutable" not in error.message or key.kind == CLAIM:
+                if old is None or key.kind == CLAIM or not any(words in error.message for words in _FIXED):
                     raise
                 await self._client.delete(old)
                 del self._seen[key]
