@@ -213,9 +213,10 @@ class Deliverer:
     async def overview(self, refs: Sequence[AppRef]) -> dict[AppRef, list[Instance]]:
         """The instances of many apps. Those of an engine that does not answer are not among them."""
         by_engine: dict[int, tuple[Engine, list[AppRef]]] = {}
-        for ref in refs:
-            engine = await self._engine_of(ref.project)
-            by_engine.setdefault(id(engine), (engine, []))[1].append(ref)
+        for project in {ref.project for ref in refs}:
+            engine = await self._engine_of(project)
+            mine = [ref for ref in refs if ref.project == project]
+            by_engine.setdefault(id(engine), (engine, []))[1].extend(mine)
         found: dict[AppRef, list[Instance]] = {}
         for engine, mine in by_engine.values():
             try:

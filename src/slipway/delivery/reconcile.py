@@ -86,14 +86,17 @@ class Reconciler:
                 group.create_task(self._look(group, engine, mine))
 
     async def _by_engine(self, states: Sequence[AppState]) -> list[tuple[Engine, list[AppState]]]:
-        found: dict[int, tuple[Engine, list[AppState]]] = {}
+        by_project: dict[str, list[AppState]] = defaultdict(list)
         for state in states:
+            by_project[state.ref.project].append(state)
+        found: dict[int, tuple[Engine, list[AppState]]] = {}
+        for project, mine in by_project.items():
             try:
-                engine = await self.engine_of(state.ref.project)
+                engine = await self.engine_of(project)
             except SlipwayError as error:
-                log.warning("%s could not be looked at: %s", state.ref, error)
+                log.warning("the apps of %s could not be looked at: %s", project, error)
             else:
-                found.setdefault(id(engine), (engine, []))[1].append(state)
+                found.setdefault(id(engine), (engine, []))[1].extend(mine)
         return list(found.values())
 
     async def _look(self, group: asyncio.TaskGroup, engine: Engine, states: Sequence[AppState]) -> None:
