@@ -76,7 +76,7 @@ def test_rendered_manifests_are_enough_for_kubectl(
     """Also those of a project that has no cluster."""
     platform.command("cluster", "unbind", "near", "--project", "demo")
     source = write_app(tmp_path / "app", "1")
-    failed = platform.command("app", "render", str(source), ok=False)
+    failed = platform.command("app", "render", "--app", "other", str(source), ok=False)
     assert b"'web' has no image yet" in failed.stdout + failed.stderr
     registry = f"{local_cluster.host_address}:{platform.api_port}"
     image = f"web={registry}/library/debian:bookworm"
@@ -86,11 +86,14 @@ def test_rendered_manifests_are_enough_for_kubectl(
         "'$$s = IO::Socket::INET->new(LocalPort => 8000, Listen => 9); while ($$c = $$s->accept) "
         '{ <$$c>; print $$c "HTTP/1.0 200 OK\\r\\n\\r\\nrendered\\n"; close $$c }\']\n'
     )
-    text = platform.command("app", "render", str(source), "--image", image).stdout
-    assert platform.json("app", "render", str(source), "--image", image)[0]["kind"] == "Namespace"
+    text = platform.command("app", "render", "--app", "other", str(source), "--image", image).stdout
+    assert (
+        platform.json("app", "render", "--app", "other", str(source), "--image", image)[0]["kind"]
+        == "Namespace"
+    )
     local_cluster.kubectl("apply", "-f", "-", stdin=text)
     local_cluster.kubectl(
-        "rollout", "status", "deployment/small-web", "-n", SPACE, "--timeout=60s", seconds=70
+        "rollout", "status", "deployment/other-web", "-n", SPACE, "--timeout=60s", seconds=70
     )
     try:
         assert "rendered" in answer(local_cluster)

@@ -8,13 +8,16 @@ from contextlib import aclosing
 from slipway.delivery.engine import AppRef, Instance, LogRecord
 from slipway.engines.kubernetes import names
 from slipway.engines.kubernetes.health import is_ready
-from slipway.engines.kubernetes.objects import Object
+from slipway.engines.kubernetes.objects import Object, is_leaving
 from slipway.engines.kubernetes.observed import app_of
 from slipway.kubernetes import ClusterClient
 
 
 def instances(pods: Sequence[Object], workloads: Sequence[Object]) -> dict[AppRef, list[Instance]]:
-    """By app. ``workloads`` say the release that their present Pods are of; of others' it is not known any more: 0."""
+    """By app, those that are not on their way out.
+
+    ``workloads`` say the release that their present Pods are of; of others' it is not known any more: 0.
+    """
     releases: dict[tuple[AppRef, str, str], int] = {}
     for item in workloads:
         annotations = item["spec"]["template"]["metadata"].get("annotations", {})
@@ -26,6 +29,8 @@ def instances(pods: Sequence[Object], workloads: Sequence[Object]) -> dict[AppRe
     for pod in sorted(
         pods, key=lambda item: (item["metadata"]["creationTimestamp"], item["metadata"]["name"])
     ):
+        if is_leaving(pod):
+            continue
         app, service = app_of(pod), pod["metadata"]["labels"].get(names.SERVICE, "")
         number = numbers[app, service] = numbers.get((app, service), 0) + 1
         config = pod["metadata"].get("annotations", {}).get(names.CONFIG, "")
@@ -40,7 +45,7 @@ def _instance(pod: Object, service: str, number: int, config: str, release: int)
     ended = [
         state["state"]["terminated"]["exitCode"] for state in states if "terminated" in state.get("state", {})
     ]
-    running = status.get("phase") in ("Pending", "Running") and "deletionTimestamp" not in metadata
+    running = status.get("phase") in ("Pending", "Running")
     probed = any("readinessProbe" in item for item in pod["spec"]["containers"])
     health = ("healthy" if is_ready(pod) else "starting") if running and (probed or not is_ready(pod)) else ""
     return Instance(
