@@ -20,7 +20,8 @@ from slipway.app.platform import Machine, make_machine, take_down
 from slipway.app.settings import Settings, load
 from slipway.base.clock import iso, now
 from slipway.compose import Project, Service, VolumeMount
-from slipway.delivery.engine import AppRef, Engine
+from slipway.delivery.engine import AppRef
+from slipway.delivery.instance_engine import InstanceEngine
 from slipway.engines.embedded import EmbeddedEngine
 from slipway.errors import Conflict
 from slipway.layers import import_tar
@@ -49,7 +50,7 @@ pytestmark = [
 class EmbeddedBench:
     """An engine over a machine of its own; a container says its id, which is its host name, to whoever asks."""
 
-    engine: Engine
+    engine: InstanceEngine
     machine: Machine
 
     def __init__(self, settings: Settings) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from slipway import __version__
 from slipway.access import Access, Identity, Vault
 from slipway.api.platform import Services
+from slipway.app.engines import Engines, cluster_setting, renderer
 from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
 from slipway.app.leading import lead
@@ -37,7 +38,7 @@ from slipway.build.sandbox import Limits, Sandboxes
 from slipway.build.solve import Solver
 from slipway.build.surroundings import Surroundings
 from slipway.content import ContentStore, holding
-from slipway.delivery import Apps, Deliverer
+from slipway.delivery import Apps, Deliverer, Stepwise
 from slipway.distribution import Login
 from slipway.engines.embedded import EmbeddedEngine
 from slipway.errors import Conflict, NotFound
@@ -119,11 +120,13 @@ class Platform:
             data / "volumes", settings["apps.domain"], int(settings["apps.listen"].rpartition(":")[2]),
         )  # fmt: skip
         builder = RegistryBuilder(self.jobs, self.registry, self.access, self.gate)
-        self.deliverer = Deliverer(Apps(self.database), builder, engine)
         self.trash, self.retention = Trash(self.database), Retention(self.database)
         self._vault = vault = Vault(settings.keys)
         sites = Sites(self.database, vault)
         self.clusters = Clusters(self.database, vault)
+        setting = cluster_setting(settings)
+        self.engines = Engines(Stepwise(engine, renderer(setting)), self.access, setting, self.clusters)
+        self.deliverer = Deliverer(Apps(self.database), builder, self.engines.of)
         self.through = PullThrough(self.database, self.registry, vault)
         self.webhooks = Webhooks(self.database, vault, local=settings["webhooks.local"])
         self.replicator = Replicator(self.database, self.registry, sites, self.access)
@@ -166,6 +169,7 @@ class Platform:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.machine.containers.close()
+        await self.engines.aclose()
         await self.clusters.aclose()
         await asyncio.to_thread(self.machine.snapshots.settle)
         await self.database.dispose()

@@ -189,6 +189,13 @@ class Client(Logins):
     def deliver(self, project: str, request: bodies.Deliver) -> Events:
         return self.transport.stream("POST", f"{API}/projects/{quote(project)}/deliver", request)
 
+    def render(self, project: str, request: bodies.Render) -> list[dict[str, Any]]:
+        """The app's Kubernetes manifests."""
+        found: list[dict[str, Any]] = self.transport.call(
+            "POST", f"{API}/projects/{quote(project)}/render", request
+        )
+        return found
+
     def apps(self, project: str = "") -> list[wire.App]:
         return [wire.App.model_validate(item) for item in self._list(_query("/apps", project=project))]
 

@@ -10,15 +10,32 @@ store it.
 
 from slipway.compose.errors import ComposeError
 from slipway.compose.load import find_files, load
-from slipway.compose.model import Build, DependsOn, HealthTest, Port, Project, Service, VolumeMount
+from slipway.compose.model import (
+    Build,
+    DependsOn,
+    FileMount,
+    HealthTest,
+    Network,
+    NetworkUse,
+    Port,
+    Project,
+    Service,
+    VolumeMount,
+)
+from slipway.compose.refusals import Refusal, Refuse
 
 __all__ = [
     "Build",
     "ComposeError",
     "DependsOn",
+    "FileMount",
     "HealthTest",
+    "Network",
+    "NetworkUse",
     "Port",
     "Project",
+    "Refusal",
+    "Refuse",
     "Service",
     "VolumeMount",
     "find_files",

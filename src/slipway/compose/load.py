@@ -9,19 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from slipway.base import linux
+from slipway.compose.deploy import size
 from slipway.compose.document import Sources, Value, parse
 from slipway.compose.envfile import parse_env
 from slipway.compose.errors import ComposeError
+from slipway.compose.files import texts_of
 from slipway.compose.merge import merge
 from slipway.compose.model import Project, Service
 from slipway.compose.mounts import volume_name
+from slipway.compose.networks import DEFAULT
+from slipway.compose.networks import networks as network_list
+from slipway.compose.refusals import Refuse, located
 from slipway.compose.services import service
 from slipway.errors import Invalid, NotFound
 
 NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 MAX_FILES = 20
-_TOP = {"name", "version", "services", "volumes"}
-_LATER = frozenset({"include", "networks", "configs", "secrets", "models"})
+_TOP = {"name", "version", "services", "volumes", "networks", "configs", "secrets"}
+_LATER = frozenset({"include", "models"})
 _APP = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
 _LIMIT = 1024 * 1024
 
@@ -45,12 +50,13 @@ def load(
     variables: Mapping[str, str] | None = None,
     name: str = "",
     profiles: Collection[str] = (),
+    refuse: Refuse = lambda model: (),
 ) -> Project:
     """The app that the Compose files below ``directory`` describe, later files laid over earlier ones.
 
     ``variables`` win over the directory's ``.env``. Every path in the files is relative to ``directory``, and files
     are read beneath it only. Raises ``ComposeError`` with file, line and caret for anything wrong in them,
-    ``NotFound`` when there is none.
+    ``NotFound`` when there is none. ``refuse``: what the engine that is to run it cannot do is an error, too.
     """
     names = list(files) or find_files(directory)
     if len(names) > MAX_FILES:
@@ -62,7 +68,11 @@ def load(
     node = nodes[0]
     for over in nodes[1:]:
         node = merge(sources, node, over)
-    return _project(Value(sources, node, values, ""), directory, values, name, profiles)
+    root = Value(sources, node, values, "")
+    model = _project(root, directory, values, name, profiles)
+    for refusal in refuse(model):
+        raise located(root, refusal)
+    return model
 
 
 def _project(
@@ -75,16 +85,33 @@ def _project(
     if not services:
         raise root.fail("every service belongs to a profile that is not chosen", "name it with --profile")
     volumes = _volumes(top.get("volumes"))
+    networks = network_list(top["networks"]) if "networks" in top else {}
+    found: dict[str, dict[str, str]] = {
+        key: texts_of(top[key], values, lambda path: read_beneath(directory, path), inline=key == "configs")
+        for key in ("configs", "secrets")
+        if key in top
+    }
     entries = dict(top["services"].items())
     for key, item in services.items():
         _check(entries[key], item, entries, services, volumes)
+        _check_names(entries[key], item, networks, found)
     app = name or (top["name"].text() if "name" in top else _normal(directory.resolve().name))
     if not _APP.fullmatch(app):
         raise top.get("name", root).fail(
             f"not an app name: {app[:60]!r}", "set `name:` to lower-case letters, digits and '-'"
         )
     extensions = {key: value.plain() for key, value in top.items() if key.startswith("x-")}
-    return Project(app, _ordered(services, top["services"]), tuple(volumes), extensions)
+    ordered = _ordered(services, top["services"])
+    return Project(
+        app,
+        ordered,
+        tuple(volumes),
+        extensions,
+        networks,
+        found.get("configs", {}),
+        found.get("secrets", {}),
+        {key: size for key, size in volumes.items() if size},
+    )
 
 
 def _normal(name: str) -> str:
@@ -139,15 +166,17 @@ def _services(
     return found
 
 
-def _volumes(value: Value | None) -> list[str]:
-    if value is None:
-        return []
-    for key, item in value.items():
+def _volumes(value: Value | None) -> dict[str, int]:
+    """The declared volumes with their sizes; 0: it says none."""
+    found: dict[str, int] = {}
+    for key, item in value.items() if value is not None else ():
         volume_name(key, item)
         parts = item.fields({"labels", "driver"}, {"name", "external", "driver_opts"})
         if "driver" in parts:
             parts["driver"].choice("local")
-    return [key for key, _ in value.items()]
+        ours = parts["x-slipway"].fields({"size"}) if "x-slipway" in parts else {}
+        found[key] = size(ours["size"]) if "size" in ours else 0
+    return found
 
 
 def _check(
@@ -170,6 +199,20 @@ def _check(
                 f"{item.name!r} mounts the volume {mount.source!r}, which is not declared",
                 f"add `{mount.source}:` under the top-level `volumes:`",
             )
+
+
+def _check_names(
+    value: Value, item: Service, networks: Collection[str], found: Mapping[str, Mapping[str, str]]
+) -> None:
+    """What a service says of networks, configs and secrets."""
+    used = [("networks", name) for name in item.networks if name not in (*networks, DEFAULT)]
+    used += [("configs", one.source) for one in item.configs if one.source not in found.get("configs", {})]
+    used += [("secrets", one.source) for one in item.secrets if one.source not in found.get("secrets", {})]
+    for kind, name in used:
+        raise value.fail_at_key(
+            f"{item.name!r} uses {name!r}, which is not declared",
+            f"add `{name}:` under the top-level `{kind}:`",
+        )
 
 
 def _ordered(services: Mapping[str, Service], value: Value) -> dict[str, Service]:

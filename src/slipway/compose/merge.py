@@ -10,8 +10,8 @@ _NULL = "tag:yaml.org,2002:null"
 _TEXT = "tag:yaml.org,2002:str"
 _MAP = "tag:yaml.org,2002:map"
 _REPLACED = {"command", "entrypoint", "test"}
-_SETS = {"cap_add", "cap_drop", "tmpfs", "expose", "profiles", "env_file", "ports"}
-_MAPPINGS = {"environment", "labels", "args", "extra_hosts", "depends_on"}
+_SETS = {"cap_add", "cap_drop", "tmpfs", "expose", "profiles", "env_file", "ports", "configs", "secrets"}
+_MAPPINGS = {"environment", "labels", "args", "extra_hosts", "depends_on", "networks"}
 
 
 def merge(sources: Sources, base: yaml.Node, over: yaml.Node, path: tuple[str, ...] = ()) -> yaml.Node:

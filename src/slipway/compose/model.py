@@ -64,6 +64,29 @@ class HealthTest:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkUse:
+    """A service on a network, where it also answers to ``aliases``."""
+
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """``internal``: nothing on it reaches what lies outside."""
+
+    internal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FileMount:
+    """A config or a secret, by name, as a file at the absolute path ``target``. ``mode``: permission bits."""
+
+    source: str
+    target: str
+    mode: int = 0o444
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """One service. ``command`` and ``entrypoint`` are ``None`` when the image's are to be used."""
 
@@ -94,6 +117,13 @@ class Service:
     cap_drop: tuple[str, ...] = ()
     extra_hosts: Mapping[str, str] = field(default_factory=dict)
     tmpfs: tuple[str, ...] = ()
+    expose: tuple[int, ...] = ()
+    networks: Mapping[str, NetworkUse] = field(default_factory=dict)
+    configs: tuple[FileMount, ...] = ()
+    secrets: tuple[FileMount, ...] = ()
+    shm_size: int = 0
+    cpus_reserved: float = 0
+    memory_reserved: int = 0
     x_slipway: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -110,12 +140,19 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A whole app. Services are in the order of their dependencies."""
+    """A whole app. Services are in the order of their dependencies; ``configs`` and ``secrets`` by name: their text.
+
+    ``volume_sizes``: of volumes that say theirs (``x-slipway: {size: 10g}``), in bytes.
+    """
 
     name: str
     services: Mapping[str, Service]
     volumes: tuple[str, ...] = ()
     extensions: Mapping[str, Any] = field(default_factory=dict)
+    networks: Mapping[str, Network] = field(default_factory=dict)
+    configs: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    volume_sizes: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Lossless; see the module."""
@@ -125,7 +162,13 @@ class Project:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Project:
         services = {name: _service(item) for name, item in value["services"].items()}
-        return cls(value["name"], services, tuple(value.get("volumes", ())), value.get("extensions", {}))
+        networks = {
+            name: Network(**_known(Network, item)) for name, item in value.get("networks", {}).items()
+        }
+        return cls(
+            value["name"], services, tuple(value.get("volumes", ())), value.get("extensions", {}), networks,
+            value.get("configs", {}), value.get("secrets", {}), value.get("volume_sizes", {}),
+        )  # fmt: skip
 
 
 def _plain(value: Any) -> Any:
@@ -163,6 +206,10 @@ def _service(value: Mapping[str, Any]) -> Service:
         found["healthcheck"] = HealthTest(**_known(HealthTest, value["healthcheck"]))
     found["ports"] = tuple(Port(**_known(Port, item)) for item in value.get("ports", ()))
     found["volumes"] = tuple(VolumeMount(**_known(VolumeMount, item)) for item in value.get("volumes", ()))
+    for key in ("configs", "secrets"):
+        found[key] = tuple(FileMount(**_known(FileMount, item)) for item in value.get(key, ()))
+    uses = value.get("networks", {})
+    found["networks"] = {name: NetworkUse(**_known(NetworkUse, item)) for name, item in uses.items()}
     depends = value.get("depends_on", {})
     found["depends_on"] = {name: DependsOn(**_known(DependsOn, item)) for name, item in depends.items()}
     return Service(**found)

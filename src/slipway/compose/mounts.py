@@ -41,6 +41,17 @@ def _long_port(value: Value) -> tuple[Port, ...]:
         raise value.fail(f"{value.path}: {error}") from error
 
 
+def exposed(value: Value) -> tuple[int, ...]:
+    """TCP ports that only other services are to reach."""
+    found = [
+        number
+        for item in value.each()
+        if not item.text().endswith("/udp")
+        for number in parsed(item, lambda text: units.numbers(text.removesuffix("/tcp")))
+    ]
+    return tuple(dict.fromkeys(found))
+
+
 def volumes(value: Value) -> tuple[VolumeMount, ...]:
     """One for each target; the last counts."""
     found = [_long_volume(item) if item.is_mapping else _short_volume(item) for item in value.each()]

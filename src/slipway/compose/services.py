@@ -7,15 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from slipway.base import capabilities
-from slipway.compose import mounts, units
+from slipway.compose import deploy, files, mounts, networks
 from slipway.compose.document import Value
 from slipway.compose.envfile import parse_env
-from slipway.compose.fields import environment, mapping, parsed, path, texts, words
+from slipway.compose.fields import environment, mapping, path, texts, words
 from slipway.compose.health import depends_on, healthcheck
 from slipway.compose.model import Build, Service
 
 ReadFile = Callable[[str], str]
-MAX_REPLICAS = 1000
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,38}[a-z0-9])?", re.ASCII)
 _HOST = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]{0,61}[a-zA-Z0-9])?", re.ASCII)
 _SIGNAL = re.compile(r"(?:SIG)?[A-Z][A-Z0-9+-]{1,14}|\d{1,2}", re.ASCII)
@@ -27,12 +26,12 @@ def _keys(text: str) -> frozenset[str]:
 
 
 _LATER = _keys(
-    "annotations attach blkio_config cgroup cgroup_parent configs container_name cpu_count cpu_percent cpu_period "
+    "annotations attach blkio_config cgroup cgroup_parent container_name cpu_count cpu_percent cpu_period "
     "cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares cpuset credential_spec develop device_cgroup_rules devices "
     "dns dns_opt dns_search domainname extends external_links gpus group_add init ipc isolation label_file links "
-    "logging mac_address mem_reservation mem_swappiness memswap_limit models network_mode networks oom_kill_disable "
-    "oom_score_adj pid platform post_start pre_start pre_stop privileged provider pull_refresh_after runtime secrets "
-    "security_opt shm_size stdin_open storage_opt sysctls tty ulimits use_api_socket userns_mode uts volumes_from"
+    "logging mac_address mem_reservation mem_swappiness memswap_limit models network_mode oom_kill_disable "
+    "oom_score_adj pid platform post_start pre_start pre_stop privileged provider pull_refresh_after runtime "
+    "security_opt stdin_open storage_opt sysctls tty ulimits use_api_socket userns_mode uts volumes_from"
 )
 _BUILD_LATER = _keys(
     "cache_from cache_to no_cache no_cache_filter additional_contexts network ssh secrets tags platforms pull "
@@ -57,7 +56,7 @@ def service(name: str, value: Value, variables: Mapping[str, str], read_file: Re
     if "env_file" in fields or "environment" in fields:
         found["environment"] = _environment(fields, variables, read_file)
     if "deploy" in fields:
-        found |= _deploy(fields["deploy"])
+        found |= deploy.deploy(fields["deploy"])
     made = Service(name, **found)
     if not made.image and made.build is None:
         raise value.fail_at_key(
@@ -117,72 +116,6 @@ def _build(value: Value) -> Build:
     )
 
 
-def _deploy(value: Value) -> dict[str, Any]:
-    later = _keys("mode endpoint_mode labels rollback_config restart_policy placement")
-    found = value.fields({"replicas", "resources", "update_config"}, later)
-    result: dict[str, Any] = {}
-    if "replicas" in found:
-        result["replicas"] = _replicas(found["replicas"])
-    if "resources" in found:
-        # Reservations place work among machines; on one machine there is nothing to place.
-        parts = found["resources"].fields({"limits", "reservations"})
-        if "limits" in parts:
-            limits = parts["limits"].fields({"cpus", "memory", "pids"})
-            for key, parse in (("cpus", _cpus), ("memory", _size), ("pids", _count)):
-                if key in limits:
-                    result[key] = parse(limits[key])
-    if "update_config" in found:
-        later = _keys("parallelism delay failure_action monitor max_failure_ratio")
-        keys = found["update_config"].fields({"order"}, later)
-        if "order" in keys:
-            result["order"] = keys["order"].choice("start-first", "stop-first")
-    return result
-
-
-def _traits(value: Value) -> dict[str, Any]:
-    """``x-slipway``: what Compose has no word for. Ours, so a wrong key is refused."""
-    found = value.fields({"order", "update", "deploy_timeout"})
-    result: dict[str, Any] = {}
-    if "update" in found:
-        parts = found["update"].fields({"order"})
-        if "order" in parts:
-            result["order"] = parts["order"].choice("start-first", "stop-first")
-    if "order" in found:
-        result["order"] = found["order"].choice("start-first", "stop-first")
-    if "deploy_timeout" in found:
-        result["deploy_timeout"] = parsed(found["deploy_timeout"], units.duration)
-        if not 0 < result["deploy_timeout"] <= 3600:
-            raise found["deploy_timeout"].fail("deploy_timeout must be more than 0 and at most an hour")
-    return result | {key: item.plain() for key, item in found.items() if key.startswith("x-")}
-
-
-def _cpus(value: Value) -> float:
-    return parsed(value, units.amount)
-
-
-def _size(value: Value) -> int:
-    return parsed(value, units.size)
-
-
-def _duration(value: Value) -> float:
-    return parsed(value, units.duration)
-
-
-def _count(value: Value) -> int:
-    """``-1`` and ``0`` are no limit, as in Docker."""
-    count = value.integer()
-    if count < -1 or count > 4_194_304:
-        raise value.fail(f"{value.path}: {count} is not possible")
-    return max(count, 0)
-
-
-def _replicas(value: Value) -> int:
-    count = value.integer()
-    if not 0 <= count <= MAX_REPLICAS:
-        raise value.fail(f"{count} replicas are not possible", f"0 to {MAX_REPLICAS}")
-    return count
-
-
 def _matching(pattern: re.Pattern[str], what: str, hint: str) -> Callable[[Value], str]:
     def parse(value: Value) -> str:
         text = value.text()
@@ -221,7 +154,7 @@ _KEYS: dict[str, tuple[str, Callable[[Value], Any]]] = {
     "command": ("command", words),
     "entrypoint": ("entrypoint", words),
     "ports": ("ports", mounts.ports),
-    "expose": ("", texts),
+    "expose": ("expose", mounts.exposed),
     "volumes": ("volumes", mounts.volumes),
     "depends_on": ("depends_on", depends_on),
     "healthcheck": ("healthcheck", healthcheck),
@@ -229,22 +162,26 @@ _KEYS: dict[str, tuple[str, Callable[[Value], Any]]] = {
         "restart",
         _matching(_RESTART, "a restart policy", "no, always, unless-stopped or on-failure[:N]"),
     ),
-    "scale": ("replicas", _replicas),
-    "cpus": ("cpus", _cpus),
-    "mem_limit": ("memory", _size),
-    "pids_limit": ("pids", _count),
+    "scale": ("replicas", deploy.replicas),
+    "cpus": ("cpus", deploy.cpus),
+    "mem_limit": ("memory", deploy.size),
+    "pids_limit": ("pids", deploy.count),
     "labels": ("labels", mapping),
     "user": ("user", Value.text),
     "working_dir": ("working_dir", path),
     "hostname": ("hostname", _matching(_HOST, "a host name", "use letters, digits, '-' and '.'")),
     "stop_signal": ("stop_signal", _matching(_SIGNAL, "a signal", "e.g. SIGTERM")),
-    "stop_grace_period": ("stop_grace_period", _duration),
+    "stop_grace_period": ("stop_grace_period", deploy.duration),
     "read_only": ("read_only", Value.boolean),
     "cap_add": ("cap_add", _capabilities),
     "cap_drop": ("cap_drop", _capabilities),
     "extra_hosts": ("extra_hosts", _extra_hosts),
     "tmpfs": ("tmpfs", mounts.tmpfs),
     "profiles": ("", texts),
+    "networks": ("networks", networks.uses),
+    "configs": ("configs", files.configs),
+    "secrets": ("secrets", files.secrets),
+    "shm_size": ("shm_size", deploy.size),
     "pull_policy": ("", Value.text),
-    "x-slipway": ("x_slipway", _traits),
+    "x-slipway": ("x_slipway", deploy.traits),
 }

@@ -9,15 +9,19 @@ pending before anything of it starts; ``current_release`` moves in one transacti
 before the first old one ends. So what a kill leaves are instances of a release that is not the current one, and the
 reconciler ends those; a removal is recorded before it begins, and finished. Everything else is read from what runs.
 
-Neighbours: ``engine`` is the Protocol that ``slipway.engines`` implements; builds come through ``builder``.
+``engine`` is the Protocol of everything that runs apps, release by release. An engine that knows single instances only
+(``instance_engine``) becomes one through ``stepwise``, which plans and rolls out for it. Which engine runs a project's
+apps the ``Deliverer`` is told by a callable. Builds come through ``builder``.
 """
 
 from slipway.delivery.apps import Apps, AppState
 from slipway.delivery.builder import Builder, BuildOrder
 from slipway.delivery.deliver import Deliverer
-from slipway.delivery.engine import AppRef, Engine, Instance, LogRecord
+from slipway.delivery.engine import AppRef, Engine, EngineOf, Instance, LogRecord, Move, Wanted
+from slipway.delivery.instance_engine import InstanceEngine
 from slipway.delivery.outcome import Outcome
 from slipway.delivery.releases import Release
+from slipway.delivery.stepwise import Stepwise
 
 __all__ = [
     "AppRef",
@@ -27,8 +31,13 @@ __all__ = [
     "Builder",
     "Deliverer",
     "Engine",
+    "EngineOf",
     "Instance",
+    "InstanceEngine",
     "LogRecord",
+    "Move",
     "Outcome",
     "Release",
+    "Stepwise",
+    "Wanted",
 ]

@@ -12,7 +12,7 @@ from slipway.base.clock import now
 from slipway.compose import Project
 from slipway.delivery.engine import AppRef
 from slipway.delivery.releases import Release, from_row, release_digest
-from slipway.errors import NotFound
+from slipway.errors import Conflict, NotFound
 from slipway.state import Database
 from slipway.state.tables import App
 from slipway.state.tables import Project as ProjectRow
@@ -77,6 +77,15 @@ class Apps:
                 )
                 session.add(row)
             return AppState(ref, row.current_release, row.scale, row.state)
+
+    async def confirm(self, state: AppState) -> None:
+        """Raises ``Conflict`` when the app is no longer in this state: another server has changed it."""
+        now_is = await self.get(state.ref)
+        if (now_is.current, now_is.scale, now_is.state) != (state.current, state.scale, state.state):
+            raise Conflict(
+                f"{state.ref} was changed by another server meanwhile",
+                hint=f"`slipway app show {state.ref.name}`",
+            )
 
     async def next_number(self, ref: AppRef) -> int:
         async with self._database.session() as session:

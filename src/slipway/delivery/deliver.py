@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from slipway.access import Identity
 from slipway.base.progress import Progress
-from slipway.compose import Project
+from slipway.compose import Project, Refuse
 from slipway.delivery.apps import Apps, AppState
 from slipway.delivery.builder import Builder, BuildOrder, ImageRef
-from slipway.delivery.engine import AppRef, Engine, Instance, LogRecord
+from slipway.delivery.drafts import draft, rendered_images
+from slipway.delivery.engine import AppRef, Engine, EngineOf, Instance, LogRecord, Move, Wanted
 from slipway.delivery.outcome import Outcome, Phases
-from slipway.delivery.plan import plan
 from slipway.delivery.reconcile import Reconciler
 from slipway.delivery.releases import Release, release_digest
 from slipway.delivery.removal import take_away
-from slipway.delivery.rollout import Rollout, first_error
-from slipway.errors import Conflict, Invalid
+from slipway.delivery.rollout import first_error
+from slipway.errors import Conflict, Invalid, Unavailable
 from slipway.oci import Reference
 
+log = logging.getLogger(__name__)
 MAX_REPLICAS = 1000
 
 
 class Deliverer:
     """One for a server. An app is changed by one call at a time; others wait."""
 
-    def __init__(self, apps: Apps, builder: Builder, engine: Engine) -> None:
+    def __init__(self, apps: Apps, builder: Builder, engine_of: EngineOf) -> None:
+        """``engine_of``: what runs a project's apps; the same object for all whose apps run in one place."""
         self.apps = apps
         self._builder = builder
-        self._engine = engine
+        self._engine_of = engine_of
         self._locks: dict[AppRef, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._reconciler = Reconciler(apps, engine, self._locks)
+        self._reconciler = Reconciler(apps, engine_of, self._locks)
 
     async def deliver(
         self, project: str, model: Project, source: Path, identity: Identity, revision: str, progress: Progress,
@@ -43,23 +47,26 @@ class Deliverer:
         """Build, release and run ``model``. Raises what went wrong; the release before stays in service then."""
         ref = AppRef(project, model.name)
         phases = Phases(progress)
+        engine = await self._engine_of(project)
+        for refusal in engine.refusals(model):
+            raise refusal.error()
         async with self._locks[ref]:
-            state = await self._ready_for_delivery(ref, progress)
+            state = await self._ready_for_delivery(engine, ref, progress)
             with phases.phase("build"):
                 images = await self._images(ref, model, source, identity, progress, no_cache)
-            if state.current is not None and await self._serves(ref, state, model, images):
-                return Outcome(ref, state.current, True, self._urls(ref, model), phases.timings)
+            if state.current is not None and await self._serves(engine, state, model, images):
+                return Outcome(ref, state.current, True, _urls(engine, ref, model), phases.timings)
             number = await self.apps.next_number(ref)
             images = await self._tagged(model, images, str(number))
             release = await self.apps.record(ref, number, model, images, identity.name, revision)
             with phases.phase("run"):
-                await self._roll_out(ref, release, progress)
-        return Outcome(ref, number, False, self._urls(ref, model), phases.timings)
+                await self._roll_out(engine, ref, release, progress)
+        return Outcome(ref, number, False, _urls(engine, ref, model), phases.timings)
 
-    async def _ready_for_delivery(self, ref: AppRef, progress: Progress) -> AppState:
+    async def _ready_for_delivery(self, engine: Engine, ref: AppRef, progress: Progress) -> AppState:
         state = await self.apps.ensure(ref)
         if state.removing:
-            await take_away(self._engine, self.apps, ref, state.removing_volumes, progress)
+            await take_away(engine, self.apps, ref, state.removing_volumes, progress)
             state = await self.apps.ensure(ref)
         return state
 
@@ -97,27 +104,34 @@ class Deliverer:
         return found
 
     async def _serves(
-        self, ref: AppRef, state: AppState, model: Project, images: Mapping[str, Mapping[str, str]]
+        self, engine: Engine, state: AppState, model: Project, images: Mapping[str, Mapping[str, str]]
     ) -> bool:
         assert state.current is not None
-        release = await self.apps.release(ref, state.current)
+        release = await self.apps.release(state.ref, state.current)
         if release.digest != release_digest(model, images):
             return False
-        return plan(release, state.scale, await self._engine.instances(ref)).unchanged
+        return await engine.serves(state.ref, Wanted(release, state.scale))
 
-    async def _roll_out(self, ref: AppRef, release: Release, progress: Progress) -> None:
+    async def _roll_out(self, engine: Engine, ref: AppRef, release: Release, progress: Progress) -> None:
         """Make ``release`` the one that serves. It is so from the moment one transaction says it."""
         state = await self.apps.get(ref)
         before = await self.apps.release(ref, state.current) if state.current is not None else None
-        todo = plan(release, state.scale, await self._engine.instances(ref))
-        rollout = Rollout(
-            self._engine, ref, release, todo, progress,
-            before=before, taken_over=lambda: self.apps.activate(ref, release.number),
-        )  # fmt: skip
+        taken = False
+
+        async def taken_over() -> None:
+            nonlocal taken
+            await self.apps.activate(ref, release.number)
+            taken = True
+
+        move = Move(
+            Wanted(release, state.scale),
+            Wanted(before, state.scale) if before else None,
+            taken_over=taken_over,
+        )
         try:
-            await rollout.run()
+            await engine.roll_out(ref, move, progress)
         except BaseException as error:
-            if not rollout.done:
+            if not taken:
                 await asyncio.shield(self.apps.fail(ref, release.number, str(error) or "cancelled"))
             raise
 
@@ -128,12 +142,13 @@ class Deliverer:
         leaves it as good a target as before.
         """
         phases = Phases(progress)
+        engine = await self._engine_of(ref.project)
         async with self._locks[ref]:
             state = await self.apps.get(ref)
             target = await self._rollback_target(ref, state, to)
             with phases.phase("run"):
-                await self._roll_out(ref, target, progress)
-        return Outcome(ref, target.number, False, self._urls(ref, target.model), phases.timings)
+                await self._roll_out(engine, ref, target, progress)
+        return Outcome(ref, target.number, False, _urls(engine, ref, target.model), phases.timings)
 
     async def _rollback_target(self, ref: AppRef, state: AppState, to: int | None) -> Release:
         if to is not None:
@@ -148,37 +163,41 @@ class Deliverer:
 
     async def scale(self, ref: AppRef, replicas: Mapping[str, int], progress: Progress) -> Outcome:
         """Run so many instances of each service, in this and every later release."""
+        engine = await self._engine_of(ref.project)
         async with self._locks[ref]:
             state = await self.apps.get(ref)
             release = await self._current(ref)
             for name, count in replicas.items():
                 _check_scale(ref, release.model, name, count)
-            wanted = replace(state, scale={**state.scale, **replicas})
-            todo = plan(release, wanted.scale, await self._engine.instances(ref))
-            await Rollout(
-                self._engine, ref, release, todo, progress,
-                before=release, taken_over=lambda: self.apps.set_scale(ref, replicas),
-            ).run()  # fmt: skip
-        return Outcome(ref, release.number, todo.unchanged, self._urls(ref, release.model))
+            wanted = Wanted(release, {**state.scale, **replicas})
+            unchanged = await engine.serves(ref, wanted)
+            move = Move(
+                wanted, Wanted(release, state.scale), confirm=partial(self.apps.confirm, state),
+                taken_over=lambda: self.apps.set_scale(ref, replicas),
+            )  # fmt: skip
+            await engine.roll_out(ref, move, progress)
+        return Outcome(ref, release.number, unchanged, _urls(engine, ref, release.model))
 
     async def restart(self, ref: AppRef, services: Sequence[str], progress: Progress) -> Outcome:
         """Replace instances by fresh ones of the same release, without a gap where two may run."""
+        engine = await self._engine_of(ref.project)
         async with self._locks[ref]:
             release = await self._current(ref)
             chosen = set(services or release.model.services)
             if unknown := chosen - set(release.model.services):
                 raise Invalid(f"{ref} has no service {sorted(unknown)[0]!r}")
             state = await self.apps.get(ref)
-            observed = await self._engine.instances(ref)
-            todo = plan(release, state.scale, observed, renew=chosen)
-            await Rollout(self._engine, ref, release, todo, progress, before=release).run()
-        return Outcome(ref, release.number, False, self._urls(ref, release.model))
+            wanted = Wanted(release, state.scale)
+            move = Move(wanted, wanted, frozenset(chosen), partial(self.apps.confirm, state))
+            await engine.roll_out(ref, move, progress)
+        return Outcome(ref, release.number, False, _urls(engine, ref, release.model))
 
     async def remove(self, ref: AppRef, volumes: bool, progress: Progress) -> None:
         """End everything of the app and forget it with its releases. Interrupted, it is finished later."""
+        engine = await self._engine_of(ref.project)
         async with self._locks[ref]:
             await self.apps.start_removal(ref, volumes)
-            await take_away(self._engine, self.apps, ref, volumes, progress)
+            await take_away(engine, self.apps, ref, volumes, progress)
 
     async def _current(self, ref: AppRef) -> Release:
         release = await self.current(ref)
@@ -189,22 +208,57 @@ class Deliverer:
     # Looking
 
     async def instances(self, ref: AppRef) -> list[Instance]:
-        return await self._engine.instances(ref)
+        return await (await self._engine_of(ref.project)).instances(ref)
+
+    async def overview(self, refs: Sequence[AppRef]) -> dict[AppRef, list[Instance]]:
+        """The instances of many apps. Those of an engine that does not answer are not among them."""
+        by_engine: dict[int, tuple[Engine, list[AppRef]]] = {}
+        for project in {ref.project for ref in refs}:
+            engine = await self._engine_of(project)
+            mine = [ref for ref in refs if ref.project == project]
+            by_engine.setdefault(id(engine), (engine, []))[1].extend(mine)
+        found: dict[AppRef, list[Instance]] = {}
+        for engine, mine in by_engine.values():
+            try:
+                found.update(await engine.overview(mine))
+            except Unavailable as error:
+                log.warning("%d apps cannot be shown as they are: %s", len(mine), error)
+        return found
 
     async def current(self, ref: AppRef) -> Release | None:
         state = await self.apps.get(ref)
         return await self.apps.release(ref, state.current) if state.current is not None else None
 
-    def urls(self, ref: AppRef, release: Release) -> dict[str, list[str]]:
-        return {name: self._engine.urls(ref, service) for name, service in release.model.services.items()}
+    async def urls(self, ref: AppRef, release: Release) -> dict[str, list[str]]:
+        engine = await self._engine_of(ref.project)
+        return {name: engine.urls(ref, service) for name, service in release.model.services.items()}
 
-    def _urls(self, ref: AppRef, model: Project) -> list[str]:
-        return [url for service in model.services.values() for url in self._engine.urls(ref, service)]
-
-    def logs(
+    async def logs(
         self, ref: AppRef, instance: Instance, follow: bool, tail: int | None
     ) -> AsyncIterator[LogRecord]:
-        return self._engine.logs(ref, instance, follow, tail)
+        engine = await self._engine_of(ref.project)
+        async for line in engine.logs(ref, instance, follow, tail):
+            yield line
+
+    async def refusals(self, project: str) -> Refuse:
+        """What the project's engine cannot do of a model, to be told while its file is read."""
+        return (await self._engine_of(project)).refusals
+
+    async def render(
+        self, project: str, model: Project, images: Mapping[str, str], identity: Identity
+    ) -> list[dict[str, Any]]:
+        """What a delivery of ``model`` would apply to a cluster, changing nothing.
+
+        An image is the one named in ``images``, else what the file names, else that of the release that serves.
+        """
+        ref = AppRef(project, model.name)
+        engine = await self._engine_of(project)
+        states = {state.ref: state for state in await self.apps.all()}
+        state = states.get(ref)
+        current = await self.apps.release(ref, state.current) if state and state.current is not None else None
+        found = await rendered_images(self._builder, model, images, current, identity)
+        release = draft(model, found, (current.number if current else 0) + 1, identity.name)
+        return await engine.render(ref, Wanted(release, state.scale if state else {}))
 
     # Keeping it true
 
@@ -215,6 +269,10 @@ class Deliverer:
     async def reconcile(self) -> None:
         """One pass over all apps that nobody is changing."""
         await self._reconciler.once()
+
+
+def _urls(engine: Engine, ref: AppRef, model: Project) -> list[str]:
+    return [url for service in model.services.values() for url in engine.urls(ref, service)]
 
 
 def _check_scale(ref: AppRef, model: Project, name: str, count: int) -> None:

@@ -1,12 +1,13 @@
-"""What runs an app: the Protocol every engine implements."""
+"""What runs apps: the Protocol every engine implements."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from slipway.compose import Service
+from slipway.base.progress import Progress
+from slipway.compose import Project, Refusal, Service
 from slipway.delivery.releases import Release
 
 
@@ -47,64 +48,106 @@ class LogRecord:
     text: str
 
 
-class Engine(Protocol):
-    """Starts, shows and ends instances of services.
+Confirm = Callable[[], Awaitable[None]]
 
-    Life of an instance: ``start`` → ``ready`` → in ``publish``'s targets → out of them → ``drain`` → ``stop`` →
-    ``remove``. Every call but ``start`` is idempotent, one for an instance that is gone included, and an engine keeps
-    no memory that a restart could lose: ``instances`` tells the truth from what really runs, and publishing one app
-    leaves the others' routes as they are. Calls for different apps may come at the same time; for one app the caller
-    puts them in order, but for ``start`` and ``ready`` of several instances. Example: a rollout of one service is
-    ``start`` the new, ``ready``, ``publish`` the new, ``drain`` and ``remove`` the old. The suite that every engine
-    passes is ``slipway.testing.engines``.
+
+async def nothing() -> None:
+    """For moves that change no record, and that nobody else can be in the way of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What should run of an app: a release, with so many instances of a service where ``scale`` says so."""
+
+    release: Release
+    scale: Mapping[str, int] = field(default_factory=dict)
+
+    def replicas(self, service: Service) -> int:
+        return self.scale.get(service.name, service.replicas)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """From what runs to ``wanted``.
+
+    ``before`` is what served when the move began, if anything did. Of the services in ``renew`` every instance is
+    replaced, although nothing about them changed. ``confirm`` raises ``Conflict`` if another server has changed the app
+    since; an engine calls it when nobody else can any more, and before it changes anything. ``taken_over`` records the
+    change; an engine calls it exactly once, when everything new answers and before anything is ended that could not be
+    brought back as it was.
     """
 
-    async def prepare(self, app: AppRef, release: Release) -> None:
-        """Everything slow that needs nothing stopped: networks, volumes, unpacked images.
+    wanted: Wanted
+    before: Wanted | None = None
+    renew: frozenset[str] = frozenset()
+    confirm: Confirm = nothing
+    taken_over: Callable[[], Awaitable[None]] = nothing
 
-        Raises ``Conflict`` already here when an address it wants to publish is taken.
+
+class Engine(Protocol):
+    """Runs whole releases of apps: the one model behind deliver, rollback, scale, restart and reconciliation.
+
+    Life of an app: ``roll_out`` of its first release → ``mend`` whenever it is not ``sound`` → ``roll_out`` of others
+    → ``remove``. Deploying, rolling back, scaling and restarting are all one verb, ``roll_out``, with different ends
+    of a ``Move``; ways to get there (canary, blue-green) are more fields of ``Move``, and an autoscaler changes
+    ``Wanted.scale``. An engine keeps no memory that a restart could lose. Calls for one app come one at a time, but
+    for those that only look; calls for different apps at any time. Example: a delivery is ``refusals`` of its model,
+    ``serves`` to see that something is to be done, ``roll_out``.
+    """
+
+    def refusals(self, model: Project) -> Sequence[Refusal]:
+        """What this engine cannot do of a model; no I/O, so that a person is told before anything is built."""
+        ...
+
+    async def serves(self, app: AppRef, wanted: Wanted) -> bool:
+        """Whether all of it runs and nothing else does, so that a ``roll_out`` would change nothing."""
+        ...
+
+    async def roll_out(self, app: AppRef, move: Move, progress: Progress) -> None:
+        """Make the move. Each service comes up when those it depends on are up; the old ones serve meanwhile.
+
+        Raises ``Failed``, with the last lines that were written, when something does not become healthy in its time;
+        ``Invalid`` for a model it refuses, ``Conflict`` for a name or an address that is taken, ``Unavailable`` when
+        the engine's own parts stay away. After an error, and after a cancellation before ``taken_over`` was called,
+        ``before`` runs as it did. Killed at any time, ``mend`` puts in order what it left.
         """
         ...
 
-    async def start(self, app: AppRef, release: Release, service: Service, replica: int) -> Instance:
-        """Raises ``Failed`` when it cannot even be started; nothing is left then."""
+    async def sound(self, apps: Mapping[AppRef, Wanted]) -> Collection[AppRef]:
+        """Those of ``apps`` that need no ``mend``, by few questions for many of them; none is a valid answer."""
         ...
 
-    async def ready(self, app: AppRef, instance: Instance, service: Service, timeout: float) -> Instance:
-        """Wait until it can take work. Raises ``Failed`` with its last lines otherwise; it is left for a look."""
+    async def mend(
+        self, app: AppRef, wanted: Wanted | None, *, repair: bool, confirm: Confirm = nothing
+    ) -> bool:
+        """Bring what drifted back to ``wanted``; ``None``: no release ever served, and leftovers go.
+
+        Returns whether there was nothing to mend. Without ``repair`` only what is quick and cannot fail again and again
+        is done, e.g. that what ended gets no requests. ``confirm`` as in a ``Move``. Raises as ``roll_out``.
+        """
         ...
 
-    async def completed(self, app: AppRef, instance: Instance, timeout: float) -> None:
-        """Wait until it ended with exit code 0. Raises ``Failed``."""
+    async def remove(self, app: AppRef, volumes: bool, progress: Progress) -> None:
+        """End everything of the app. Idempotent. ``volumes``, with what is in them, stay unless asked for."""
         ...
 
     async def instances(self, app: AppRef) -> list[Instance]: ...
 
-    async def publish(self, app: AppRef, targets: Mapping[str, tuple[Service, Sequence[Instance]]]) -> None:
-        """Make exactly these instances answer for the app's published services; no target, no route.
-
-        Raises ``Conflict`` when a published address is taken; the routes are as before then.
-        """
+    async def overview(self, apps: Collection[AppRef]) -> Mapping[AppRef, list[Instance]]:
+        """The instances of many apps, by few questions; every one of ``apps`` is a key."""
         ...
-
-    async def drain(self, app: AppRef, instance: Instance, timeout: float) -> None:
-        """Wait until an unpublished instance has no request left, at most ``timeout`` seconds."""
-        ...
-
-    async def stop(self, app: AppRef, instance: Instance) -> None: ...
-
-    async def revive(self, app: AppRef, instance: Instance) -> None:
-        """Start a stopped instance again."""
-        ...
-
-    async def remove(self, app: AppRef, instance: Instance) -> None: ...
 
     def logs(
         self, app: AppRef, instance: Instance, follow: bool, tail: int | None
     ) -> AsyncIterator[LogRecord]: ...
 
-    def urls(self, app: AppRef, service: Service) -> list[str]: ...
-
-    async def remove_app(self, app: AppRef, volumes: bool) -> None:
-        """What is left of an app without instances: routes, networks, and its ``volumes`` if asked."""
+    def urls(self, app: AppRef, service: Service) -> list[str]:
+        """Where the service answers to the outside."""
         ...
+
+    async def render(self, app: AppRef, wanted: Wanted) -> list[dict[str, Any]]:
+        """What the engine would apply, as documents for its own tools. Raises ``Unsupported`` if it has none."""
+        ...
+
+
+EngineOf = Callable[[str], Awaitable[Engine]]

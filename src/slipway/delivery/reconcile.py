@@ -8,51 +8,20 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import partial
 
 from slipway.base.progress import silent
-from slipway.compose import Service
 from slipway.delivery.apps import Apps, AppState
-from slipway.delivery.engine import AppRef, Engine, Instance
-from slipway.delivery.plan import RolloutPlan, plan
+from slipway.delivery.engine import AppRef, Engine, EngineOf, Wanted
 from slipway.delivery.releases import Release
 from slipway.delivery.removal import take_away
-from slipway.delivery.rollout import Rollout
-from slipway.errors import NotFound, SlipwayError
+from slipway.errors import NotFound, SlipwayError, Unavailable
 
 log = logging.getLogger(__name__)
 INTERVAL = 5.0
 _LONGEST = 300.0
 _CALM = 60.0
 Locks = Mapping[AppRef, asyncio.Lock]
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What to do about one app.
-
-    ``publish``: everything runs, the routes are made sure of. ``repair``: ``plan`` is to be carried out. ``clear``: no
-    release ever served, ``leftovers`` of one that was interrupted go. ``remove``: finish a removal.
-    """
-
-    action: Literal["publish", "repair", "clear", "remove", "nothing"]
-    plan: RolloutPlan | None = None
-    leftovers: tuple[Instance, ...] = ()
-
-    def describe(self) -> str:
-        if self.plan is not None:
-            return "; ".join(self.plan.describe())
-        return f"{self.action} {', '.join(item.id for item in self.leftovers)}".strip()
-
-
-def decide(state: AppState, release: Release | None, observed: Sequence[Instance]) -> Decision:
-    """Pure. Restarts of instances that end are the runtime's, by their restart policy; it tells them as running."""
-    if state.removing:
-        return Decision("remove")
-    if release is None:
-        return Decision("clear", leftovers=tuple(observed)) if observed else Decision("nothing")
-    todo = plan(release, state.scale, observed)
-    return Decision("publish" if todo.unchanged else "repair", todo)
 
 
 @dataclass(slots=True)
@@ -80,11 +49,14 @@ class Reconciler:
     """One for a server. ``locks`` are those of the ``Deliverer``: an app that is being changed is left alone."""
 
     apps: Apps
-    engine: Engine
+    engine_of: EngineOf
     locks: Locks
     clock: Callable[[], float] = time.monotonic
     _patience: dict[AppRef, Patience] = field(default_factory=lambda: defaultdict(Patience))
     _busy: set[AppRef] = field(default_factory=set)
+    _looking: set[int] = field(default_factory=set)
+    # A release never changes, and is not read again as long as its app is at it.
+    _known: dict[AppRef, Release] = field(default_factory=dict)
 
     async def run_forever(self) -> None:
         """Each app by its own task, so that one that does not come up holds no other back."""
@@ -105,10 +77,70 @@ class Reconciler:
             return
         for ref in self._patience.keys() - {state.ref for state in states}:
             del self._patience[ref]
+        for ref in self._known.keys() - {state.ref for state in states}:
+            del self._known[ref]
+        for engine, mine in await self._by_engine(states):
+            # One that takes long to answer, or does not, holds the apps of no other engine back.
+            if id(engine) not in self._looking:
+                self._looking.add(id(engine))
+                group.create_task(self._look(group, engine, mine))
+
+    async def _by_engine(self, states: Sequence[AppState]) -> list[tuple[Engine, list[AppState]]]:
+        by_project: dict[str, list[AppState]] = defaultdict(list)
         for state in states:
-            if state.ref not in self._busy and not self.locks[state.ref].locked():
-                self._busy.add(state.ref)
-                group.create_task(self._one(state.ref))
+            by_project[state.ref.project].append(state)
+        found: dict[int, tuple[Engine, list[AppState]]] = {}
+        for project, mine in by_project.items():
+            try:
+                engine = await self.engine_of(project)
+            except SlipwayError as error:
+                log.warning("the apps of %s could not be looked at: %s", project, error)
+            else:
+                found.setdefault(id(engine), (engine, []))[1].extend(mine)
+        return list(found.values())
+
+    async def _look(self, group: asyncio.TaskGroup, engine: Engine, states: Sequence[AppState]) -> None:
+        try:
+            sound = await self._sound(engine, [item for item in states if not self._left_alone(item.ref)])
+            for state in states:
+                if state.ref in sound:
+                    self._patience[state.ref].whole(self.clock())
+                elif not self._left_alone(state.ref):
+                    self._busy.add(state.ref)
+                    group.create_task(self._one(state.ref))
+        finally:
+            self._looking.discard(id(engine))
+
+    def _left_alone(self, ref: AppRef) -> bool:
+        return ref in self._busy or self.locks[ref].locked()
+
+    async def _sound(self, engine: Engine, states: Sequence[AppState]) -> set[AppRef]:
+        """The apps that their engine says need nothing."""
+        apps: dict[AppRef, Wanted] = {}
+        for state in states:
+            try:
+                wanted = None if state.removing else await self._wanted(state)
+            except SlipwayError as error:
+                log.warning("%s could not be looked at: %s", state.ref, error)
+            else:
+                if wanted is not None:
+                    apps[state.ref] = wanted
+        try:
+            return set(await engine.sound(apps))
+        except SlipwayError as error:
+            # Nothing would be mended either: what the engine stands on does not answer.
+            log.warning("%d apps could not be looked at: %s", len(apps), error)
+        except Exception:
+            log.exception("%d apps could not be looked at", len(apps))
+        return set(apps)
+
+    async def _wanted(self, state: AppState) -> Wanted | None:
+        if state.current is None:
+            return None
+        known = self._known.get(state.ref)
+        if known is None or known.number != state.current:
+            known = self._known[state.ref] = await self.apps.release(state.ref, state.current)
+        return Wanted(known, state.scale)
 
     async def _one(self, ref: AppRef) -> None:
         try:
@@ -127,31 +159,26 @@ class Reconciler:
     async def _reconcile(self, ref: AppRef) -> None:
         # Read under the lock: what the list said may have been changed by a delivery since.
         state = await self.apps.get(ref)
-        release = await self.apps.release(ref, state.current) if state.current is not None else None
-        decision = decide(state, release, await self.engine.instances(ref))
+        engine = await self.engine_of(ref.project)
         patience = self._patience[ref]
-        if decision.action == "publish" and decision.plan is not None:
+        repair = self.clock() >= patience.until
+        if state.removing:
+            if repair:
+                patience.repaired(self.clock())
+                await take_away(engine, self.apps, ref, state.removing_volumes, silent)
+            return
+        self._known.pop(ref, None)  # an app of the same name may have been removed and delivered again
+        try:
+            wanted = await self._wanted(state)
+            confirm = partial(self.apps.confirm, state)
+            whole = await engine.mend(ref, wanted, repair=repair, confirm=confirm)
+        except Unavailable:
+            raise  # nothing was tried, and once it answers again nothing should wait
+        except BaseException:
+            if repair:
+                patience.repaired(self.clock())
+            raise
+        if whole:
             patience.whole(self.clock())
-            await self.engine.publish(ref, targets(decision.plan))
-            return
-        rollout = None
-        if release is not None and decision.plan is not None:
-            rollout = Rollout(self.engine, ref, release, decision.plan, silent, before=release)
-            await rollout.publish_old()  # what ended gets no requests while we wait or repair
-        if decision.action != "nothing" and self.clock() >= patience.until:
+        elif repair:
             patience.repaired(self.clock())
-            log.info("%s: %s", ref, decision.describe())
-            await (rollout.run() if rollout is not None else self._clean(state, decision))
-
-    async def _clean(self, state: AppState, decision: Decision) -> None:
-        if decision.action == "remove":
-            await take_away(self.engine, self.apps, state.ref, state.removing_volumes, silent)
-            return
-        await self.engine.publish(state.ref, {})
-        for instance in decision.leftovers:
-            await self.engine.stop(state.ref, instance)
-            await self.engine.remove(state.ref, instance)
-
-
-def targets(whole: RolloutPlan) -> dict[str, tuple[Service, Sequence[Instance]]]:
-    return {item.service.name: (item.service, item.keep) for item in whole.services}

@@ -33,9 +33,18 @@ class Release:
         How many run and how they take over does not change an instance.
         """
         model = self.model.to_json()["services"][service.name]
-        for name in ("replicas", "order", "depends_on", "build", "x_slipway"):
+        for name in ("replicas", "order", "depends_on", "build", "expose", "x_slipway"):
             model.pop(name, None)
-        return _digest([model, self.images[service.name]["digest"]])[:16]
+        texts = {
+            f"{kind}/{item.source}": texts.get(item.source, "")
+            for kind, texts, used in (
+                ("configs", self.model.configs, service.configs),
+                ("secrets", self.model.secrets, service.secrets),
+            )
+            for item in used
+        }
+        parts = [model, self.images[service.name]["digest"], *([texts] if texts else [])]
+        return _digest(parts)[:16]
 
 
 def release_digest(model: Project, images: Mapping[str, Mapping[str, str]]) -> str:

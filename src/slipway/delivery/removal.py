@@ -9,17 +9,5 @@ from slipway.delivery.engine import AppRef, Engine
 
 async def take_away(engine: Engine, apps: Apps, ref: AppRef, volumes: bool, progress: Progress) -> None:
     """Idempotent; the caller holds the app's lock. ``volumes`` are kept unless asked for."""
-    await engine.publish(ref, {})
-    for instance in await engine.instances(ref):
-        await engine.stop(ref, instance)
-        await engine.remove(ref, instance)
-        progress(
-            {
-                "event": "service.state",
-                "service": instance.service,
-                "state": "stopped",
-                "instance": instance.id,
-            }
-        )
-    await engine.remove_app(ref, volumes)
+    await engine.remove(ref, volumes, progress)
     await apps.remove(ref)

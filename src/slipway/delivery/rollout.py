@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from slipway.base.progress import Progress
 from slipway.compose import Service
-from slipway.delivery.engine import AppRef, Engine, Instance
+from slipway.delivery.engine import AppRef, Instance
+from slipway.delivery.instance_engine import InstanceEngine
 from slipway.delivery.plan import RolloutPlan, ServicePlan
 from slipway.delivery.releases import Release
 from slipway.errors import SlipwayError
@@ -37,7 +38,7 @@ class Rollout:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: InstanceEngine,
         app: AppRef,
         release: Release,
         plan: RolloutPlan,
@@ -69,7 +70,7 @@ class Rollout:
                 await self._record()
             except BaseException:
                 if not self.done:
-                    await _to_the_end(self._undo())
+                    await to_the_end(self._undo())
                 raise
         except BaseExceptionGroup as errors:
             raise first_error(errors) from None
@@ -84,7 +85,7 @@ class Rollout:
             await self._taken_over()
             self.done = True
 
-        await _to_the_end(record())
+        await to_the_end(record())
 
     async def _bring_up_all(self) -> None:
         """Each service once those it depends on are up; what does not depend on each other side by side."""
@@ -230,7 +231,7 @@ def patience(service: Service) -> float:
     )
 
 
-async def _to_the_end(work: Awaitable[None]) -> None:
+async def to_the_end(work: Awaitable[None]) -> None:
     """Run ``work`` whole even when we are cancelled meanwhile; the cancellation follows it."""
     task = asyncio.ensure_future(work)
     cancelled = False

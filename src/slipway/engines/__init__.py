@@ -1,1 +1,1 @@
-"""Implementations of ``slipway.delivery.engine.Engine``, one a package."""
+"""What runs apps: ``slipway.delivery``'s ``InstanceEngine`` over one machine, its ``Engine`` over a cluster."""

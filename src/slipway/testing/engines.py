@@ -1,4 +1,4 @@
-"""The suite that every ``slipway.delivery.Engine`` passes.
+"""The suite that every ``slipway.delivery.InstanceEngine`` passes.
 
 A test module derives from ``EngineSuite`` and gives the fixture ``bench``; pytest collects the tests from there.
 """
@@ -13,7 +13,8 @@ import pytest
 
 from slipway.base.clock import now
 from slipway.compose import HealthTest, Port, Project, Service, VolumeMount
-from slipway.delivery.engine import AppRef, Engine, Instance
+from slipway.delivery.engine import AppRef, Instance
+from slipway.delivery.instance_engine import InstanceEngine
 from slipway.delivery.releases import Release, release_digest
 from slipway.errors import Conflict, Failed, SlipwayError
 from slipway.testing.memory_engine import LAST_WORDS, Behaviour
@@ -26,7 +27,7 @@ PATIENCE = 20.0
 class Bench(Protocol):
     """An engine with images to run, and a look at what cannot be seen through it."""
 
-    engine: Engine
+    engine: InstanceEngine
 
     def service(self, name: str, behaviour: Behaviour) -> Service:
         """A service that behaves so; ``serve`` listens on ``PORT``."""

@@ -1,4 +1,4 @@
-"""An ``Engine`` that keeps everything in memory, for tests of delivery. It passes the suite of ``engines``.
+"""An ``InstanceEngine`` that keeps everything in memory, for tests of delivery. It passes the suite of ``engines``.
 
 What an instance does is its service's command: see ``Behaviour``.
 """
@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from slipway.compose import Service
+from slipway.compose import Project, Refusal, Service
 from slipway.delivery.engine import AppRef, Instance, LogRecord
 from slipway.delivery.releases import Release
 from slipway.errors import Conflict, Failed, NotFound
@@ -44,10 +44,17 @@ class World:
 
 
 class MemoryEngine:
-    """See ``slipway.delivery.engine.Engine`` for the contract."""
+    """See ``slipway.delivery.instance_engine.InstanceEngine`` for the contract."""
 
     def __init__(self, world: World | None = None) -> None:
         self.world = world or World()
+
+    def refusals(self, model: Project) -> Sequence[Refusal]:
+        return [
+            Refusal(("services", name, "shm_size"), "is not supported yet")
+            for name, service in model.services.items()
+            if service.shm_size
+        ]
 
     async def _step(self, name: str) -> None:
         await asyncio.sleep(0)  # others may come in between, as with a real engine

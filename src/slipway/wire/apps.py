@@ -30,6 +30,17 @@ class Deliver(Request):
     no_cache: bool = False
 
 
+class Render(Request):
+    source: Source
+    files: list[str] = Field(default_factory=list)
+    app: str = ""
+    variables: dict[str, str] = Field(default_factory=dict)
+    profiles: list[str] = Field(default_factory=list)
+    images: dict[str, str] = Field(
+        default_factory=dict, description="by service; default: the app's present release's, or the file's"
+    )
+
+
 class Rollback(Request):
     to: int | None = Field(default=None, description="release number; default: the one before")
 

@@ -21,6 +21,15 @@ class Deliver(TypedDict):
     no_cache: bool
 
 
+class Render(TypedDict):
+    source: Source
+    files: list[str]
+    app: str
+    variables: dict[str, str]
+    profiles: list[str]
+    images: dict[str, str]
+
+
 class NamedContext(TypedDict, total=False):
     source: Source
     image: str

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from slipway.access import SYSTEM, Identity
+from slipway.access import SYSTEM, Access, Identity
 from slipway.base.progress import Event, Progress
 from slipway.build.request import Built
 from slipway.compose import Build, Port, Project, Service
-from slipway.delivery import AppRef, Apps, BuildOrder, Deliverer, Outcome
+from slipway.delivery import AppRef, Apps, BuildOrder, Deliverer, Engine, Outcome, Stepwise
 from slipway.delivery.builder import ImageRef
 from slipway.errors import NotFound, SlipwayError
 from slipway.oci import Digest, Reference
@@ -67,9 +67,18 @@ class Bench:
     builder: FakeBuilder = field(default_factory=FakeBuilder)
     events: list[Event] = field(default_factory=list)
     deliverer: Deliverer = field(init=False)
+    engine: Engine = field(init=False)
+    engines: dict[str, Engine] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.deliverer = Deliverer(Apps(self.database), self.builder, MemoryEngine(self.world))
+        self.deliverer = Deliverer(Apps(self.database), self.builder, self.engine_of)
+        self.engine = Stepwise(MemoryEngine(self.world))
+
+    async def engine_of(self, project: str) -> Engine:
+        return self.engines.get(project, self.engine)
+
+    async def create_project(self, name: str) -> None:
+        await Access(self.database, Path(str(self.database.engine.url.database)).parent).create_project(name)
 
     async def reopen(self) -> None:
         self.world.hook = lambda step: None

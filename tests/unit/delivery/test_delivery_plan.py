@@ -10,14 +10,12 @@ from hypothesis import strategies as st
 
 from slipway.base.clock import now
 from slipway.compose import DependsOn, HealthTest, Project, Service, VolumeMount
-from slipway.delivery.apps import AppState
-from slipway.delivery.engine import AppRef, Instance
+from slipway.delivery.engine import Instance, Wanted
 from slipway.delivery.plan import plan
-from slipway.delivery.reconcile import INTERVAL, Patience, decide
+from slipway.delivery.reconcile import INTERVAL, Patience
 from slipway.delivery.releases import Release, release_digest
 from slipway.delivery.rollout import patience
-
-REF = AppRef("demo", "shop")
+from slipway.delivery.stepwise import decide
 
 
 def release(*services: Service, image: str = "a") -> Release:
@@ -134,13 +132,11 @@ def test_a_plan_ends_in_what_is_wanted(observed: list[Instance], wanted: int) ->
 
 def test_decisions() -> None:
     whole = [instance(1), instance(2)]
-    active = AppState(REF, 1)
-    assert decide(active, RELEASE, whole).action == "publish"
-    assert decide(active, RELEASE, whole[:1]).action == "repair"
-    assert decide(AppState(REF, None), None, []).action == "nothing"
-    assert decide(AppState(REF, None), None, whole).leftovers == tuple(whole)
-    assert decide(AppState(REF, 1, state="removing"), RELEASE, whole).action == "remove"
-    for found in (decide(active, RELEASE, whole[:1]), decide(AppState(REF, None), None, whole)):
+    assert decide(Wanted(RELEASE), whole).action == "publish"
+    assert decide(Wanted(RELEASE), whole[:1]).action == "repair"
+    assert decide(None, []).action == "nothing"
+    assert decide(None, whole).leftovers == tuple(whole)
+    for found in (decide(Wanted(RELEASE), whole[:1]), decide(None, whole)):
         assert found.describe()
 
 

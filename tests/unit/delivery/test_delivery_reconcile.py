@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Mapping
 
 import pytest
 from delivery_bench import APP, Bench, service
 
 from slipway.base.progress import silent
-from slipway.delivery import AppRef
+from slipway.delivery import AppRef, Stepwise, Wanted
 from slipway.delivery.reconcile import Reconciler
-from slipway.errors import Failed
+from slipway.errors import Failed, Unavailable
 from slipway.testing.memory_engine import MemoryEngine
 
 WEB = service("web", replicas=2)
@@ -83,7 +84,7 @@ async def test_one_app_that_does_not_come_up_holds_no_other_back(
 async def test_a_delivery_between_listing_and_repairing_counts(bench: Bench) -> None:
     """The list of apps is old by the time its last app's turn comes."""
     await bench.deliver(WEB)
-    reconciler = Reconciler(bench.deliverer.apps, MemoryEngine(bench.world), bench.deliverer._locks)
+    reconciler = Reconciler(bench.deliverer.apps, bench.engine_of, bench.deliverer._locks)
     listed = await bench.deliverer.apps.all()
     bench.builder.sources["web"] = "second"
     await bench.deliver(WEB)
@@ -95,9 +96,7 @@ async def test_a_delivery_between_listing_and_repairing_counts(bench: Bench) -> 
 async def test_what_ends_again_and_again_is_repaired_ever_more_rarely(bench: Bench) -> None:
     await bench.deliver(service("web"))
     clock = 0.0
-    reconciler = Reconciler(
-        bench.deliverer.apps, MemoryEngine(bench.world), bench.deliverer._locks, lambda: clock
-    )
+    reconciler = Reconciler(bench.deliverer.apps, bench.engine_of, bench.deliverer._locks, lambda: clock)
     repairs = []
     for second in range(0, 400, 5):
         clock = float(second)
@@ -136,3 +135,42 @@ async def test_it_runs_until_it_is_cancelled(bench: Bench) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     await bench.deliverer.remove(APP, True, silent)
+
+
+class Watched(Stepwise):
+    """Says that all is well, or nothing at all for a while."""
+
+    silent_for: float | None = None
+
+    async def sound(self, apps: Mapping[AppRef, Wanted]) -> Collection[AppRef]:
+        if self.silent_for is not None:
+            await asyncio.sleep(self.silent_for)
+            raise Unavailable("the cluster does not answer")
+        return apps.keys()
+
+
+async def test_what_its_engine_calls_sound_is_not_looked_at(bench: Bench) -> None:
+    await bench.deliver(WEB)
+    bench.world.crash("web.1", 1)
+    bench.engine = Watched(MemoryEngine(bench.world))
+    await bench.deliverer.reconcile()
+    assert await bench.running() == {"web": [1]}
+
+
+async def test_an_engine_that_does_not_answer_holds_back_its_own_apps_only(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    await bench.deliver(WEB, name="aaa")
+    await bench.deliver(WEB)
+    await bench.create_project("far")
+    far = Watched(MemoryEngine(bench.world))
+    far.silent_for = 2
+    bench.engines["far"] = far
+    await bench.deliverer.apps.ensure(AppRef("far", "first"))
+    bench.world.crash("web.3", 1)
+    task = asyncio.create_task(bench.deliverer.reconcile())
+    await asyncio.sleep(1)
+    assert await bench.running() == {"web": [1, 1]}
+    assert not task.done()
+    await task
+    assert "could not be looked at: the cluster does not answer" in caplog.text

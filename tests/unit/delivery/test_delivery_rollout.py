@@ -296,3 +296,9 @@ async def test_removing(bench: Bench) -> None:
             await bench.deliverer.apps.get(APP)
     with pytest.raises(NotFound):
         await bench.deliverer.remove(AppRef("demo", "none"), False, silent)
+
+
+async def test_what_the_engine_cannot_do_is_refused_before_anything_is_built(bench: Bench) -> None:
+    with pytest.raises(Invalid, match=r"services\.web\.shm_size is not supported yet"):
+        await bench.deliver(replace(WEB, shm_size=1))
+    assert bench.builder.orders == []

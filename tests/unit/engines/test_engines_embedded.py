@@ -12,8 +12,9 @@ import pytest
 from slipway.base.clock import now
 from slipway.compose import HealthTest, Port, Project, Service, VolumeMount
 from slipway.delivery.engine import AppRef, Instance
+from slipway.delivery.hosts import hosts
 from slipway.delivery.releases import Release
-from slipway.engines.embedded.routing import KeptRoutes, Routes, check_listens, hosts, living, routes
+from slipway.engines.embedded.routing import KeptRoutes, Routes, check_listens, living, routes
 from slipway.engines.embedded.specs import container_spec, volume_path, volume_paths
 from slipway.errors import Conflict, Invalid
 from slipway.network import Route, Server

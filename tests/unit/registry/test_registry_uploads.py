@@ -93,7 +93,7 @@ async def test_many_at_once_are_all_linked_and_one_that_cannot_be_is_told_alone(
         async def stale(_repository: str) -> int:
             return row
 
-        fresh, links.ensure = links.ensure, stale  # type: ignore[method-assign]
+        fresh, links.ensure = links.ensure, stale  # type: ignore[method-assign, assignment]
         lost = asyncio.create_task(links.add("gone/x", Digest.of(b"here"), 4))
         await asyncio.sleep(0)
         links.ensure = fresh  # type: ignore[method-assign]

@@ -18,6 +18,7 @@ from slipway.api.platform.streams import lines, stream
 from slipway.base.progress import Progress
 from slipway.compose import load
 from slipway.delivery import AppRef, AppState, Instance, Release
+from slipway.engines.kubernetes import refusals
 
 router = APIRouter(tags=["apps"])
 
@@ -35,6 +36,7 @@ async def deliver(parts: Parts, caller: Caller, project: str, request: wire.Deli
                 variables=request.variables,
                 name=request.app,
                 profiles=request.profiles,
+                refuse=await parts.deliverer.refusals(project),
             )
             outcome = await parts.deliverer.deliver(
                 project,
@@ -53,19 +55,38 @@ async def deliver(parts: Parts, caller: Caller, project: str, request: wire.Deli
     return stream(work)
 
 
+@router.post("/projects/{project}/render")
+async def render(parts: Parts, caller: Caller, project: str, request: wire.Render) -> list[dict[str, Any]]:
+    """The Kubernetes manifests of an app. Nothing is built or changed."""
+    await parts.access.require(caller, project, Permission.DELIVER)
+    async with opened(parts, caller, request.source) as directory:
+        model = await asyncio.to_thread(
+            load,
+            directory,
+            request.files,
+            variables=request.variables,
+            name=request.app,
+            profiles=request.profiles,
+            refuse=refusals,
+        )
+    return await parts.deliverer.render(project, model, request.images, caller)
+
+
 @router.get("/apps")
 async def apps(parts: Parts, caller: Caller, project: str = "") -> list[wire.App]:
     if project:
         await parts.access.require(caller, project, Permission.VIEW)
     visible = {project} if project else {item.name for item in await parts.access.projects(caller)}
     states = [state for state in await parts.deliverer.apps.all() if state.ref.project in visible]
-    return [(await _detail(parts, state)) for state in states]
+    seen = await parts.deliverer.overview([state.ref for state in states])
+    return [(await _detail(parts, state, seen.get(state.ref, []))) for state in states]
 
 
 @router.get("/projects/{project}/apps/{name}")
 async def show(parts: Parts, caller: Caller, project: str, name: str) -> wire.AppDetail:
     await parts.access.require(caller, project, Permission.VIEW)
-    return await _detail(parts, await parts.deliverer.apps.get(AppRef(project, name)))
+    state = await parts.deliverer.apps.get(AppRef(project, name))
+    return await _detail(parts, state, await parts.deliverer.instances(state.ref))
 
 
 @router.get("/projects/{project}/apps/{name}/releases")
@@ -179,12 +200,11 @@ async def _merged(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _detail(parts: Services, state: AppState) -> wire.AppDetail:
+async def _detail(parts: Services, state: AppState, instances: list[Instance]) -> wire.AppDetail:
     release = (
         await parts.deliverer.apps.release(state.ref, state.current) if state.current is not None else None
     )
-    instances = await parts.deliverer.instances(state.ref)
-    services = _services(parts, state, release, instances) if release else []
+    services = await _services(parts, state, release, instances) if release else []
     healthy = all(service.ready >= service.replicas for service in services)
     return wire.AppDetail(
         project=state.ref.project,
@@ -203,10 +223,10 @@ async def _detail(parts: Services, state: AppState) -> wire.AppDetail:
     )  # fmt: skip
 
 
-def _services(
+async def _services(
     parts: Services, state: AppState, release: Release, instances: list[Instance]
 ) -> list[wire.Service]:
-    urls = parts.deliverer.urls(state.ref, release)
+    urls = await parts.deliverer.urls(state.ref, release)
     found = []
     for name, service in release.model.services.items():
         mine = [item for item in instances if item.service == name]

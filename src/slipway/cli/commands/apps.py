@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
 from slipway.cli.session import Session, with_session
+from slipway.cli.source import source_of, variables_of
 from slipway.errors import Invalid
+from slipway.wire import bodies
 
 _PROJECT = click.option("--project", default="demo", show_default=True, envvar="SLIPWAY_PROJECT")
 
@@ -123,6 +126,45 @@ def app_logs(session: Session, name: str, service: str, follow: bool, tail: int 
             click.echo(json.dumps(event))
         elif event["event"] == "log":
             click.echo(f"{event['instance']} | {event['text']}", err=event.get("stream") == "stderr")
+
+
+@app.command("render")
+@click.argument("directory", default=".", type=click.Path(path_type=Path))
+@click.option("--app", default="", help="Name of the app; default: the Compose file's, or the directory's.")
+@click.option("-f", "--file", "files", multiple=True, help="Compose file below DIRECTORY; several merge.")
+@click.option("--profile", "profiles", multiple=True, help="Also the services of this profile.")
+@click.option("--image", "images", multiple=True, metavar="SERVICE=IMAGE", help="Run this image.")
+@_PROJECT
+@with_session
+def app_render(
+    session: Session, directory: Path, app: str, files: tuple[str, ...], profiles: tuple[str, ...],
+    images: tuple[str, ...], project: str,
+) -> None:  # fmt: skip
+    """Print the Kubernetes manifests of the app in DIRECTORY: `slipway app render | kubectl apply -f -`.
+
+    Nothing is built and nothing is changed. Services that are built have the image of the release that serves.
+    """
+    chosen: dict[str, str] = {}
+    for item in images:
+        service, sign, image = item.partition("=")
+        if not sign or not image:
+            raise Invalid(f"not SERVICE=IMAGE: {item!r}", hint="e.g. --image web=registry.example/shop/web:1")
+        chosen[service] = image
+    request = bodies.Render(
+        source=source_of(session.client, directory),
+        files=list(files),
+        app=app,
+        variables=variables_of(directory, files),
+        profiles=list(profiles),
+        images=chosen,
+    )
+    found = session.client.render(project, request)
+    if session.json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    import yaml
+
+    click.echo(yaml.safe_dump_all(found, explicit_start=True, sort_keys=False), nl=False)
 
 
 @app.command("rm")

@@ -1,4 +1,4 @@
-"""``Engine`` over our own containers."""
+"""``InstanceEngine`` over our own containers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
-from slipway.compose import Service
+from slipway.compose import Project, Refusal, Service
 from slipway.delivery.engine import AppRef, Instance, LogRecord
+from slipway.delivery.hosts import hosts
 from slipway.delivery.releases import Release
-from slipway.engines.embedded.routing import KeptRoutes, check_listens, hosts, listen, living, routes
+from slipway.engines.embedded.limits import refusals
+from slipway.engines.embedded.routing import KeptRoutes, check_listens, listen, living, routes
 from slipway.engines.embedded.specs import LABEL, container_spec, network_name, volume_path, volume_paths
 from slipway.errors import Failed, NotFound
 from slipway.network import Balancer, Networks, Route
@@ -27,7 +29,7 @@ _STEADY_SECONDS = 1.0
 
 
 class EmbeddedEngine:
-    """See ``slipway.delivery.engine.Engine`` for the contract."""
+    """See ``slipway.delivery.instance_engine.InstanceEngine`` for the contract."""
 
     def __init__(
         self, containers: Containers, networks: Networks, balancer: Balancer, snapshots: SnapshotStore,
@@ -47,6 +49,9 @@ class EmbeddedEngine:
         # Apps that were published since we started: of others a kill may have left the file behind the balancer.
         self._sure: set[AppRef] = set()
         self._publishing = asyncio.Lock()
+
+    def refusals(self, model: Project) -> Sequence[Refusal]:
+        return refusals(model)
 
     async def prepare(self, app: AppRef, release: Release) -> None:
         async with self._publishing:

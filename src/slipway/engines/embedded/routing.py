@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,11 @@ from typing import Any
 from slipway.base.files import read_json, write_json
 from slipway.compose import Port, Service
 from slipway.delivery.engine import AppRef, Instance
+from slipway.delivery.hosts import hosts
 from slipway.errors import Conflict
 from slipway.network import Route, Server
 
 Routes = dict[AppRef, tuple[Route, ...]]
-
-
-def hosts(app: AppRef, service: Service, domain: str) -> Iterator[tuple[str, Port]]:
-    """The name each port answers at: the first is the service itself, others have their number in front."""
-    name = f"{service.name}.{app.name}.{app.project}.{domain}"
-    for index, port in enumerate(service.ports):
-        yield (f"{port.target}.{name}" if index else name), port
 
 
 def listen(port: Port) -> str:
