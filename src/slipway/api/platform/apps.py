@@ -59,10 +59,10 @@ async def deliver(parts: Parts, caller: Caller, project: str, request: wire.Deli
 async def render(parts: Parts, caller: Caller, project: str, request: wire.Render) -> list[dict[str, Any]]:
     """The Kubernetes manifests of an app. Nothing is built or changed."""
     await parts.access.require(caller, project, Permission.DELIVER)
-    async with opened(parts, caller, request.source) as directory:
+    async with opened(parts, caller, request.source) as source:
         model = await asyncio.to_thread(
             load,
-            directory,
+            source.directory,
             request.files,
             variables=request.variables,
             name=request.app,
