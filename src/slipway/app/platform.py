@@ -31,6 +31,8 @@ from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.explain import Traces
 from slipway.build.jobs import BuildJobs
+from slipway.build.pods.builder import Launcher, PodBuilder
+from slipway.build.pods.desk import Desk
 from slipway.build.queue import FairQueue
 from slipway.build.remote import Remotes
 from slipway.build.sandbox import Limits, Sandboxes
@@ -85,7 +87,8 @@ async def make_machine(settings: Settings) -> Machine:
 class Platform:
     """Everything a server runs, from ``open`` to ``close``."""
 
-    def __init__(self, settings: Settings, machine: Machine) -> None:
+    def __init__(self, settings: Settings, machine: Machine, launcher: Launcher | None = None) -> None:
+        """``launcher`` starts the workers of builds in Pods; by default on the clusters."""
         self.settings = settings
         self.machine = machine
         data = settings.data
@@ -105,10 +108,12 @@ class Platform:
         self.attestor = Attestor(self.inventories, ProjectKeys(signing_keys(settings)), self.registry)
         self.advisories = Advisories(settings.keys / "advisories.sqlite")
         self.gate = PullGate(self.database, self.attestor, self.advisories)
+        self.desk = Desk()
         sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks))
         self.jobs = BuildJobs(
             self.database, solver, sandboxes, self.registry, data / "builds", _limits(settings),
             FairQueue(settings["build.parallel"]), self.attestor,
+            PodBuilder(solver, self.desk, launcher) if launcher else None, FairQueue(settings["kubernetes.builds"]),
         )  # fmt: skip
         engine = EmbeddedEngine(
             machine.containers, machine.networks, machine.balancer, machine.snapshots, self.registry,
@@ -169,7 +174,7 @@ class Platform:
             self.access, self._vault, self.registry, self.trash, self.retention, self.replicator, self.webhooks,
             self.gate, self.advisories, self.attestor, Transfers(self.registry, self.machine.snapshots), self.jobs,
             Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status, self._uploads,
-            self.remotes, self._prune, authority_certificate(self.settings), self.oidc,
+            self.remotes, self._prune, self.desk, authority_certificate(self.settings), self.oidc,
         )  # fmt: skip
 
     def _images_of(

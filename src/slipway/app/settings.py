@@ -167,6 +167,7 @@ SETTINGS = (
         "0",
         "Registry requests of one account, or of one address without one; 0: no limit.",
     ),
+    Setting("kubernetes.builds", _count, "20", "Builds in Pods that run at the same time."),
     Setting("network.pool", str, "10.89.0.0/16", "Address range from which app networks are taken."),
     Setting("webhooks.local", _switch, "off", "Webhooks may lead to this machine itself."),
     Setting("log.level", _choice("debug", "info", "warning", "error"), "info", "How much the server writes."),

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from sqlalchemy import delete, select, update
 
@@ -28,6 +29,14 @@ class Made:
     layer: LayerRef | None
     uncompressed: int
     created: datetime
+
+
+class Results(Protocol):
+    """What operations made, by key: as much as a solver asks for."""
+
+    async def get(self, key: str) -> Made | None: ...
+
+    async def put(self, key: str, made: Made, description: str) -> None: ...
 
 
 class BuildCache:

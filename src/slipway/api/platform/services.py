@@ -14,6 +14,7 @@ from slipway.build.attest import Attestor
 from slipway.build.base_images import Images
 from slipway.build.builders import Builders
 from slipway.build.jobs import BuildJobs
+from slipway.build.pods.desk import Desk
 from slipway.build.remote import Remotes
 from slipway.delivery import Deliverer
 from slipway.distribution import Login
@@ -56,5 +57,6 @@ class Services:
     uploads: Path
     remotes: Remotes
     prune: Callable[[float, int, bool], Awaitable[dict[str, Any]]]
+    desk: Desk
     authority: Path | None = None
     oidc: OidcLogins | None = None

@@ -14,6 +14,7 @@ from slipway import wire
 from slipway.access import Identity
 from slipway.api.platform.services import Services
 from slipway.base.ids import new_id
+from slipway.build.context import Context
 from slipway.build.remote import GitSource, parse_remote
 from slipway.errors import Denied, Invalid, NotFound
 from slipway.layers import ApplyLimits, apply_layer
@@ -60,6 +61,7 @@ async def _repository(parts: Services, address: str) -> AsyncIterator[Path]:
     if not isinstance(source, GitSource):
         raise Invalid(f"{address[:200]!r} is no address of a git repository")
     async with parts.remotes.fetched(source) as found:
+        assert isinstance(found.tree, Context)
         fd = await asyncio.to_thread(found.tree.open_directory, found.path)
         try:
             yield Path(f"/proc/self/fd/{fd}")

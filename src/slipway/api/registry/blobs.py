@@ -7,9 +7,9 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
+from slipway.api.files import FileSlice
 from slipway.api.registry.bodies import TooSlow, pieces
 from slipway.api.registry.errors import Coded
-from slipway.api.registry.files import FileSlice
 from slipway.content import BlobUpload
 from slipway.errors import Invalid
 from slipway.oci import Digest

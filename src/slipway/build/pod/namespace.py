@@ -99,7 +99,7 @@ def _become(work: Callable[[], int], tell: int, mapped: int) -> NoReturn:
 
 
 def _reap(child: int) -> int:
-    """Wait for ``child``, and as process 1 for all that comes to it. SIGTERM ends this process, and the child with it."""
+    """Wait for ``child``, and as process 1 for all that comes to it. SIGTERM ends this process, and so the child."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(143))
     while True:

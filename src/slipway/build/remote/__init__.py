@@ -6,7 +6,7 @@ may build must not thereby reach what listens there. What was fetched becomes a 
 not its address, is in the cache's keys.
 """
 
-from slipway.build.remote.fetch import Fetched, Remotes
+from slipway.build.remote.fetch import Fetched, Fetching, Remotes
 from slipway.build.remote.names import GitSource, HttpSource, RemoteSource, parse_remote
 
-__all__ = ["Fetched", "GitSource", "HttpSource", "RemoteSource", "Remotes", "parse_remote"]
+__all__ = ["Fetched", "Fetching", "GitSource", "HttpSource", "RemoteSource", "Remotes", "parse_remote"]

@@ -8,16 +8,18 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 from slipway.base.trees import remove_tree
 from slipway.build.context import Context
 from slipway.build.remote.git import fetch_git
 from slipway.build.remote.http import fetch_http
 from slipway.build.remote.names import GitSource, HttpSource, RemoteSource
+from slipway.build.tree import OpenContext
 from slipway.errors import Invalid, NotFound
 
 _GIT = ".git"
@@ -27,9 +29,17 @@ _GIT = ".git"
 class Fetched:
     """A tree, and the path in it that was asked for. ``revision`` is a commit or a checksum."""
 
-    tree: Context
+    tree: OpenContext
     path: str
     revision: str
+
+
+class Fetching(Protocol):
+    """Fetches; ``Remotes`` does it here."""
+
+    def fetched(self, source: RemoteSource) -> AbstractAsyncContextManager[Fetched]:
+        """The tree, open for as long as the block runs. Raises what is wrong with the address or the host."""
+        ...
 
 
 class Remotes:
@@ -52,7 +62,7 @@ class Remotes:
                 found = await self._file(source, directory)
             else:
                 found = await self._tree(source, directory)
-            with found.tree:
+            with closing(found.tree):
                 yield found
 
     async def prune(self, age: timedelta) -> int:
