@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from slipway.app.settings import load
-from slipway.errors import Cancelled, Failed, Invalid, NotFound
+from slipway.build.cache_images import CacheTarget
+from slipway.errors import Cancelled, Conflict, Failed, Invalid, NotFound, Unauthenticated
+from slipway.oci import Reference
 from slipway.testing.platform import Running
 from slipway.testing.workers import Yard, yard
 
@@ -78,3 +81,121 @@ async def test_a_build_and_what_is_left_of_it(place: Yard, tmp_path: Path) -> No
     assert [name.split()[0] for name in place.ran] == ["COPY", "RUN", "COPY", "RUN"]
     assert (await place.root(third)).read("app/text") == b"other text\n"
     assert all(not worker.keys.exists() and worker.process.returncode is not None for worker in place.workers.all)
+
+
+async def test_what_a_run_sees_of_the_worker(place: Yard, tmp_path: Path) -> None:
+    """Neither the token, nor the session, nor another build's secret, wherever a step looks."""
+    source = write(
+        tmp_path / "source",
+        Dockerfile=(
+            "FROM debian:bookworm\n"
+            "RUN --mount=type=secret,id=given cat /run/secrets/given > /dev/null\n"
+            "RUN cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' > /seen; "
+            "ls -R /var/run/secrets /run/secrets /run >> /seen 2>&1; "
+            "for p in /proc/[0-9]*; do ls $p/root/ $p/cwd/ $p/fd/ >> /seen 2>&1; done; "
+            "cat /proc/self/mountinfo >> /seen; env >> /seen; cat /proc/1/maps >> /seen; "
+            "(mount -t tmpfs x /mnt; umount /proc; mknod /dev/sda b 8 0; unshare -Ur id) >> /seen 2>&1; true\n"
+            "RUN grep -q /run/secrets/given /proc/self/mountinfo && exit 1; test ! -s /run/secrets/given\n"
+        ),
+    )
+    built = await place.build(source, "1", secrets={"given": b"a-very-secret-value"})
+    worker = place.workers.all[-1]
+    seen = (await place.root(built)).read("seen")
+    assert seen is not None and len(seen) > 1000
+    seat = worker.ticket.seat.result()
+    for secret in (worker.ticket.token, seat.session, "a-very-secret-value", str(worker.keys)):
+        assert secret.encode() not in seen
+    assert b"Operation not permitted" in seen or b"permission denied" in seen.lower()
+    image = (await place.root(built)).walk("run")
+    assert not [entry for entry in image if "given" in entry.path]
+
+
+async def test_mistakes_are_said_as_at_home(place: Yard, tmp_path: Path) -> None:
+    broken = write(tmp_path / "broken", Dockerfile="FROM debian:bookworm\nCOPI x y\n")
+    with pytest.raises(Invalid, match=r"Dockerfile:2:1: .*COPI"):
+        await place.build(broken)
+    failing = write(tmp_path / "failing", Dockerfile="FROM debian:bookworm\nRUN echo last words; exit 9\n")
+    with pytest.raises(Failed, match=r"Dockerfile:2: .*exit code 9\n  \| last words"):
+        await place.build(failing)
+    with pytest.raises(NotFound, match="no 'other' in the build context"):
+        await place.build(failing, dockerfile="other")
+    missing = write(tmp_path / "missing", Dockerfile="FROM nowhere/none:1\n")
+    with pytest.raises(Invalid, match="nowhere"):
+        await place.build(missing)
+
+
+async def test_a_cancelled_build_leaves_no_worker(place: Yard, tmp_path: Path) -> None:
+    source = write(tmp_path / "source", Dockerfile="FROM debian:bookworm\nRUN echo begun; sleep 1000\n")
+    task = asyncio.create_task(place.build(source))
+    async with asyncio.timeout(60):
+        while "begun" not in place.log:
+            await asyncio.sleep(0.05)
+    task.cancel()
+    began = asyncio.get_running_loop().time()
+    with pytest.raises((asyncio.CancelledError, Cancelled)):
+        await task
+    assert asyncio.get_running_loop().time() - began < 3
+    assert place.workers.all[-1].process.returncode is not None
+
+
+async def test_a_worker_that_is_killed_is_followed_by_another_that_goes_on_where_it_was(
+    place: Yard, tmp_path: Path
+) -> None:
+    source = write(
+        tmp_path / "source",
+        Dockerfile=(
+            "FROM debian:bookworm\n"
+            "RUN echo first > /first\n"
+            "RUN echo second; sleep 3; echo second > /second\n"
+        ),
+    )
+    task = asyncio.create_task(place.build(source))
+    async with asyncio.timeout(60):
+        while "second" not in place.log:
+            await asyncio.sleep(0.02)
+    place.workers.all[-1].process.kill()
+    built = await task
+    assert (await place.root(built)).read("second") == b"second\n"
+    assert len(place.workers.all) == 2
+    warnings = [event["text"] for event in place.events if event["event"] == "warning"]
+    assert any("the build is started again elsewhere" in text for text in warnings)
+    assert [name.split()[2] for name in place.ran] == ["first", "second;"]
+    cached = [e["name"] for e in place.events if e["event"] == "build.step.done" and e["cached"]]
+    assert [name.split()[2] for name in cached] == ["first"]
+
+
+async def test_a_token_is_good_for_one_worker_and_a_session_for_one_build(place: Yard, tmp_path: Path) -> None:
+    desk = place.platform.desk
+    ticket = desk.ticket()
+    seat = desk.join(ticket.token)
+    with pytest.raises(Unauthenticated):
+        desk.join(ticket.token)
+    with pytest.raises(Conflict):
+        _ = desk.seat(seat.session).answers
+    desk.withdraw(ticket)
+    with pytest.raises(Unauthenticated):
+        desk.seat(seat.session)
+
+
+async def test_contexts_by_name_caches_of_others_and_kept_directories(place: Yard, tmp_path: Path) -> None:
+    more = write(tmp_path / "more", note="from elsewhere\n")
+    source = write(
+        tmp_path / "source",
+        Dockerfile=(
+            "FROM debian:bookworm\n"
+            "COPY --from=extra note /note\n"
+            "RUN --mount=type=bind,target=/src cat /src/own > /own\n"
+        ),
+        own="mine\n",
+    )
+    cache = Reference.parse("demo/cache:1")
+    target = CacheTarget(cache)
+    built = await place.build(source, contexts={"extra": more}, cache_to=(target,))
+    root = await place.root(built)
+    assert root.read("note") == b"from elsewhere\n"
+    assert root.read("own") == b"mine\n"
+    results = place.platform.results
+    await results.forget(await results.beyond(timedelta(days=-1), 0))
+    other = await place.build(source, contexts={"extra": more}, cache_from=(cache,))
+    assert other.cached
+    assert other.digest == built.digest

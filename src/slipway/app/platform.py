@@ -96,7 +96,7 @@ class Platform:
         self.access = Access(self.database, settings.keys)
         self.oidc = oidc_of(settings, self.access, self.database)
         self.registry = Registry(self.database, machine.blobs)
-        cache = BuildCache(self.database, machine.blobs)
+        self.results = cache = BuildCache(self.database, machine.blobs)
         self.cache_mounts = CacheMounts(data / "cache-mounts")
         self.remotes = Remotes(data / "remotes")
         self.traces = Traces(data / "traces")
