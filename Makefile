@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 RUN_PACKAGES := python3 python3-venv runc conmon netavark aardvark-dns iptables haproxy mmdebstrap uidmap iproute2 curl
 TEST_PACKAGES := skopeo podman buildah umoci wrk busybox-static docker.io docker-registry procps git xz-utils openssh-client apache2-utils rpm openssl \
 	postgresql swift-proxy swift-account swift-container swift-object memcached
+KUBERNETES_PACKAGES := golang dpkg-dev rsync etcd-server containerd runc containernetworking-plugins conntrack socat iptables
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo demo-clean test test-fast test-slow lint types format bench-deliver bench-build bench-registry bench-builders lock
+.PHONY: demo demo-clean test test-fast test-slow test-kubernetes lint types format bench-deliver bench-build bench-registry bench-builders lock
 
 demo: $(VENV)/run ## From nothing to a URL that answers
 	@./examples/demo
@@ -19,10 +20,13 @@ demo-clean: ## Take everything of the demo away again
 test: lint types test-fast ## Lint, types and the default tests
 
 test-fast: $(VENV)/dev
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -m "not slow and not kubernetes"
 
 test-slow: $(VENV)/dev ## The tests that take long: kills, load, whole deliveries
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -m "slow and not kubernetes"
+
+test-kubernetes: $(VENV)/kubernetes ## Tests on a cluster of three nodes of this machine, or on the one in KUBECONFIG
+	$(BIN)/pytest -q tests/kubernetes
 
 lint: $(VENV)/dev
 	$(BIN)/ruff format --check --quiet src tests
@@ -74,4 +78,9 @@ $(VENV)/test-packages: $(VENV)/packages
 $(VENV)/dev: $(VENV)/test-packages requirements-dev.lock pyproject.toml
 	$(INSTALL) -r requirements-dev.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/kubernetes: $(VENV)/dev
+	@dpkg-query -W $(KUBERNETES_PACKAGES) >/dev/null 2>&1 || \
+		{ echo "installing $(KUBERNETES_PACKAGES)"; $(APT) update -qq && $(APT) install -y -qq --no-install-recommends $(KUBERNETES_PACKAGES) >/dev/null; }
 	@touch $@

@@ -43,6 +43,7 @@ from slipway.delivery import Apps, Deliverer
 from slipway.distribution import Login
 from slipway.engines.embedded import EmbeddedEngine
 from slipway.errors import Conflict, NotFound
+from slipway.fleet import Clusters
 from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
 from slipway.registry import Registry, Retention, Transfers, Trash, holding
@@ -124,6 +125,7 @@ class Platform:
         self.trash, self.retention = Trash(self.database), Retention(self.database)
         self._vault = vault = Vault(settings.keys)
         sites = Sites(self.database, vault)
+        self.clusters = Clusters(self.database, vault)
         self.through = PullThrough(self.database, self.registry, vault)
         self.webhooks = Webhooks(self.database, vault, local=settings["webhooks.local"])
         self.replicator = Replicator(self.database, self.registry, sites, self.access)
@@ -166,6 +168,7 @@ class Platform:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.machine.containers.close()
+        await self.clusters.aclose()
         await asyncio.to_thread(self.machine.snapshots.settle)
         await self.database.dispose()
 
@@ -174,7 +177,7 @@ class Platform:
             self.access, self._vault, self.registry, self.trash, self.retention, self.replicator, self.webhooks,
             self.gate, self.advisories, self.attestor, Transfers(self.registry, self.machine.snapshots), self.jobs,
             Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status, self._uploads,
-            self.remotes, self._prune, self.desk, authority_certificate(self.settings), self.oidc,
+            self.remotes, self.clusters, self._prune, self.desk, authority_certificate(self.settings), self.oidc,
         )  # fmt: skip
 
     def _images_of(

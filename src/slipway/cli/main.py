@@ -28,6 +28,7 @@ _MODULES = {
     "deliver": "deliver", "build": "build", "builds": "build", "builder": "builders", "image": "images", "app": "apps",
     "tls": "tls", "login": "logins", "token": "logins", "user": "accounts", "project": "accounts", "robot": "accounts",
     "audit": "policies", "site": "sites", "webhook": "webhooks", "mirrors": "mirrors", "advisories": "advisories",
+    "cluster": "clusters",
 }  # fmt: skip
 
 

@@ -53,7 +53,10 @@ class Session:
         if self.json:
             click.echo(json.dumps(found, indent=1))
             return
-        cells = [[_cell(row.get(column)) for column in columns] for row in found]
+        self.rows(columns, [[_cell(row.get(column)) for column in columns] for row in found])
+
+    def rows(self, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+        """Aligned columns."""
         head = [column.upper().replace("_", " ") for column in columns]
         widths = [max(len(line[index]) for line in [head, *cells]) for index in range(len(columns))]
         for line in [head, *cells]:

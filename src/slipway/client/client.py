@@ -14,6 +14,7 @@ from slipway.client.transport import Transport
 from slipway.wire import bodies
 
 if TYPE_CHECKING:
+    from slipway.client.clusters import ClusterVerbs
     from slipway.client.registry import RegistryVerbs
 
 API = "/api/v1"
@@ -37,6 +38,13 @@ class Client(Logins):
         from slipway.client.registry import RegistryVerbs
 
         return RegistryVerbs(self.transport)
+
+    @cached_property
+    def clusters(self) -> ClusterVerbs:
+        """Kubernetes clusters."""
+        from slipway.client.clusters import ClusterVerbs
+
+        return ClusterVerbs(self.transport)
 
     @property
     def is_local(self) -> bool:

@@ -11,6 +11,7 @@ from slipway.api.platform import (
     accounts,
     apps,
     builds,
+    clusters,
     findings,
     images,
     oidc,
@@ -37,7 +38,8 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     for module in (
-        status, tls, accounts, oidc, tokens, policies, sites, webhooks, findings, images, builds, apps, workers,
+        status, tls, accounts, oidc, tokens, policies, sites, webhooks, findings, images, builds, apps,
+        clusters, workers,
     ):  # fmt: skip
         app.include_router(module.router, prefix="/api/v1")
     app.add_exception_handler(SlipwayError, _known)

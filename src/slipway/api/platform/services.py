@@ -18,6 +18,7 @@ from slipway.build.pods.desk import Desk
 from slipway.build.remote import Remotes
 from slipway.delivery import Deliverer
 from slipway.distribution import Login
+from slipway.fleet import Clusters
 from slipway.registry import Registry, Retention, Transfers, Trash
 from slipway.registry.findings import Advisories
 from slipway.registry.gate import PullGate
@@ -56,6 +57,7 @@ class Services:
     status: Callable[[], Awaitable[dict[str, Any]]]
     uploads: Path
     remotes: Remotes
+    clusters: Clusters
     prune: Callable[[float, int, bool], Awaitable[dict[str, Any]]]
     desk: Desk
     authority: Path | None = None

@@ -5,6 +5,7 @@ from slipway.state.tables.base import Base, UtcDateTime
 from slipway.state.tables.build import Build, BuildCache, Builder
 from slipway.state.tables.delivery import App, Release
 from slipway.state.tables.external import GroupMember, PersonalToken
+from slipway.state.tables.fleet import Cluster, ClusterProject
 from slipway.state.tables.registry import (
     Clock,
     DeletedTag,
@@ -27,6 +28,8 @@ __all__ = [
     "BuildCache",
     "Builder",
     "Clock",
+    "Cluster",
+    "ClusterProject",
     "DeletedTag",
     "GroupMember",
     "LoginSession",

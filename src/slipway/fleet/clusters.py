@@ -1,0 +1,232 @@
+"""The clusters that are known here, which projects use them, and one open client for each."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, func, select, update
+
+from slipway.access import Vault
+from slipway.base.clock import now
+from slipway.errors import Conflict, Invalid, NotFound, SlipwayError
+from slipway.fleet.nodes import NodeFacts
+from slipway.fleet.records import Binding, ClusterDetail, ClusterRecord
+from slipway.fleet.rights import missing
+from slipway.kubernetes import ClusterClient, read_kubeconfig
+from slipway.state import Database, add_once, replace
+from slipway.state.tables import App, Cluster, ClusterProject, Project
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
+MOST_WEIGHT = 1000
+_QUICK = 5.0  # seconds for one cluster when all are shown
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    sealed: str
+    client: ClusterClient
+
+
+class Clusters:
+    """Records are in the database, clients in this process: they stay open and are shared, and end with ``aclose``.
+
+    A cluster that another server removed, or added anew with other credentials, is noticed at the next ``client``.
+    """
+
+    def __init__(self, database: Database, vault: Vault) -> None:
+        self._database = database
+        self._vault = vault
+        self._open: dict[str, _Open] = {}
+
+    async def aclose(self) -> None:
+        opened, self._open = self._open, {}
+        for item in opened.values():
+            await item.client.aclose()
+
+    # Records
+
+    async def add(self, name: str, kubeconfig: str, context: str | None = None) -> ClusterDetail:
+        """Keeps what ``kubeconfig`` says of one context, after the cluster was asked for its nodes with it.
+
+        Raises ``Invalid``, ``Unsupported`` (see ``read_kubeconfig``), ``Conflict`` when there is one of this name, and
+        what the cluster answers: ``Unavailable``, ``Unauthenticated``, ``Denied``.
+        """
+        if not _NAME.fullmatch(name):
+            raise Invalid(
+                f"not a cluster's name: {name[:100]!r}",
+                hint="1 to 40 lower-case letters, digits and inner '-'",
+            )
+        taken = Conflict(f"the cluster {name!r} exists already", hint=f"slipway cluster rm {name}")
+        async with self._database.read() as session:
+            if await session.get(Cluster, name) is not None:
+                raise taken
+        endpoint = read_kubeconfig(kubeconfig, context)
+        async with ClusterClient(endpoint) as client:
+            version = await client.version()
+            nodes = await _nodes(client)
+            lacking = await missing(client)
+        async with self._database.session() as session:
+            made = await add_once(
+                session, Cluster, name=name, server=endpoint.server,
+                kubeconfig=self._vault.seal(endpoint.kubeconfig()), version=version, created=now(),
+            )  # fmt: skip
+        if not made:
+            raise taken
+        return ClusterDetail(await self.get(name), nodes, warnings=_warnings(endpoint.verify, lacking))
+
+    async def get(self, name: str) -> ClusterRecord:
+        """Raises ``NotFound``."""
+        async with self._database.read() as session:
+            row = await session.get(Cluster, name)
+        if row is None:
+            raise NotFound(f"there is no cluster {name!r}", hint="slipway cluster ls")
+        return _record(row, await self._bindings(cluster=name))
+
+    async def all(self) -> list[ClusterRecord]:
+        bindings: dict[str, list[Binding]] = defaultdict(list)
+        for binding in await self._bindings():
+            bindings[binding.cluster].append(binding)
+        async with self._database.read() as session:
+            rows = list(await session.scalars(select(Cluster).order_by(Cluster.name)))
+        return [_record(row, bindings[row.name]) for row in rows]
+
+    async def remove(self, name: str, *, force: bool = False) -> None:
+        """Forgets it; what runs there goes on. Raises ``NotFound``, and ``Conflict`` while projects use it unless
+        ``force``."""
+        bound = await self._users(name)
+        if bound and not force:
+            raise Conflict(
+                f"the cluster {name!r} is used by {', '.join(bound)}",
+                hint=f"slipway cluster unbind {name} --project …; with rm --force what runs there stays there, unseen",
+            )
+        async with self._database.session() as session:
+            found = await session.execute(delete(Cluster).where(Cluster.name == name).returning(Cluster.name))
+            if not found.all():
+                raise NotFound(f"there is no cluster {name!r}", hint="slipway cluster ls")
+        await self._shut(name)
+
+    # Projects
+
+    async def bind(self, name: str, project: str, weight: int = 1) -> Binding:
+        """Lets a project use a cluster, or changes the weight. Raises ``NotFound`` and ``Invalid``."""
+        if not 0 <= weight <= MOST_WEIGHT:
+            raise Invalid(f"a weight of {weight} is not between 0 and {MOST_WEIGHT}")
+        await self.get(name)
+        async with self._database.session() as session:
+            owner = await session.scalar(select(Project.id).where(Project.name == project))
+            if owner is None:
+                raise NotFound(f"there is no project {project!r}")
+            await replace(session, ClusterProject, cluster=name, project_id=owner, weight=weight)
+        return Binding(name, project, weight)
+
+    async def unbind(self, name: str, project: str) -> None:
+        """Raises ``NotFound`` when the project does not use the cluster."""
+        owner = select(Project.id).where(Project.name == project).scalar_subquery()
+        query = delete(ClusterProject).where(
+            ClusterProject.cluster == name, ClusterProject.project_id == owner
+        )
+        async with self._database.session() as session:
+            if not (await session.execute(query.returning(ClusterProject.cluster))).all():
+                raise NotFound(
+                    f"the project {project!r} does not use the cluster {name!r}",
+                    hint=f"slipway cluster show {name}",
+                )
+
+    async def of(self, project: str) -> Sequence[Binding]:
+        """The clusters of a project, by name; none where it has only this machine."""
+        return await self._bindings(project=project)
+
+    # What is there
+
+    async def client(self, name: str) -> ClusterClient:
+        """Open and shared: nobody but ``aclose`` closes it. Asks nothing of the cluster. Raises ``NotFound``."""
+        async with self._database.read() as session:
+            sealed = await session.scalar(select(Cluster.kubeconfig).where(Cluster.name == name))
+        if sealed is None:
+            await self._shut(name)
+            raise NotFound(f"there is no cluster {name!r}", hint="slipway cluster ls")
+        known = self._open.get(name)
+        if known is None or known.sealed != sealed:
+            made = _Open(sealed, ClusterClient(read_kubeconfig(self._vault.open(sealed))))
+            self._open[name] = made
+            if known is not None:
+                await known.client.aclose()
+            return made.client
+        return known.client
+
+    async def show(self, name: str) -> ClusterDetail:
+        """As it is now; ``error`` says why not. Raises ``NotFound``."""
+        return await self._look(await self.get(name))
+
+    async def list(self) -> Sequence[ClusterDetail]:
+        """All, as they are now; one that does not answer quickly is shown as ``away``."""
+        return await asyncio.gather(*(self._look(record, _QUICK) for record in await self.all()))
+
+    async def _look(self, record: ClusterRecord, seconds: float | None = None) -> ClusterDetail:
+        try:
+            async with asyncio.timeout(seconds):
+                client = await self.client(record.name)
+                version, nodes = await asyncio.gather(client.version(), _nodes(client))
+        except TimeoutError:
+            return ClusterDetail(record, error=f"no answer within {seconds:g} seconds")
+        except SlipwayError as error:
+            return ClusterDetail(record, error=error.message)
+        if version != record.version:
+            async with self._database.session() as session:
+                await session.execute(
+                    update(Cluster).where(Cluster.name == record.name).values(version=version)
+                )
+        seen = ClusterRecord(record.name, record.server, version, record.created, record.bindings)
+        return ClusterDetail(seen, nodes, warnings=_warnings(client.endpoint.verify, ()))
+
+    # How
+
+    async def _bindings(self, cluster: str = "", project: str = "") -> Sequence[Binding]:
+        query = (
+            select(ClusterProject.cluster, Project.name, ClusterProject.weight)
+            .join(Project, Project.id == ClusterProject.project_id)
+            .order_by(ClusterProject.cluster, Project.name)
+        )
+        query = query.where(ClusterProject.cluster == cluster) if cluster else query
+        query = query.where(Project.name == project) if project else query
+        async with self._database.read() as session:
+            return [Binding(*row) for row in await session.execute(query)]
+
+    async def _users(self, name: str) -> Sequence[str]:
+        """``shop (2 apps)`` for each project that uses the cluster."""
+        query = (
+            select(Project.name, func.count(App.id))
+            .join(ClusterProject, ClusterProject.project_id == Project.id)
+            .outerjoin(App, App.project_id == Project.id)
+            .where(ClusterProject.cluster == name)
+            .group_by(Project.name)
+            .order_by(Project.name)
+        )
+        async with self._database.read() as session:
+            rows = (await session.execute(query)).all()
+        return [f"{project} ({count} app{'' if count == 1 else 's'})" for project, count in rows]
+
+    async def _shut(self, name: str) -> None:
+        known = self._open.pop(name, None)
+        if known is not None:
+            await known.client.aclose()
+
+
+async def _nodes(client: ClusterClient) -> tuple[NodeFacts, ...]:
+    listing = await client.list("Node")
+    return tuple(sorted((NodeFacts.of(item) for item in listing.items), key=lambda node: node.name))
+
+
+def _warnings(verified: bool, lacking: Sequence[str]) -> tuple[str, ...]:
+    found = [] if verified else ["the API server's certificate is not checked (insecure-skip-tls-verify)"]
+    if lacking:
+        found.append(f"the account may not: {', '.join(lacking)}")
+    return tuple(found)
+
+
+def _record(row: Cluster, bindings: Sequence[Binding]) -> ClusterRecord:
+    return ClusterRecord(row.name, row.server, row.version, row.created, tuple(bindings))

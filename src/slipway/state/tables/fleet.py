@@ -1,0 +1,32 @@
+"""Where work can run besides this machine."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey
+from sqlalchemy.orm import Mapped, mapped_column
+
+from slipway.state.tables.base import Base
+
+
+class Cluster(Base):
+    """``kubeconfig`` is sealed; ``version`` is what the API server said when it was last seen."""
+
+    __tablename__ = "clusters"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    server: Mapped[str]
+    kubeconfig: Mapped[str]
+    version: Mapped[str]
+    created: Mapped[datetime]
+
+
+class ClusterProject(Base):
+    """A project that may use a cluster. Work is spread over its clusters by ``weight``; 0 gets nothing new."""
+
+    __tablename__ = "cluster_projects"
+    cluster: Mapped[str] = mapped_column(ForeignKey("clusters.name", ondelete="CASCADE"), primary_key=True)
+    project_id: Mapped[int] = mapped_column(
+        ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    weight: Mapped[int] = mapped_column(default=1)

@@ -1,0 +1,64 @@
+"""A cluster for the tests in this directory: the one that ``KUBECONFIG`` names, or one of this machine.
+
+A cluster of this machine that ran before is used and left running; else one is started and removed. Tests that hurt
+nodes or the API server ask for ``local_cluster`` and are skipped with somebody's cluster.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slipway.base.ids import new_id
+from slipway.testing.kubernetes import Cluster, LocalCluster, busybox_image
+
+IMAGE = "slipway.test/busybox:1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.kubernetes)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    named = os.environ.get("KUBECONFIG")
+    if named and Path(named) != LocalCluster().kubeconfig:
+        yield Cluster(Path(named))
+        return
+    local = LocalCluster()
+    before = local.is_running()
+    local.up()
+    yield local
+    if not before:
+        local.down()
+
+
+@pytest.fixture(scope="session")
+def local_cluster(cluster: Cluster) -> LocalCluster:
+    if not isinstance(cluster, LocalCluster):
+        pytest.skip("KUBECONFIG names a cluster that is not to be hurt")
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def busybox(cluster: Cluster) -> str:
+    """An image with busybox that every node can start."""
+    if isinstance(cluster, LocalCluster):
+        cluster.import_image(busybox_image(IMAGE))
+        return IMAGE
+    return os.environ.get("SLIPWAY_TEST_IMAGE", "busybox:stable")
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A fresh namespace."""
+    name = f"test-{new_id()}"
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
