@@ -1,4 +1,4 @@
-"""The worker of builds in Pods, as a process beside a real platform: the channel, the stores behind it, the isolation."""
+"""The worker of builds in Pods, as a process beside a real platform: its channel, its stores, its isolation."""
 
 from __future__ import annotations
 
@@ -65,22 +65,29 @@ async def test_a_build_and_what_is_left_of_it(place: Yard, tmp_path: Path) -> No
     assert root.read("size") == root.read("app/size") == b"10\n"
     assert root.read("tmp/who") == b"65534\n"
     assert root.lstat("etc/issue") is None
-    assert root.lstat("app/hidden") is None and root.lstat("app/Dockerfile") is None
+    assert root.lstat("app/hidden") is None
+    assert root.lstat("app/Dockerfile") is None
     entry = root.lstat("made")
-    assert entry is not None and (entry.uid, entry.gid) == (7, 8)
+    assert entry is not None
+    assert (entry.uid, entry.gid) == (7, 8)
     link = root.lstat("app/link")
-    assert link is not None and link.target == "text"
-    assert "one" in place.log and "two" in place.log
+    assert link is not None
+    assert link.target == "text"
+    assert "one" in place.log
+    assert "two" in place.log
     assert len(place.ran) == 5
 
     again = await place.build(source, "2")
-    assert again.cached and again.digest == built.digest
+    assert again.cached
+    assert again.digest == built.digest
     assert place.ran == []
     (source / "text").write_text("other text\n")
     third = await place.build(source, "3")
     assert [name.split()[0] for name in place.ran] == ["COPY", "RUN", "COPY", "RUN"]
     assert (await place.root(third)).read("app/text") == b"other text\n"
-    assert all(not worker.keys.exists() and worker.process.returncode is not None for worker in place.workers.all)
+    assert all(
+        not worker.keys.exists() and worker.process.returncode is not None for worker in place.workers.all
+    )
 
 
 async def test_what_a_run_sees_of_the_worker(place: Yard, tmp_path: Path) -> None:
@@ -101,7 +108,8 @@ async def test_what_a_run_sees_of_the_worker(place: Yard, tmp_path: Path) -> Non
     built = await place.build(source, "1", secrets={"given": b"a-very-secret-value"})
     worker = place.workers.all[-1]
     seen = (await place.root(built)).read("seen")
-    assert seen is not None and len(seen) > 1000
+    assert seen is not None
+    assert len(seen) > 1000
     seat = worker.ticket.seat.result()
     for secret in (worker.ticket.token, seat.session, "a-very-secret-value", str(worker.keys)):
         assert secret.encode() not in seen
@@ -144,9 +152,7 @@ async def test_a_worker_that_is_killed_is_followed_by_another_that_goes_on_where
     source = write(
         tmp_path / "source",
         Dockerfile=(
-            "FROM debian:bookworm\n"
-            "RUN echo first > /first\n"
-            "RUN echo second; sleep 3; echo second > /second\n"
+            "FROM debian:bookworm\nRUN echo first > /first\nRUN echo second; sleep 3; echo second > /second\n"
         ),
     )
     task = asyncio.create_task(place.build(source))
@@ -164,7 +170,9 @@ async def test_a_worker_that_is_killed_is_followed_by_another_that_goes_on_where
     assert [name.split()[2] for name in cached] == ["first"]
 
 
-async def test_a_token_is_good_for_one_worker_and_a_session_for_one_build(place: Yard, tmp_path: Path) -> None:
+async def test_a_token_is_good_for_one_worker_and_a_session_for_one_build(
+    place: Yard, tmp_path: Path
+) -> None:
     desk = place.platform.desk
     ticket = desk.ticket()
     seat = desk.join(ticket.token)

@@ -24,7 +24,9 @@ from slipway.app.stores import open_content, open_database, signing_keys
 from slipway.app.tls import authority_certificate
 from slipway.base.clock import now
 from slipway.base.progress import Progress
-from slipway.build.attest import Attestor, Inventories, ProjectKeys
+from slipway.build.attest import Inventories
+from slipway.build.attest.attestor import Attestor
+from slipway.build.attest.signing import ProjectKeys
 from slipway.build.bootstrap import debian, parse_name
 from slipway.build.builders import Builders
 from slipway.build.cache import BuildCache

@@ -18,7 +18,8 @@ from slipway import __version__
 from slipway.base.clock import iso, now
 from slipway.base.ids import new_id
 from slipway.base.progress import Event, Progress
-from slipway.build.attest import Attestor, Provenance
+from slipway.build.attest import Provenance
+from slipway.build.attest.attestor import Attestor
 from slipway.build.base_images import Images
 from slipway.build.builders import KUBERNETES, BuilderRecord, Builders, ForeignBuilder, recover
 from slipway.build.cache_images import Imported

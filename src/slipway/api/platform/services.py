@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from slipway.access import Access, Identity, Vault
 from slipway.access.oidc import OidcLogins
 from slipway.base.progress import Progress
-from slipway.build.attest import Attestor
+from slipway.build.attest.attestor import Attestor
 from slipway.build.base_images import Images
 from slipway.build.builders import Builders
 from slipway.build.jobs import BuildJobs

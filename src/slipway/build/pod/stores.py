@@ -15,10 +15,10 @@ from slipway.base.ids import new_id
 from slipway.build.attest import Inventories
 from slipway.build.attest.inventory import LayerInventory
 from slipway.build.base_images import BaseImage
-from slipway.build.cache import Made
 from slipway.build.cache_images import Imported
 from slipway.build.explain import Traces
 from slipway.build.listing import ListedContext, ListedFile
+from slipway.build.made import Made
 from slipway.build.pod.server import Server
 from slipway.build.pods import forms
 from slipway.build.pods.forms import tree_number

@@ -10,10 +10,10 @@ from typing import BinaryIO
 
 from slipway.build.attest.inventory import LayerInventory
 from slipway.build.base_images import BaseImages
-from slipway.build.cache import Made
 from slipway.build.cache_images import Imported
 from slipway.build.context import Context
 from slipway.build.listing import Listing
+from slipway.build.made import Made
 from slipway.build.pods import forms
 from slipway.build.pods.forms import Json
 from slipway.build.request import SolveRequest

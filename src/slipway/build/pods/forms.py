@@ -16,8 +16,8 @@ from typing import Any
 from slipway.base.clock import iso
 from slipway.build.attest.provenance import Material
 from slipway.build.base_images import BaseImage
-from slipway.build.cache import Made
 from slipway.build.dockerfile import CacheMount
+from slipway.build.made import Made
 from slipway.build.remote import GitSource, HttpSource, RemoteSource
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.sandbox import Limits

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from slipway.build.attest import Inventories
 from slipway.build.base_images import BaseImages
-from slipway.build.cache import Results
 from slipway.build.cache_images import Imported
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.context import Context
@@ -21,6 +20,7 @@ from slipway.build.explain import Traces
 from slipway.build.ignore import IgnoreFile
 from slipway.build.lint import Finding, Subject, lint, refuse
 from slipway.build.listing import Listing
+from slipway.build.made import Results
 from slipway.build.plan import BuildPlan, plan
 from slipway.build.remote import Fetching
 from slipway.build.request import Solved, SolveRequest

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from slipway.build.above import MAX_ENTRIES, Above, Root
 from slipway.build.attest.provenance import Material
 from slipway.build.base_images import BaseImage, BaseImages
-from slipway.build.cache import Made
 from slipway.build.copy import content_key, content_parts
 from slipway.build.dockerfile import DockerfileError, Instruction, parse
 from slipway.build.explain import Inputs, Trace
 from slipway.build.keys import frame, key_of
+from slipway.build.made import Made
 from slipway.build.plan import (
     BuildPlan,
     ConfigOp,
