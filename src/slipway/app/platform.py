@@ -19,10 +19,13 @@ from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
 from slipway.app.leading import lead
 from slipway.app.oidc import oidc_of
+from slipway.app.pods import BuildClusters, WorkerImages
 from slipway.app.settings import Settings
 from slipway.app.stores import open_content, open_database, signing_keys
 from slipway.app.tls import authority_certificate
 from slipway.base.clock import now
+from slipway.base.files import atomic_write
+from slipway.base.ids import new_id
 from slipway.base.progress import Progress
 from slipway.build.attest import Inventories
 from slipway.build.attest.attestor import Attestor
@@ -35,6 +38,8 @@ from slipway.build.explain import Traces
 from slipway.build.jobs import BuildJobs
 from slipway.build.pods.builder import Launcher, PodBuilder
 from slipway.build.pods.desk import Desk
+from slipway.build.pods.idle import IdleBounds
+from slipway.build.pods.launcher import KubernetesLauncher
 from slipway.build.queue import FairQueue
 from slipway.build.remote import Remotes
 from slipway.build.sandbox import Limits, Sandboxes
@@ -113,10 +118,13 @@ class Platform:
         self.gate = PullGate(self.database, self.attestor, self.advisories)
         self.desk = Desk()
         sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks))
+        self._vault = vault = Vault(settings.keys)
+        self.clusters = Clusters(self.database, vault)
+        self.pods = self._pods()
         self.jobs = BuildJobs(
             self.database, solver, sandboxes, self.registry, data / "builds", _limits(settings),
             FairQueue(settings["build.parallel"]), self.attestor,
-            PodBuilder(solver, self.desk, launcher) if launcher else None, FairQueue(settings["kubernetes.builds"]),
+            PodBuilder(solver, self.desk, launcher or self.pods), FairQueue(settings["kubernetes.builds"]),
         )  # fmt: skip
         engine = EmbeddedEngine(
             machine.containers, machine.networks, machine.balancer, machine.snapshots, self.registry,
@@ -125,9 +133,7 @@ class Platform:
         builder = RegistryBuilder(self.jobs, self.registry, self.access)
         self.deliverer = Deliverer(Apps(self.database), builder, engine)
         self.trash, self.retention = Trash(self.database), Retention(self.database)
-        self._vault = vault = Vault(settings.keys)
         sites = Sites(self.database, vault)
-        self.clusters = Clusters(self.database, vault)
         self.through = PullThrough(self.database, self.registry, vault)
         self.webhooks = Webhooks(self.database, vault, local=settings["webhooks.local"])
         self.replicator = Replicator(self.database, self.registry, sites, self.access)
@@ -140,6 +146,15 @@ class Platform:
         )  # fmt: skip
         self._started = now()
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _pods(self) -> KubernetesLauncher:
+        settings = self.settings
+        mark = _server_id(settings.data)
+            :16
+        ]
+        images = WorkerImages(self.registry, self.machine.blobs)
+        bounds = IdleBounds(settings["kubernetes.idle_workers"], settings["kubernetes.idle_seconds"])
+        return KubernetesLauncher(BuildClusters(settings, self.clusters, images, mark), mark, bounds)
 
     async def open(self) -> None:
         """Put in order what a crash may have left, find what runs, begin to watch it."""
@@ -159,6 +174,7 @@ class Platform:
             self.deliverer.run_forever(),
             self.housekeeping.run_forever(),
             self.registry.pulls.run_forever(),
+            self.pods.recover(),
             lead(self.database, self.replicator.run_forever, self.webhooks.run_forever),
         )
         self._tasks = [asyncio.create_task(_supervised(item)) for item in work]
@@ -166,6 +182,7 @@ class Platform:
     async def close(self) -> None:
         """Stop what is ours; containers go on."""
         await self.jobs.close()
+        await self.pods.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -273,6 +290,14 @@ async def _supervised(work: Any) -> None:
     except Exception:
         log.exception("a background task failed; the server ends and can be started again")
         os._exit(70)
+
+
+def _server_id(data: Path) -> str:
+    """What tells this server's objects in a cluster from another's; made once."""
+    path = data / "server-id"
+    if not path.exists():
+        atomic_write(path, new_id(16))
+    return path.read_text().strip()
 
 
 def _surroundings(settings: Settings) -> Surroundings:
