@@ -150,8 +150,6 @@ class Platform:
     def _pods(self) -> KubernetesLauncher:
         settings = self.settings
         mark = _server_id(settings.data)
-            :16
-        ]
         images = WorkerImages(self.registry, self.machine.blobs)
         bounds = IdleBounds(settings["kubernetes.idle_workers"], settings["kubernetes.idle_seconds"])
         return KubernetesLauncher(BuildClusters(settings, self.clusters, images, mark), mark, bounds)
