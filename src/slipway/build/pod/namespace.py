@@ -29,8 +29,8 @@ def run_inside(work: Callable[[], int], own: Sequence[Path]) -> int:
     start, count = _range(Path("/proc/self/uid_map").read_text())
     for path in own:
         path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o700)  # before it is somebody else's: the container's root has no right to that
         os.chown(path, start, start)
-        path.chmod(0o700)
     asked, tell_asked = os.pipe()
     mapped, tell_mapped = os.pipe()
     child = os.fork()
