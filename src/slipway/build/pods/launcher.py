@@ -24,7 +24,7 @@ from slipway.errors import Exhausted, Failed, NotFound, SlipwayError, Unavailabl
 from slipway.kubernetes import ClusterClient
 
 log = logging.getLogger(__name__)
-_PULL_SECONDS = 45.0
+_PULL_SECONDS = 30.0
 _QUOTA_SECONDS = 3.0
 _DELETE_SECONDS = 15.0
 _TERM_SECONDS = 60  # beyond the build's own, so that it is the server that ends it and says why
