@@ -133,7 +133,8 @@ def test_the_pod_is_unprivileged_and_no_step_sees_a_credential(
 ) -> None:
     look = (
         "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/[0-9]*/maps 2>&1 | tr '\\0' '\\n'; "
-        "for p in /proc/[0-9]*; do ls -R $p/root/run $p/cwd/ $p/fd/ 2>&1; cat $p/root/run/slipway/keys/token 2>&1; done; "
+        "for p in /proc/[0-9]*; do ls -R $p/root/run $p/cwd/ $p/fd/ 2>&1; "
+        "cat $p/root/run/slipway/keys/token 2>&1; done; "
         "cat /run/slipway/keys/token /var/run/secrets/kubernetes.io/serviceaccount/token 2>&1; env; mount; "
         "mount -t tmpfs x /mnt 2>&1; umount /proc 2>&1; mknod /tmp/sda b 8 0 2>&1; chroot /proc/1/root id 2>&1; "
         "cat /proc/self/status /proc/self/uid_map; sleep 4; true"
@@ -191,7 +192,7 @@ def running_builds(platform: Running) -> list[str]:
 
 
 def log(platform: Running, build_id: str) -> str:
-    return platform.command("builds", "log", build_id).stdout.decode()
+    return platform.command("builds", "logs", build_id).stdout.decode()
 
 
 def test_a_build_whose_node_dies_goes_on_elsewhere(
