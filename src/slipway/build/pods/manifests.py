@@ -26,7 +26,7 @@ class Site:
 
     ``image`` is by digest. ``server`` is the URL that Pods reach the server by, ``address`` its (IP, port) pairs.
     ``outside`` are networks that builds may reach, without those of ``inside``. ``mark`` tells the server from others.
-    ``host_users``: whether the cluster can give a Pod a user namespace of its own.
+    ``host_users``: a Pod's ids are the node's, since the cluster cannot give it a user namespace of its own.
     """
 
     image: str
