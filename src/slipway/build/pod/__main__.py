@@ -11,7 +11,8 @@ from pathlib import Path
 from slipway.build.pod.namespace import run_inside
 from slipway.build.pod.server import Keys
 from slipway.build.pod.work import serve
-from slipway.errors import SlipwayError
+from slipway.build.pods.forms import REFUSED
+from slipway.errors import SlipwayError, Unsupported
 
 
 def main() -> int:
@@ -26,8 +27,11 @@ def main() -> int:
         keys = Keys.read(given.keys)
         directory = given.work / "worker"
         return run_inside(lambda: asyncio.run(serve(keys, directory)), [directory])
+    except Unsupported as error:
+        print(error, file=sys.stderr)
+        return REFUSED
     except SlipwayError as error:
-        print(f"slipway: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
 
 

@@ -20,7 +20,7 @@ from slipway.build.pod.stores import (
     ServersTraces,
     ServersTrees,
 )
-from slipway.build.pods.forms import Job, Json, error_to_json, job_from_json, solved_to_json
+from slipway.build.pods.forms import HUNG_UP, Job, Json, error_to_json, job_from_json, solved_to_json
 from slipway.build.request import Solved
 from slipway.build.sandbox import NestedSandboxes, Sandbox
 from slipway.build.solve import Reporter, Solver
@@ -29,7 +29,6 @@ from slipway.errors import Failed, SlipwayError
 from slipway.snapshots import SnapshotStore
 
 log = logging.getLogger(__name__)
-_LOST = 3
 
 
 async def serve(keys: Keys, directory: Path) -> int:
@@ -43,10 +42,10 @@ async def serve(keys: Keys, directory: Path) -> int:
                 doing = asyncio.create_task(_do(job_from_json(message["job"]), server, directory))
             elif "cancel" in message:
                 return 0
-        return 0 if doing is not None and doing.done() else _LOST
+        return 0 if doing is not None and doing.done() else HUNG_UP
     except SlipwayError as error:
         log.error("%s", error)
-        return _LOST
+        return HUNG_UP
     finally:
         speaking.cancel()
         if doing is not None:

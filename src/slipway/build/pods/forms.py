@@ -27,6 +27,8 @@ from slipway.oci import Descriptor, Digest, ImageConfig, Platform, Reference
 from slipway.snapshots import LayerRef
 
 Json = dict[str, Any]
+HUNG_UP, REFUSED = 3, 4
+"""With what a worker ends that its server left, and one whose node does not let it make a user namespace."""
 _TREE = "tree:"
 
 
