@@ -26,6 +26,7 @@ test-slow: $(VENV)/dev ## The tests that take long: kills, load, whole deliverie
 	$(BIN)/pytest -q -m "slow and not kubernetes"
 
 test-kubernetes: $(VENV)/kubernetes ## Tests on a cluster of three nodes of this machine, or on the one in KUBECONFIG
+	@[ -n "$$KUBECONFIG" ] || $(BIN)/python -m slipway.testing.kubernetes build
 	$(BIN)/pytest -q tests/kubernetes
 
 lint: $(VENV)/dev

@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from slipway.client.kubeconfig import portable
 from slipway.errors import Conflict, Exhausted, Failed, Invalid, NotFound, SlipwayError, Unavailable
-from slipway.kubernetes import Change, ClusterClient
+from slipway.kubernetes import Change, ClusterClient, read_kubeconfig
 from slipway.kubernetes.watching import Watch
 from slipway.testing.kubernetes import Cluster, LocalCluster
 from slipway.testing.kubernetes.objects import pod
@@ -267,3 +268,10 @@ async def test_a_watch_with_a_version_of_long_ago_lists_anew(client: ClusterClie
     async with asyncio.timeout(60), aclosing(watch.changes()) as stream:
         found = [await anext(stream), await anext(stream)]
     assert [change.type for change in found] == ["added", "synced"]
+
+
+async def test_a_server_that_others_vouch_for_is_not_trusted(cluster: Cluster) -> None:
+    endpoint = read_kubeconfig(portable(cluster.kubeconfig.read_text(), "", cluster.kubeconfig.parent))
+    stranger = replace(endpoint, authority=endpoint.certificate or endpoint.authority[:0])
+    with pytest.raises(Invalid, match="not one that the kubeconfig trusts"):
+        await ClusterClient.connect(stranger.kubeconfig())

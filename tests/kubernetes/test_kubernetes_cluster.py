@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from slipway.errors import Failed
 from slipway.testing.kubernetes import Cluster, LocalCluster
 from slipway.testing.kubernetes.objects import pod, until, web
 from slipway.testing.platform import Running
@@ -37,6 +38,19 @@ def _serve(cluster: Cluster, namespace: str, image: str, replicas: int) -> str:
     return address
 
 
+def _ask(cluster: LocalCluster, node: str, address: str) -> str:
+    """The name of the Pod that answers a node, or nothing."""
+    try:
+        return cluster.on_node(node, "curl", "-sS", "-m", "2", f"http://{address}/").strip()
+    except Failed:
+        return ""
+
+
+def _wait_for_answer(cluster: LocalCluster, node: str, address: str) -> None:
+    """A new Service is known to each node a moment later."""
+    until(lambda: bool(_ask(cluster, node, address)), f"{node} knows the Service", 20)
+
+
 def _pods(cluster: Cluster, namespace: str) -> dict[str, str]:
     """The nodes of the ready Pods that are to stay, by name."""
     return {
@@ -65,11 +79,8 @@ def test_service_of_three_nodes_answers_on_every_node(
     pods = _pods(local_cluster, namespace)
     assert set(pods.values()) == {"node-1", "node-2", "node-3"}
     for node in local_cluster.nodes[:3]:
-        asked = [
-            local_cluster.on_node(node, "curl", "-sS", "-m", "5", f"http://{address}/").strip()
-            for _ in range(30)
-        ]
-        assert set(asked) == set(pods), node
+        _wait_for_answer(local_cluster, node, address)
+        assert {_ask(local_cluster, node, address) for _ in range(40)} == set(pods), node
 
 
 def test_services_have_names(cluster: Cluster, namespace: str, busybox: str) -> None:
@@ -145,11 +156,12 @@ def test_api_server_stopped_and_started(local_cluster: LocalCluster, namespace: 
     """Without it Services go on answering; back again, it knows everything."""
     address = _serve(local_cluster, namespace, busybox, 1)
     before = _pods(local_cluster, namespace)
+    _wait_for_answer(local_cluster, "node-1", address)
     local_cluster.stop_api()
     try:
         assert not local_cluster.answers()
         (name,) = before
-        assert local_cluster.on_node("node-1", "curl", "-sS", "-m", "5", f"http://{address}/").strip() == name
+        assert _ask(local_cluster, "node-1", address) == name
     finally:
         local_cluster.start_api()
     assert _pods(local_cluster, namespace) == before

@@ -67,11 +67,7 @@ def error_of(status: dict[str, Any], code: int, what: str, server: str) -> Slipw
         return Exhausted(f"could not {what}: it is larger than the cluster takes{said}", **context)
     if code in (405, 406, 415, 501):
         return Unsupported(f"the cluster at {server} cannot {what}{said}", **context)
-    return Unavailable(
-        f"the cluster at {server} could not {what} now ({code}){said}",
-        hint="it was tried several times" if code == 429 or code >= 500 else "",
-        **context,
-    )
+    return Unavailable(f"the cluster at {server} could not {what} now ({code}){said}", **context)
 
 
 def _forbidden(text: str, what: str, causes: list[dict[str, str]], context: dict[str, Any]) -> SlipwayError:

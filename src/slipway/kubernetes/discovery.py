@@ -72,6 +72,7 @@ class Discovery:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._loading = asyncio.Lock()
+        self._failed: Unavailable | None = None
         self.forget()
 
     def forget(self) -> None:
@@ -85,18 +86,30 @@ class Discovery:
         """
         if "." in kind:
             kind, _, group = kind.partition(".")
+        before = self._failed
         async with self._loading:
-            fresh = self._groups is None
-            found = await self._find(kind, group, wanted)
-            if found is None and not fresh:  # it may have come since
-                self.forget()
-                found = await self._find(kind, group, wanted)
+            if self._failed is not None and self._failed is not before:
+                # Who waited while somebody asked in vain does not ask all the same again.
+                raise Unavailable(self._failed.message, hint=self._failed.hint)
+            try:
+                found = await self._find_anew(kind, group, wanted)
+            except Unavailable as error:
+                self._failed = error
+                raise
         if found is None:
             named = f"{kind} of {group}" if group else kind
             raise Unsupported(
                 f"the cluster at {self._transport.server} knows no {named}",
                 hint="an add-on or a newer Kubernetes may be needed",
             )
+        return found
+
+    async def _find_anew(self, kind: str, group: str | None, wanted: str) -> Resource | None:
+        fresh = self._groups is None
+        found = await self._find(kind, group, wanted)
+        if found is None and not fresh:  # it may have come since
+            self.forget()
+            found = await self._find(kind, group, wanted)
         return found
 
     async def _find(self, kind: str, group: str | None, wanted: str) -> Resource | None:

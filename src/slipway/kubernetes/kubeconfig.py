@@ -49,14 +49,10 @@ class Endpoint:
     server_name: str = ""
     proxy: str = ""
     namespace: str = "default"
-    token_file: str = ""  # only where Slipway itself runs in the cluster; a kubeconfig never sets it
 
     @property
     def authorization(self) -> str:
         """The value of the header of that name; empty where the certificate says who we are."""
-        if self.token_file:
-            with open(self.token_file) as file:  # the kubelet renews it
-                return f"Bearer {file.read().strip()}"
         if self.token:
             return f"Bearer {self.token}"
         if self.username:

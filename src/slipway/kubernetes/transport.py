@@ -23,7 +23,7 @@ _AT_ONCE = 16
 _PATIENCE = (0.1, 0.5, 2.0)  # seconds between the attempts
 _LONGEST_WAIT = 30.0
 _ORDINARY = aiohttp.ClientTimeout(total=75, connect=10)  # the API server itself gives up after 60 seconds
-_HANDSHAKES = {400: "it has no such container", 404: "there is no such Pod"}
+_HANDSHAKES = {400: "it has no such container", 404: "there is no such Pod", 500: "does its container run?"}
 _KEEPALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 
 
@@ -165,9 +165,9 @@ class Transport:
         status = status_of(await read_up_to(response.content, _MOST_STATUS), response.status)
         error = error_of(status, response.status, what, self.server)
         if isinstance(error, Unavailable):
-            error.context["retry_after"] = retry_after(status, response.headers.get("Retry-After"))
-            # Turned away at the door: nothing was done.
-            error.context["unsent"] = response.status == 429
+            wait = retry_after(status, response.headers.get("Retry-After"))
+            # Turned away at the door, or asked to come again: nothing was done.
+            error.context |= {"retry_after": wait, "unsent": response.status == 429 or wait is not None}
         return error
 
     def _mapped(self, what: str) -> _Mapped:

@@ -16,7 +16,16 @@ from typing import Any, Literal
 
 import aiohttp
 
-from slipway.errors import Denied, Exhausted, Interrupted, SlipwayError, Unauthenticated, Unavailable
+from slipway.errors import (
+    Denied,
+    Exhausted,
+    Interrupted,
+    NotFound,
+    SlipwayError,
+    Unauthenticated,
+    Unavailable,
+    Unsupported,
+)
 from slipway.kubernetes.answers import Expired, error_of
 from slipway.kubernetes.discovery import Discovery, Resource
 from slipway.kubernetes.lines import lines
@@ -71,6 +80,8 @@ class Watch:
             except Expired:
                 self._version = ""
             except Exhausted:
+                if not self._began:
+                    raise
                 self._version = ""  # an event that is too large: the listing has its own limit
                 await self._pause()
             except Unavailable:
@@ -83,7 +94,8 @@ class Watch:
                 lasting = self._refusals >= _REFUSALS and isinstance(error, (Denied, Unauthenticated))
                 if not self._began or lasting:
                     raise
-                self._discovery.forget()
+                if isinstance(error, (NotFound, Unsupported)):
+                    self._discovery.forget()
                 self._version = ""
                 await self._pause()
 

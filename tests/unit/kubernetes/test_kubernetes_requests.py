@@ -81,9 +81,14 @@ async def test_what_must_not_happen_twice_is_sent_once(server: ApiServer, client
     with pytest.raises(Unavailable):
         await client.create(MAP)
     assert server.paths().count(f"POST {MAPS}") == 1
-    server.answers[f"POST {MAPS}"] = [status(429, "TooManyRequests", "not done"), (201, config_map("a", 1))]
+    again = status(500, "ServerTimeout", "No API token found, retry", retryAfterSeconds=0.01)
+    server.answers[f"POST {MAPS}"] = [
+        status(429, "TooManyRequests", "not done"),
+        again,
+        (201, config_map("a", 1)),
+    ]
     await client.create(MAP)
-    assert server.paths().count(f"POST {MAPS}") == 3
+    assert server.paths().count(f"POST {MAPS}") == 4
 
 
 async def test_a_server_that_is_away_is_said_so() -> None:
@@ -242,6 +247,17 @@ async def test_a_version_that_is_gone_is_looked_up_anew(server: ApiServer, clien
     server.kinds["policy/v1"] = server.kinds.pop("policy/v1beta1")  # the cluster was upgraded
     server.answers["GET /apis/policy/v1/namespaces/shop/poddisruptionbudgets/a"] = [(200, {"it": "is"})]
     assert await client.get("PodDisruptionBudget", "a", "shop") == {"it": "is"}
+
+
+async def test_many_who_wait_for_a_server_that_is_away_wait_once(
+    server: ApiServer, client: ClusterClient
+) -> None:
+    server.answers["GET /api"] = [status(503, "ServiceUnavailable", "starting")]
+    found = await asyncio.gather(*(client.resource("Pod") for _ in range(50)), return_exceptions=True)
+    assert all(isinstance(error, Unavailable) for error in found)
+    assert server.paths() == ["GET /api"] * 3
+    del server.answers["GET /api"]
+    assert (await client.resource("Pod")).plural == "pods"
 
 
 async def test_an_add_on_that_is_down_hides_nothing_else(server: ApiServer, client: ClusterClient) -> None:

@@ -7,12 +7,19 @@ import sys
 import click
 
 from slipway.errors import SlipwayError
+from slipway.testing.kubernetes.binaries import binaries
 from slipway.testing.kubernetes.cluster import LocalCluster
 
 
 @click.group(help="A Kubernetes cluster of several nodes on this machine.")
 def main() -> None:
     pass
+
+
+@main.command()
+def build() -> None:
+    """Compile Kubernetes, unless that was done."""
+    click.echo(binaries())
 
 
 @main.command()

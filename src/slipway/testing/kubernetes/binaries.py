@@ -12,14 +12,14 @@ from pathlib import Path
 from slipway.errors import Failed
 from slipway.testing.kubernetes.site import BINARIES, CACHE
 
-_SOURCE = "kubernetes"
+_SOURCE, _RELEASE = "kubernetes", "bookworm"
 _PROGRAMS = (
     "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl",
 )  # fmt: skip
 _SUITE = """\
 Types: deb-src
-URIs: http://deb.debian.org/debian
-Suites: bookworm
+URIs: {address}
+Suites: {suite}
 Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 """
@@ -70,7 +70,7 @@ def _fetch(work: Path) -> Path:
     """The unpacked source package, by an apt that has its own list of sources beside the machine's."""
     for directory in ("sources", "lists/partial"):
         (work / directory).mkdir(parents=True)
-    (work / "sources" / "source.sources").write_text(_SUITE)
+    (work / "sources" / "source.sources").write_text(_SUITE.format(**_mirror()))
     options = {
         "Dir::Etc::SourceList": "/dev/null",
         "Dir::Etc::SourceParts": work / "sources",
@@ -87,6 +87,27 @@ def _fetch(work: Path) -> Path:
     _run([*apt, "source", _SOURCE], work, environment)
     (source,) = work.glob(f"{_SOURCE}-*/")
     return source
+
+
+def _mirror() -> dict[str, str]:
+    """Where this machine has its packages from. Raises ``Failed`` when that is not Debian 12."""
+    asked = [
+        "--format",
+        "$(REPO_URI) $(RELEASE)",
+        "Created-By: Packages",
+        "Origin: Debian",
+        "Component: main",
+    ]
+    for line in subprocess.run(
+        ["apt-get", "indextargets", *asked], capture_output=True, text=True, check=True
+    ).stdout.splitlines():
+        address, suite = line.split()
+        if suite == _RELEASE:
+            return {"address": address, "suite": suite}
+    raise Failed(
+        f"this machine has no package source of Debian's {_RELEASE}",
+        hint="set KUBECONFIG to use a cluster that exists",
+    )
 
 
 def _architecture() -> str:

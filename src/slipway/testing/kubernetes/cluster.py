@@ -21,7 +21,7 @@ from typing import Any
 from slipway.base import linux
 from slipway.base.files import atomic_write
 from slipway.errors import Failed, NotFound, Unavailable
-from slipway.testing.kubernetes import control, groups, machine, network, settings
+from slipway.testing.kubernetes import control, groups, network, power, settings
 from slipway.testing.kubernetes.binaries import binaries
 from slipway.testing.kubernetes.images import pause_image
 from slipway.testing.kubernetes.pki import Authority
@@ -31,6 +31,7 @@ from slipway.testing.kubernetes.site import (
     ETCD,
     HOST,
     KUBECONFIG,
+    KUBELET,
     LOCK,
     MOST_NODES,
     NODES,
@@ -147,7 +148,7 @@ class LocalCluster(Cluster):
             if directory.exists():
                 shutil.rmtree(directory)
         with suppress(OSError):
-            machine.KUBELET.rmdir()
+            KUBELET.rmdir()
 
     def answers(self) -> bool:
         """Whether the API server does."""
@@ -164,10 +165,7 @@ class LocalCluster(Cluster):
 
     def kill_node(self, name: str) -> None:
         """Cut the power of a node: nobody hears of it again, and its processes and Pods end without a word."""
-        node = self._known(name)
-        network.cut(node)
-        groups.kill(node.group)
-        network.unplug(node)
+        power.cut(self._known(name))
 
     def start_node(self, name: str) -> None:
         """Make or switch on a node, with the disk that it had. Does nothing when it runs; does not wait for Ready."""
@@ -177,7 +175,7 @@ class LocalCluster(Cluster):
         hosts = "".join(f"{one.address} {one.name}\n" for one in {node, *self._nodes()})
         settings.write(node, Authority(PKI), f"127.0.0.1 localhost\n{HOST} {BRIDGE}\n{hosts}")
         network.plug(node, self._nodes())
-        machine.start(node)
+        power.start(node)
         self._import(node, pause_image(PAUSE))
 
     def import_image(self, archive: bytes | Path) -> None:

@@ -15,9 +15,7 @@ import time
 from pathlib import Path
 
 from slipway.base import linux
-from slipway.errors import Unavailable
-from slipway.testing.kubernetes import groups
-from slipway.testing.kubernetes.site import BINARIES, Node
+from slipway.testing.kubernetes.site import BINARIES, CONTAINERD, KUBELET, Node
 
 # What a kubelet wants of the kernel. It is shown the values, and the host keeps its own.
 _TUNABLES = {
@@ -29,34 +27,6 @@ _TUNABLES = {
     "kernel/keys/root_maxbytes": 25_000_000,
 }
 _CGROUPS = Path("/sys/fs/cgroup")
-KUBELET = Path("/var/lib/kubelet")  # where kubelets have their data; on the host an empty place to lay it on
-_SOCKET = "/run/containerd/containerd.sock"
-_START_SECONDS = 30.0
-
-
-def start(node: Node) -> None:
-    """Start ``node``, whose network and files are there; returns when its containerd answers.
-
-    Raises ``Unavailable`` when that takes too long.
-    """
-    KUBELET.mkdir(parents=True, exist_ok=True)
-    pid, log = node.directory / "pid", node.directory / "machine.log"
-    pid.unlink(missing_ok=True)
-    groups.start(node.group, [sys.executable, "-m", __spec__.name, node.name], log)
-    end = time.monotonic() + _START_SECONDS
-    while not (pid.exists() and _answers(int(pid.read_text() or 0))):
-        if time.monotonic() > end:
-            raise Unavailable(f"{node.name} does not start", hint=f"see {log}")
-        time.sleep(0.05)
-
-
-def _answers(pid: int) -> bool:
-    try:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(f"/proc/{pid}/root{_SOCKET}")
-    except OSError:
-        return False
-    return True
 
 
 def daemons(node: Node) -> dict[str, list[str]]:
@@ -68,7 +38,7 @@ def daemons(node: Node) -> dict[str, list[str]]:
             f"{BINARIES}/kubelet", f"--config={where}/kubelet.json", f"--kubeconfig={where}/kubelet.kubeconfig",
             f"--hostname-override={node.name}", f"--node-ip={node.address}", f"--root-dir={KUBELET}",
             f"--cert-dir={where}/kubelet-pki", "--container-runtime=remote",
-            f"--container-runtime-endpoint=unix://{_SOCKET}",
+            f"--container-runtime-endpoint=unix://{CONTAINERD}",
             f"--volume-plugin-dir={where}/volume-plugins", "--housekeeping-interval=10s", "--v=1",
         ],
         "kube-proxy": [f"{BINARIES}/kube-proxy", f"--config={where}/proxy.json", "--v=1"],
@@ -143,7 +113,7 @@ def _keep(node: Node) -> None:
     for name in commands:
         begin(name)
         end = time.monotonic() + 20
-        while not Path(_SOCKET).exists() and time.monotonic() < end:
+        while not Path(CONTAINERD).exists() and time.monotonic() < end:
             time.sleep(0.05)
     while True:
         pid, status = os.waitpid(-1, 0)

@@ -20,6 +20,8 @@ PKI = ROOT / "pki"
 LOGS = ROOT / "logs"
 NODES = ROOT / "nodes"
 ETCD = ROOT / "etcd"
+KUBELET = Path("/var/lib/kubelet")  # of every node's own; on the host an empty place to lay them on
+CONTAINERD = "/run/containerd/containerd.sock"  # in every node
 VOLUMES = Path("/tmp/hostpath_pv")  # fixed in the controller manager's host-path provisioner
 
 BRIDGE = f"{PREFIX}0"
