@@ -2,10 +2,10 @@
 
 Kubernetes itself is compiled once from Debian's source package (``binaries``). etcd and the control plane run on the
 host (``control``), each node in namespaces and control groups of its own with its own containerd, kubelet and
-kube-proxy (``machine``, ``settings``), on one bridge (``network``). Services have names (``names_server``), volumes
-come from a storage class whose directories every node sees, images from archives or any registry. What it lacks:
-NetworkPolicies are accepted and not enforced, there is no ingress controller, no load balancer and no metrics server,
-and Services are not reached by name from the host.
+kube-proxy (``machine``, ``settings``), on one bridge (``network``). Services have names (``names_server``),
+NetworkPolicies are enforced (``policies``), volumes come from a storage class whose directories every node sees, images
+from archives or any registry. There is no ingress controller, no load balancer and no metrics server. The host reaches
+Pods and Services by address, not by name.
 
 By hand::
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from slipway.base import linux
-from slipway.testing.kubernetes import groups
+from slipway.testing.kubernetes import groups, identity
 from slipway.testing.kubernetes.pki import Authority, write_key
 from slipway.testing.kubernetes.site import (
     API,
@@ -39,7 +39,7 @@ def prepare() -> Authority:
         "apiserver", "kube-apiserver", names=[HOST, FIRST_SERVICE, "127.0.0.1", "localhost", *_NAMES]
     )
     authority.issue("apiserver-kubelet", "kube-apiserver", ["system:masters"])
-    authority.issue("names-server", "names-server", ["system:masters"])
+    identity.issue(authority)
     write_key(PKI / "accounts-key.pem")
     authority.kubeconfig(KUBECONFIG, API, "admin", ["system:masters"])
     for name in ("kube-controller-manager", "kube-scheduler"):
@@ -103,8 +103,8 @@ def _scheduler() -> list[str]:
     ]  # fmt: skip
 
 
-def _names_server() -> list[str]:
-    return [sys.executable, "-m", "slipway.testing.kubernetes.names_server"]
+def _own(name: str) -> list[str]:
+    return [sys.executable, "-m", f"slipway.testing.kubernetes.{name}"]
 
 
 PARTS: dict[str, Callable[[], list[str]]] = {
@@ -112,7 +112,8 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "apiserver": _apiserver,
     "controller-manager": _controller_manager,
     "scheduler": _scheduler,
-    "names-server": _names_server,
+    "names-server": lambda: _own("names_server"),
+    "policies-server": lambda: _own("policies_server"),
 }
 
 

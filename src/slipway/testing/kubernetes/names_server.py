@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import ssl
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from typing import Any, cast
 
 import aiohttp
 
-from slipway.testing.kubernetes.site import API, DOMAIN, HOST, PKI
+from slipway.testing.kubernetes.identity import connected
+from slipway.testing.kubernetes.site import API, DOMAIN, HOST
 
 PORT = 53
 _SUFFIX = ["svc", *DOMAIN.split(".")]
@@ -153,13 +153,10 @@ def _upstream() -> str:
 
 
 async def main() -> None:
-    context = ssl.create_default_context(cafile=str(PKI / "ca.pem"))
-    context.load_cert_chain(PKI / "names-server.pem", PKI / "names-server-key.pem")
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
-    connector = aiohttp.TCPConnector(ssl=context)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(3)) as session:
+    async with connected() as session:
         transport, _ = await loop.create_datagram_endpoint(
             lambda: Server(Services(session), _upstream()), local_addr=(HOST, PORT)
         )

@@ -1,7 +1,7 @@
 """The cluster's network: one bridge of the host, a cable from each node's network namespace to it, and routes.
 
 Pods hang on their node by routes, not by a bridge (CNI's ``ptp``), so that every packet passes the node's rules and
-Services work without the kernel's bridge filter. Nothing enforces a NetworkPolicy.
+Services work without the kernel's bridge filter, and so that ``policies`` can hold it back.
 """
 
 from __future__ import annotations
