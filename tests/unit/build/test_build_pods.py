@@ -262,6 +262,7 @@ def test_what_a_pod_waits_for_is_said() -> None:
         ({"containerStatuses": container(terminated={"reason": "OOMKilled", "exitCode": 137})}, Exhausted, "memory"),
         ({"containerStatuses": container(terminated={"reason": "Error", "exitCode": 137})}, WorkerLost, "killed"),
         ({"containerStatuses": container(terminated={"message": "no user ns", "exitCode": 1})}, Failed, "no user ns"),
+        ({"containerStatuses": container(terminated={"message": "refused", "exitCode": 4})}, WorkerLost, "refused"),
         ({"phase": "Failed"}, WorkerLost, "has ended"),
     ],
 )  # fmt: skip

@@ -33,11 +33,14 @@ _MAX_HELD = 500
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What a worker is given to begin with; ``authority`` is a file of certificates, if the server's are its own."""
+    """What a worker is given to begin with, read by the container's root, since nobody else can.
+
+    ``authority`` is PEM text, if the server's certificate is of an authority of its own.
+    """
 
     server: str
     token: str
-    authority: Path | None = None
+    authority: str = ""
 
     @classmethod
     def read(cls, directory: Path) -> Keys:
@@ -45,7 +48,7 @@ class Keys:
         return cls(
             (directory / "server").read_text().strip().rstrip("/"),
             (directory / "token").read_text().strip(),
-            authority if authority.exists() and authority.stat().st_size else None,
+            authority.read_text() if authority.exists() else "",
         )
 
 
@@ -56,7 +59,7 @@ class Server:
         self._base = f"{keys.server}{API}"
         self._token = keys.token
         self._loop = asyncio.get_running_loop()
-        tls = ssl.create_default_context(cafile=keys.authority) if keys.authority else True
+        tls = ssl.create_default_context(cadata=keys.authority) if keys.authority else True
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=tls, limit=16), timeout=aiohttp.ClientTimeout(None, sock_connect=5),
             read_bufsize=1 << 20,

@@ -10,6 +10,7 @@ from typing import Any
 
 from slipway.build.pods.builder import Place
 from slipway.build.pods.image import KEYS, WORK
+from slipway.oci import Platform
 
 Object = dict[str, Any]
 MANAGED = "app.kubernetes.io/managed-by"
@@ -112,6 +113,7 @@ def pod(name: str, site: Site, place: Place, seconds: float) -> Object:
         ],
     }  # fmt: skip
     spec: Object = {
+        "nodeSelector": {"kubernetes.io/os": "linux", "kubernetes.io/arch": Platform.host().architecture},
         "restartPolicy": "Never", "automountServiceAccountToken": False, "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 1, "activeDeadlineSeconds": max(1, int(seconds)),
         "securityContext": {"seccompProfile": {"type": "Unconfined"}},

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from slipway.build.pods.desk import WorkerLost
+from slipway.build.pods.forms import HUNG_UP, REFUSED
 from slipway.errors import Exhausted, Failed, SlipwayError
 
 Pod = Mapping[str, Any]
@@ -64,6 +65,9 @@ def ended_by(pod: Pod) -> SlipwayError | None:
                 hint="raise build.memory, or let steps use less",
             )
         code = ended.get("exitCode")
+        if code in (HUNG_UP, REFUSED):
+            said = str(ended.get("message") or ended.get("reason") or "").strip()
+            return WorkerLost(f"the worker could not go on: {said}")
         if code in (137, 143):
             return WorkerLost(f"the worker was killed on {node} ({ended.get('reason')}, exit code {code})")
         return Failed(
