@@ -33,23 +33,39 @@ class FetchingStore(LocalStore):
     """A store that gets a blob from the server when it is opened and not here."""
 
     def __init__(self, root: Path, server: Server) -> None:
-        super().__init__(root)
+        super().__init__(root, durable=False)
         self._server = server
         self._coming: dict[Digest, asyncio.Task[None]] = {}
+        self._beside: dict[Digest, tuple[Digest, ...]] = {}
 
     def open(self, digest: Digest) -> BinaryIO:
         if self.size(digest) is None:
-            self._server.wait(self.fetch(digest))
+            self._server.wait(self._fetch_with(digest))
         return super().open(digest)
+
+    def together(self, digests: Sequence[Digest]) -> None:
+        """Who opens one of these will open the others: they come while that one is unpacked."""
+        self._beside |= dict.fromkeys(digests, tuple(digests))
+
+    async def _fetch_with(self, digest: Digest) -> None:
+        for other in self._beside.pop(digest, ()):
+            self._beside.pop(other, None)
+            if other != digest and self.size(other) is None:
+                self._begin(other)
+        await self.fetch(digest)
 
     async def fetch(self, digest: Digest) -> None:
         """Have it here; two that want it get it once."""
         if await asyncio.to_thread(self.size, digest) is not None:
             return
-        if digest not in self._coming:
-            self._coming[digest] = asyncio.create_task(self._fetch(digest))
-            self._coming[digest].add_done_callback(lambda _: self._coming.pop(digest, None))
-        await asyncio.shield(self._coming[digest])
+        await asyncio.shield(self._begin(digest))
+
+    def _begin(self, digest: Digest) -> asyncio.Task[None]:
+        task = self._coming.get(digest)
+        if task is None:
+            task = self._coming[digest] = asyncio.create_task(self._fetch(digest))
+            task.add_done_callback(lambda _: self._coming.pop(digest, None))
+        return task
 
     async def _fetch(self, digest: Digest) -> None:
         with await asyncio.to_thread(self.writer, digest.algorithm) as sink:
@@ -131,12 +147,15 @@ class ServersTraces(Traces):
 class ServersImages:
     """Base images, found by the server with the rights of the build's owner."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, blobs: FetchingStore) -> None:
         self._server = server
+        self._blobs = blobs
 
     async def resolve(self, reference: Reference, platform: Platform) -> BaseImage:
         found = await self._server.ask("image", reference=str(reference), platform=str(platform))
-        return forms.image_from_json(found["image"])
+        image = forms.image_from_json(found["image"])
+        self._blobs.together([layer.blob.digest for layer in image.layers])
+        return image
 
 
 class ServersImports(Imported):

@@ -88,7 +88,7 @@ async def _solve(job: Job, server: Server, directory: Path) -> Solved:
             return await stack.enter_async_context(sandboxes.start(job.request.build_id, job.limits))
 
         stack.push_async_callback(cache.drop)
-        images, imports = ServersImages(server), ServersImports(server)
+        images, imports = ServersImages(server, blobs), ServersImports(server)
         solved = await solver.solve(job.request, images, Workers(start), reporter, imports)
         await cache.settle()
         return solved
