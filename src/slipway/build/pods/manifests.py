@@ -115,7 +115,8 @@ def pod(name: str, site: Site, place: Place, seconds: float) -> Object:
     spec: Object = {
         "nodeSelector": {"kubernetes.io/os": "linux", "kubernetes.io/arch": Platform.host().architecture},
         "restartPolicy": "Never", "automountServiceAccountToken": False, "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 1, "activeDeadlineSeconds": max(1, int(seconds)),
+        # Nothing in it has to be waited for: deleted is gone, also from a node that does not answer any more.
+        "terminationGracePeriodSeconds": 0, "activeDeadlineSeconds": max(1, int(seconds)),
         "securityContext": {"seccompProfile": {"type": "Unconfined"}},
         "containers": [container],
         "volumes": [
