@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import uvicorn
+
 import slipway
 from slipway.access import SYSTEM
+from slipway.api.platform import create_app
 from slipway.app import sockets
 from slipway.app.http import HttpProtocol
 from slipway.app.platform import DEFAULT_PROJECT, Machine, Platform, make_machine
@@ -28,6 +31,8 @@ from slipway.build.pods.builder import Place, admitted
 from slipway.build.pods.desk import Desk, Seat, Ticket, WorkerLost
 from slipway.build.request import Built, SolveRequest
 from slipway.build.solve import Reporter
+from slipway.oci import Platform as OciPlatform
+from slipway.oci import Reference
 from slipway.snapshots import RootView
 
 _POLL = 0.05
@@ -60,12 +65,11 @@ class Process:
 
 @dataclass(slots=True)
 class Processes:
-    """Starts workers as processes; ``started_`` are all that there were."""
+    """Starts workers as processes; ``all`` are those that there were."""
 
     directory: Path
     server: str
     all: list[Process] = field(default_factory=list)
-    wrap: tuple[str, ...] = ()
 
     @asynccontextmanager
     async def started(self, place: Place, desk: Desk, reporter: Reporter) -> AsyncIterator[Process]:
@@ -79,7 +83,7 @@ class Processes:
             keys.chmod(0o700)
             program, environment = interpreter()
             process = await asyncio.create_subprocess_exec(
-                *self.wrap, program, "-m", "slipway.build.pod", "--keys", keys, "--work", work, env=environment,
+                program, "-m", "slipway.build.pod", "--keys", keys, "--work", work, env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
             found = Process(process, ticket, keys)
@@ -126,11 +130,6 @@ class Yard:
 
     async def root(self, built: Built) -> RootView:
         """The image's root, as this server has it."""
-        found = await self.platform.registry.get_manifest(f"{DEFAULT_PROJECT}/web", str(built.digest))
-        assert found is not None
-        from slipway.oci import Platform as OciPlatform
-        from slipway.oci import Reference
-
         images = self.platform._images_of(SYSTEM, False, {}, DEFAULT_PROJECT)
         reference = Reference.parse(f"{DEFAULT_PROJECT}/web@{built.digest}")
         image = await images.resolve(reference, OciPlatform.host())
@@ -149,10 +148,6 @@ async def yard(settings: Settings) -> AsyncIterator[Yard]:
     platform = Platform(settings, machine, workers)
     await platform.open()
     listener = sockets.listen(settings["listen"])
-    import uvicorn
-
-    from slipway.api.platform import create_app
-
     app = create_app(platform.services())
     server = sockets.Server(uvicorn.Config(app, http=HttpProtocol, **sockets.COMMON))
     serving = asyncio.create_task(server.serve([listener]))

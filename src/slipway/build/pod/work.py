@@ -18,8 +18,8 @@ from slipway.build.pod.stores import (
     ServersImages,
     ServersImports,
     ServersTraces,
-    ServersTrees,
 )
+from slipway.build.pod.trees import ServersTrees
 from slipway.build.pods.forms import HUNG_UP, Job, Json, error_to_json, job_from_json, solved_to_json
 from slipway.build.request import Solved
 from slipway.build.sandbox import NestedSandboxes, Sandbox

@@ -13,7 +13,7 @@ from slipway.build.base_images import BaseImages
 from slipway.build.cache_images import Imported
 from slipway.build.context import Context
 from slipway.build.pods.answers import Answers
-from slipway.build.pods.desk import Desk, Seat, WorkerLost
+from slipway.build.pods.desk import Desk, Seat, Ticket, WorkerLost
 from slipway.build.pods.forms import Job, tree_name
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.sandbox import Limits
@@ -141,7 +141,7 @@ async def _unless(work: Coroutine[Any, Any, T], ended: Coroutine[Any, Any, None]
 
 
 @asynccontextmanager
-async def admitted(desk: Desk) -> AsyncIterator[Any]:
+async def admitted(desk: Desk) -> AsyncIterator[Ticket]:
     """A ticket that is withdrawn after the block."""
     ticket = desk.ticket()
     try:
