@@ -100,7 +100,8 @@ class Seat:
             self._result.set_exception(error_from_json(value["error"]))
             return
         solved = solved_from_json(value["solved"])
-        if any(not self.answers.knows(layer.blob.digest) for layer in solved.layers):
+        layers = [*solved.layers, *(made.layer for made in solved.records.values() if made.layer)]
+        if any(not self.answers.knows(layer.blob.digest) for layer in layers):
             raise Invalid("the worker's result has a layer that it neither was told of nor sent")
         self._result.set_result(solved)
 

@@ -123,6 +123,7 @@ class KubernetesLauncher:
         self._mark = mark
         self._longest_wait = bounds.seconds if bounds else 0.0
         self._longest_wait = bounds.seconds if bounds else 0.0
+        self._own: set[str] = set()
         self._ready: dict[tuple[str, str], Site] = {}
         self._preparing: dict[tuple[str, str], asyncio.Lock] = {}
         self._idle = Idle(bounds or IdleBounds(), self._started_idle)
@@ -156,6 +157,7 @@ class KubernetesLauncher:
         client = await self._clusters.client(place.cluster)
         site = await self._prepared(place, client)
         name = f"build-{place.build_id}-{new_id(6)}"
+        self._own.add(name)
         async with admitted(desk) as ticket:
             pod = Pod(client, name, namespace_of(place.project), ticket, place.cluster, tell)
             pod.labels = manifests.labels(site, place)
@@ -169,6 +171,7 @@ class KubernetesLauncher:
                     watching.cancel()
                 removing = asyncio.create_task(_remove(client, pod.namespace, name))
                 await asyncio.shield(removing)
+                self._own.discard(name)
                 if watching is not None:
                     await asyncio.gather(watching, return_exceptions=True)
 
@@ -217,6 +220,8 @@ class KubernetesLauncher:
         for kind in ("Pod", "Secret"):
             for item in (await client.list(kind, None, chosen)).items:
                 metadata = item["metadata"]
+                if metadata["name"] in self._own:
+                    continue  # of a build that has begun meanwhile
                 await client.delete(kind, metadata["name"], metadata["namespace"], uid=metadata["uid"])
 
     async def close(self) -> None:
