@@ -122,7 +122,6 @@ class KubernetesLauncher:
         self._clusters = clusters
         self._mark = mark
         self._longest_wait = bounds.seconds if bounds else 0.0
-        self._longest_wait = bounds.seconds if bounds else 0.0
         self._own: set[str] = set()
         self._ready: dict[tuple[str, str], Site] = {}
         self._preparing: dict[tuple[str, str], asyncio.Lock] = {}
@@ -177,14 +176,12 @@ class KubernetesLauncher:
 
     async def _create(self, pod: Pod, site: Site, place: Place) -> None:
         """Secret and Pod; waits where the namespace's quota is used up."""
-        seconds = (
-            (place.limits.seconds or 24 * 3600) + _TERM_SECONDS + self._longest_wait + self._longest_wait
-        )
-        await pod.client.create(manifests.secret(pod.name, site, place, pod.ticket.token))
+        seconds = (place.limits.seconds or 24 * 3600) + _TERM_SECONDS + self._longest_wait
+        await _created(pod.client, manifests.secret(pod.name, site, place, pod.ticket.token))
         told = False
         while True:
             try:
-                await pod.client.create(manifests.pod(pod.name, site, place, seconds))
+                await _created(pod.client, manifests.pod(pod.name, site, place, seconds))
                 return
             except Exhausted as error:
                 if not told:
@@ -226,6 +223,16 @@ class KubernetesLauncher:
 
     async def close(self) -> None:
         await self._idle.close()
+
+
+async def _created(client: ClusterClient, item: manifests.Object) -> None:
+    """Being cancelled waits for the answer: what is not there yet could not be removed."""
+    creating = asyncio.create_task(client.create(item))
+    try:
+        await asyncio.shield(creating)
+    except asyncio.CancelledError:
+        await asyncio.wait({creating})
+        raise
 
 
 async def _remove(client: ClusterClient, namespace: str, name: str) -> None:
