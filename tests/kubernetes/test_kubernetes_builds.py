@@ -217,7 +217,9 @@ def test_a_build_whose_node_dies_goes_on_elsewhere(
             local_cluster.start_node(died)
             until(lambda: died in local_cluster.ready_nodes(), "the node is back", 90)
     assert again < 35
-    assert "the worker is lost" in said
+    assert (
+        "is lost: nothing was heard of it" in said or f"deleted from {died}" in said or "is gone from" in said
+    )
     assert "RUN echo first > /first  CACHED" in said
     assert platform.json("image", "inspect", "demo/long:1")["digest"]
 

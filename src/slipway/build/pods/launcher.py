@@ -121,7 +121,7 @@ class KubernetesLauncher:
     def __init__(self, clusters: Clusters, mark: str, bounds: IdleBounds | None = None) -> None:
         self._clusters = clusters
         self._mark = mark
-        self._longest_wait = bounds.seconds if bounds else 0.0
+        self._longest_wait = bounds.seconds if bounds and bounds.count else 0.0
         self._own: set[str] = set()
         self._ready: dict[tuple[str, str], Site] = {}
         self._preparing: dict[tuple[str, str], asyncio.Lock] = {}
