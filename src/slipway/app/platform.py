@@ -19,7 +19,7 @@ from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
 from slipway.app.leading import lead
 from slipway.app.oidc import oidc_of
-from slipway.app.pods import BuildClusters, WorkerImages
+from slipway.app.pods import WORKER, BuildClusters, WorkerImages
 from slipway.app.settings import Settings
 from slipway.app.stores import open_content, open_database, signing_keys
 from slipway.app.tls import authority_certificate
@@ -150,7 +150,7 @@ class Platform:
     def _pods(self) -> KubernetesLauncher:
         settings = self.settings
         mark = _server_id(settings.data)
-        images = WorkerImages(self.registry, self.machine.blobs)
+        self._workers = images = WorkerImages(self.registry, self.machine.blobs)
         bounds = IdleBounds(settings["kubernetes.idle_workers"], settings["kubernetes.idle_seconds"])
         return KubernetesLauncher(BuildClusters(settings, self.clusters, images, mark), mark, bounds)
 
@@ -194,7 +194,8 @@ class Platform:
             self.access, self._vault, self.registry, self.trash, self.retention, self.replicator, self.webhooks,
             self.gate, self.advisories, self.attestor, Transfers(self.registry, self.machine.snapshots), self.jobs,
             Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status, self._uploads,
-            self.remotes, self.clusters, self._prune, self.desk, authority_certificate(self.settings), self.oidc,
+            self.remotes, self.clusters, self._prune, self.desk, self._make_worker,
+            authority_certificate(self.settings), self.oidc,
         )  # fmt: skip
 
     def _images_of(
@@ -205,6 +206,16 @@ class Platform:
     async def _prune(self, days: float, size: int, dry_run: bool) -> dict[str, Any]:
         done = await self.housekeeping.prune(Bounds(timedelta(days=days), size), dry_run=dry_run)
         return {"counts": done.counts, "bytes": done.bytes, "dry_run": dry_run}
+
+    async def _make_worker(self, progress: Progress) -> dict[str, Any]:
+        began = time.monotonic()
+        progress({"event": "phase", "name": "the image of workers in Pods", "state": "start"})
+        digest = await self._workers.ensure()
+        seconds = round(time.monotonic() - began, 2)
+        progress(
+            {"event": "phase", "name": "the image of workers in Pods", "state": "done", "seconds": seconds}
+        )
+        return {"reference": WORKER, "digest": digest}
 
     async def _make_base(
         self, name: str, mirror: str, include: list[str], variant: str, force: bool, progress: Progress

@@ -60,5 +60,6 @@ class Services:
     clusters: Clusters
     prune: Callable[[float, int, bool], Awaitable[dict[str, Any]]]
     desk: Desk
+    make_worker: Callable[[Progress], Awaitable[dict[str, Any]]]
     authority: Path | None = None
     oidc: OidcLogins | None = None

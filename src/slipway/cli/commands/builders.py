@@ -59,6 +59,18 @@ def builder_add(
     session.said(f"added the builder {name}", builder=name)
 
 
+@builder.command("image")
+@with_session
+def builder_image(session: Session) -> None:
+    """Make the image of workers in Pods now, not with the first build that needs it.
+
+    It is made of the server's own packages, on a small Debian that is made from packages once.
+    """
+    result = session.follow(session.client.worker_image())
+    if not session.json:
+        click.echo(f"{result['reference']}: {result['digest']}")
+
+
 @builder.command("rm")
 @click.argument("name")
 @with_session
