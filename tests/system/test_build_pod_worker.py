@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 
 from slipway.app.settings import load
 from slipway.build.cache_images import CacheTarget
+from slipway.build.pods.forms import REFUSED
 from slipway.errors import Cancelled, Conflict, Failed, Invalid, NotFound, Unauthenticated
 from slipway.oci import Reference
 from slipway.testing.platform import Running
-from slipway.testing.workers import Yard, yard
+from slipway.testing.workers import Yard, interpreter, yard
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
@@ -207,3 +209,18 @@ async def test_contexts_by_name_caches_of_others_and_kept_directories(place: Yar
     other = await place.build(source, contexts={"extra": more}, cache_from=(cache,))
     assert other.cached
     assert other.digest == built.digest
+
+
+def test_where_no_user_namespace_may_be_made_nothing_is_built(tmp_path: Path) -> None:
+    """Never as a real root instead: the worker ends before it comes in, and says why."""
+    keys = tmp_path / "keys"
+    write(keys, server="http://127.0.0.1:9", token="t")
+    forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    program, environment = interpreter()
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "sh", "-c", forbid, "sh", program, "-m", "slipway.build.pod",
+         "--keys", str(keys), "--work", str(tmp_path / "work")],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == REFUSED
+    assert "may not make a user namespace" in done.stderr
