@@ -19,6 +19,7 @@ from slipway.errors import Unsupported
 
 _FIRST, _COUNT, _SLOTS = 0x2000_0000, 65536, 8192
 _WHOLE = 1 << 31
+_FEWEST = 65535  # up to that of "nobody", as images have it
 
 
 def run_inside(work: Callable[[], int], own: Sequence[Path]) -> int:
@@ -27,6 +28,8 @@ def run_inside(work: Callable[[], int], own: Sequence[Path]) -> int:
     Raises ``Unsupported`` where this container may not make one.
     """
     start, count = _range(Path("/proc/self/uid_map").read_text())
+    if count < _FEWEST:
+        raise _refused(f"it has no more than {count} ids to give away")
     for path in own:
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(0o700)  # before it is somebody else's: the container's root has no right to that
