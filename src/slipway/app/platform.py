@@ -20,18 +20,27 @@ from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
 from slipway.app.leading import lead
 from slipway.app.oidc import oidc_of
+from slipway.app.pods import WORKER, BuildClusters, WorkerImages
 from slipway.app.settings import Settings
 from slipway.app.stores import open_content, open_database, signing_keys
 from slipway.app.tls import authority_certificate
 from slipway.base.clock import now
+from slipway.base.files import atomic_write
+from slipway.base.ids import new_id
 from slipway.base.progress import Progress
-from slipway.build.attest import Attestor, Inventories, ProjectKeys
+from slipway.build.attest import Inventories
+from slipway.build.attest.attestor import Attestor
+from slipway.build.attest.signing import ProjectKeys
 from slipway.build.bootstrap import debian, parse_name
 from slipway.build.builders import Builders
 from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.explain import Traces
 from slipway.build.jobs import BuildJobs
+from slipway.build.pods.builder import Launcher, PodBuilder
+from slipway.build.pods.desk import Desk
+from slipway.build.pods.idle import IdleBounds
+from slipway.build.pods.launcher import KubernetesLauncher
 from slipway.build.queue import FairQueue
 from slipway.build.remote import Remotes
 from slipway.build.sandbox import Limits, Sandboxes
@@ -87,7 +96,8 @@ async def make_machine(settings: Settings) -> Machine:
 class Platform:
     """Everything a server runs, from ``open`` to ``close``."""
 
-    def __init__(self, settings: Settings, machine: Machine) -> None:
+    def __init__(self, settings: Settings, machine: Machine, launcher: Launcher | None = None) -> None:
+        """``launcher`` starts the workers of builds in Pods; by default on the clusters."""
         self.settings = settings
         self.machine = machine
         data = settings.data
@@ -96,7 +106,7 @@ class Platform:
         self.oidc = oidc_of(settings, self.access, self.database)
         self.registry = Registry(self.database, machine.blobs)
         self.access.on_policy.append(self.registry.rules.forget)
-        cache = BuildCache(self.database, machine.blobs)
+        self.results = cache = BuildCache(self.database, machine.blobs)
         self.cache_mounts = CacheMounts(data / "cache-mounts")
         self.remotes = Remotes(data / "remotes")
         self.traces = Traces(data / "traces")
@@ -110,10 +120,15 @@ class Platform:
         )
         self.advisories = Advisories(settings.keys / "advisories.sqlite")
         self.gate = PullGate(self.database, self.registry.rules, self.attestor, self.advisories)
+        self.desk = Desk()
         sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks))
+        self._vault = vault = Vault(settings.keys)
+        self.clusters = Clusters(self.database, vault)
+        self.pods = self._pods()
         self.jobs = BuildJobs(
             self.database, solver, sandboxes, self.registry, data / "builds", _limits(settings),
             FairQueue(settings["build.parallel"]), self.attestor,
+            PodBuilder(solver, self.desk, launcher or self.pods), FairQueue(settings["kubernetes.builds"]),
         )  # fmt: skip
         engine = EmbeddedEngine(
             machine.containers, machine.networks, machine.balancer, machine.snapshots, self.registry,
@@ -121,9 +136,7 @@ class Platform:
         )  # fmt: skip
         builder = RegistryBuilder(self.jobs, self.registry, self.access, self.gate)
         self.trash, self.retention = Trash(self.database), Retention(self.database)
-        self._vault = vault = Vault(settings.keys)
         sites = Sites(self.database, vault)
-        self.clusters = Clusters(self.database, vault)
         setting = cluster_setting(settings)
         self.engines = Engines(Stepwise(engine, renderer(setting)), self.access, setting, self.clusters)
         self.deliverer = Deliverer(Apps(self.database), builder, self.engines.of)
@@ -139,6 +152,13 @@ class Platform:
         )  # fmt: skip
         self._started = now()
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _pods(self) -> KubernetesLauncher:
+        settings = self.settings
+        mark = _server_id(settings.data)
+        self._workers = images = WorkerImages(self.registry, self.machine.blobs)
+        bounds = IdleBounds(settings["kubernetes.idle_workers"], settings["kubernetes.idle_seconds"])
+        return KubernetesLauncher(BuildClusters(settings, self.clusters, images, mark), mark, bounds)
 
     async def open(self) -> None:
         """Put in order what a crash may have left, find what runs, begin to watch it."""
@@ -158,6 +178,7 @@ class Platform:
             self.deliverer.run_forever(),
             self.housekeeping.run_forever(),
             self.registry.pulls.run_forever(),
+            self.pods.recover(),
             lead(self.database, self.replicator.run_forever, self.webhooks.run_forever),
         )
         self._tasks = [asyncio.create_task(_supervised(item)) for item in work]
@@ -165,6 +186,7 @@ class Platform:
     async def close(self) -> None:
         """Stop what is ours; containers go on."""
         await self.jobs.close()
+        await self.pods.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -179,7 +201,8 @@ class Platform:
             self.access, self._vault, self.registry, self.trash, self.retention, self.replicator, self.webhooks,
             self.gate, self.advisories, self.attestor, Transfers(self.registry, self.machine.snapshots), self.jobs,
             Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status, self._uploads,
-            self.remotes, self.clusters, self._prune, authority_certificate(self.settings), self.oidc,
+            self.remotes, self.clusters, self._prune, self.desk, self._make_worker,
+            authority_certificate(self.settings), self.oidc,
         )  # fmt: skip
 
     def _images_of(
@@ -190,6 +213,16 @@ class Platform:
     async def _prune(self, days: float, size: int, dry_run: bool) -> dict[str, Any]:
         done = await self.housekeeping.prune(Bounds(timedelta(days=days), size), dry_run=dry_run)
         return {"counts": done.counts, "bytes": done.bytes, "dry_run": dry_run}
+
+    async def _make_worker(self, progress: Progress) -> dict[str, Any]:
+        began = time.monotonic()
+        progress({"event": "phase", "name": "the image of workers in Pods", "state": "start"})
+        digest = await self._workers.ensure()
+        seconds = round(time.monotonic() - began, 2)
+        progress(
+            {"event": "phase", "name": "the image of workers in Pods", "state": "done", "seconds": seconds}
+        )
+        return {"reference": WORKER, "digest": digest}
 
     async def _make_base(
         self, name: str, mirror: str, include: list[str], variant: str, force: bool, progress: Progress
@@ -273,6 +306,14 @@ async def _supervised(work: Any) -> None:
     except Exception:
         log.exception("a background task failed; the server ends and can be started again")
         os._exit(70)
+
+
+def _server_id(data: Path) -> str:
+    """What tells this server's objects in a cluster from another's; made once."""
+    path = data / "server-id"
+    if not path.exists():
+        atomic_write(path, new_id(16))
+    return path.read_text().strip()
 
 
 def _surroundings(settings: Settings) -> Surroundings:

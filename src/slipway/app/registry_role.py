@@ -27,7 +27,8 @@ from slipway.app.leading import lead
 from slipway.app.settings import Settings
 from slipway.app.stores import open_content, open_database
 from slipway.base.rate import RateLimit
-from slipway.build.attest import Attestations, ProjectKeys
+from slipway.build.attest.attestor import Attestations
+from slipway.build.attest.signing import ProjectKeys
 from slipway.content import ContentStore
 from slipway.errors import Invalid, SlipwayError
 from slipway.registry import Registry

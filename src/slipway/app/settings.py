@@ -51,6 +51,13 @@ def _not_negative(text: str) -> float:
     return value
 
 
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError("the number must be 0 or more")
+    return value
+
+
 def _count(text: str) -> int:
     value = int(text)
     if value <= 0:
@@ -166,6 +173,20 @@ SETTINGS = (
         _not_negative,
         "0",
         "Registry requests of one account, or of one address without one; 0: no limit.",
+    ),
+    Setting("kubernetes.builds", _count, "20", "Builds in Pods that run at the same time."),
+    Setting("kubernetes.server", str, "", "URL by which Pods reach this server; default its own."),
+    Setting(
+        "kubernetes.registry", str, "", "HOST:PORT by which nodes pull from it; default that of the URL."
+    ),
+    Setting("kubernetes.idle_workers", _whole, "0", "Pods kept ready for each project that builds."),
+    Setting("kubernetes.idle_seconds", _positive, "600", "How long one waits for a build."),
+    Setting("kubernetes.egress", _words, "0.0.0.0/0,::/0", "Networks that builds in Pods may reach."),
+    Setting(
+        "kubernetes.egress_except",
+        _words,
+        "10.0.0.0/8,100.64.0.0/10,169.254.0.0/16,172.16.0.0/12,192.168.0.0/16,fc00::/7,fe80::/10",
+        "Of these, those that they may not: clusters and machines beside them.",
     ),
     Setting("network.pool", str, "10.89.0.0/16", "Address range from which app networks are taken."),
     Setting("webhooks.local", _switch, "off", "Webhooks may lead to this machine itself."),

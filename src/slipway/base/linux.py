@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -244,6 +245,12 @@ def pivot_root(new_root: str | bytes, put_old: str | bytes) -> None:
 def prctl(option: int, *arguments: int) -> int:
     padded = [ctypes.c_ulong(value) for value in (*arguments, 0, 0, 0, 0)[:4]]
     return _check(_LIBC.prctl(option, *padded), f"prctl {option}")
+
+
+@functools.cache
+def in_user_namespace() -> bool:
+    """Whether ids are mapped here: no ``trusted.*`` attributes, no devices, no id-mapped mounts of the host's disks."""
+    return Path("/proc/self/uid_map").read_text().split() != ["0", "0", str(0xFFFFFFFF)]
 
 
 def last_capability() -> int:

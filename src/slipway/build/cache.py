@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import delete, select, update
 
 from slipway.base.clock import now
+from slipway.build.made import Made
 from slipway.content import ContentStore
 from slipway.oci import Descriptor, Digest
 from slipway.snapshots import LayerRef
@@ -19,15 +19,6 @@ from slipway.state.tables import BuildCache as Row
 
 _TOUCH = timedelta(hours=1)
 _BATCH = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """The layer an operation made (``None``: it changed nothing) and when."""
-
-    layer: LayerRef | None
-    uncompressed: int
-    created: datetime
 
 
 class BuildCache:

@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any, Protocol, Self
 
 from slipway.base.clock import iso
-from slipway.build.cache import Made
+from slipway.build.made import Made
 from slipway.content import BlobLease
 from slipway.errors import Invalid
 from slipway.oci import Descriptor, Digest, Manifest, Reference

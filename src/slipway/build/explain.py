@@ -95,21 +95,31 @@ class Traces:
 
     def _read(self, line: str) -> dict[str, list[Inputs]]:
         try:
-            packed = self._path(line).read_bytes()
-            value = json.loads(zlib.decompressobj().decompress(packed, _MAX_DOCUMENT))
+            value = json.loads(zlib.decompressobj().decompress(self.packed(line), _MAX_DOCUMENT))
             return {stage: [Inputs(**item) for item in steps] for stage, steps in value.items()}
         except (OSError, ValueError, TypeError, AttributeError, zlib.error):
             return {}
+
+    def packed(self, line: str) -> bytes:
+        """The document as it is kept, compressed; empty if there is none."""
+        try:
+            return self._path(line).read_bytes()
+        except OSError:
+            return b""
 
     def save(self, line: str, trace: Trace) -> None:
         """Replace the line's trace, if any step had to run. A full disk must not fail a build that has succeeded."""
         if not trace.missed_any:
             return
         value = {stage: [_plain(item) for item in steps] for stage, steps in trace.steps.items()}
+        self.replace(line, zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 1))
+
+    def replace(self, line: str, packed: bytes) -> None:
+        """Put another document in its place, compressed."""
         path = self._path(line)
         draft = path.with_name(f"{path.name}.{new_id()}")
         with suppress(OSError):
-            draft.write_bytes(zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 1))
+            draft.write_bytes(packed)
             # A rename over a file makes ext4 write the new one out first, behind whatever the build has just written.
             path.unlink(missing_ok=True)
             os.rename(draft, path)

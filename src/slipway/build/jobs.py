@@ -18,11 +18,13 @@ from slipway import __version__
 from slipway.base.clock import iso, now
 from slipway.base.ids import new_id
 from slipway.base.progress import Event, Progress
-from slipway.build.attest import Attestor, Provenance
+from slipway.build.attest import Provenance
+from slipway.build.attest.attestor import Attestor
 from slipway.build.base_images import Images
-from slipway.build.builders import BuilderRecord, Builders, ForeignBuilder, recover
+from slipway.build.builders import KUBERNETES, BuilderRecord, Builders, ForeignBuilder, recover
 from slipway.build.cache_images import Imported
 from slipway.build.lint import Finding
+from slipway.build.pods.builder import Place, PodBuilder
 from slipway.build.policy import BuildPolicy
 from slipway.build.queue import FairQueue
 from slipway.build.request import Built, Solved, SolveRequest
@@ -30,8 +32,8 @@ from slipway.build.sandbox import Limits, Sandbox, Sandboxes
 from slipway.build.solve import Reporter, Solver
 from slipway.build.solve.exporting import exported
 from slipway.build.solve.workers import Workers
-from slipway.content import holding
-from slipway.errors import Cancelled, Conflict, Exhausted, NotFound, SlipwayError
+from slipway.content import BlobLease, holding
+from slipway.errors import Cancelled, Conflict, Exhausted, NotFound, SlipwayError, Unsupported
 from slipway.oci import Descriptor, ImageConfig
 from slipway.state import Database
 from slipway.state.tables import Build as Row
@@ -74,12 +76,18 @@ class ImageStore(Protocol):
 
 
 class BuildJobs:
-    """All builds of a server; the ``queue`` says whose turn it is. ``limits`` hold where the project has no own."""
+    """All builds of a server; the ``queue`` says whose turn it is. ``limits`` hold where the project has no own.
+
+    Builds by ``pods`` use none of this machine, and have a queue of their own.
+    """
 
     def __init__(
         self, database: Database, solver: Solver, sandboxes: Sandboxes, images: ImageStore, directory: Path,
-        limits: Limits, queue: FairQueue, attestor: Attestor,
+        limits: Limits, queue: FairQueue, attestor: Attestor, pods: PodBuilder | None = None,
+        pod_queue: FairQueue | None = None,
     ) -> None:  # fmt: skip
+        self._pods = pods
+        self._pod_queue = pod_queue or queue
         self._database = database
         self._solver = solver
         self._sandboxes = sandboxes
@@ -126,7 +134,8 @@ class BuildJobs:
         state, error, built = "failed", "", None
         try:
             about = {"event": "build.queued", "build": build_id, "service": request.service}
-            async with self._queue.slot(
+            queue = self._pod_queue if _in_pod(request) else self._queue
+            async with queue.slot(
                 request.project, policy.priority + request.priority, policy.parallel,
                 lambda ahead: log({**about, "ahead": ahead}),
             ):  # fmt: skip
@@ -172,7 +181,9 @@ class BuildJobs:
             held = await stack.enter_async_context(holding(blobs, f"made {build_id}", ttl=_LEASE))
             try:
                 async with asyncio.timeout(limits.seconds):
-                    if request.builder is not None:
+                    if request.builder is not None and _in_pod(request):
+                        solved = await self._in_pod(wanted, request.builder, limits, images, held, reporter)
+                    elif request.builder is not None:
                         builder = ForeignBuilder(request.builder, blobs, self._mark)
                         solved = await builder.build(wanted, limits, held, reporter)
                     else:
@@ -207,6 +218,16 @@ class BuildJobs:
             return await stack.enter_async_context(self._sandboxes.start(wanted.build_id, limits))
 
         return await self._solver.solve(wanted, images, Workers(start), reporter, imported)
+
+    async def _in_pod(
+        self, wanted: SolveRequest, builder: BuilderRecord, limits: Limits, images: Images, held: BlobLease,
+        reporter: Reporter,
+    ) -> Solved:  # fmt: skip
+        if self._pods is None:
+            raise Unsupported("this server starts no Pods")
+        imported = await _imported(wanted, images, reporter)
+        place = Place(wanted.build_id, wanted.project, limits, builder.address)
+        return await self._pods.build(wanted, place, images, imported, held, reporter)
 
     def check(self, request: SolveRequest) -> list[Finding]:
         """The build checks alone. Raises ``Invalid`` for mistakes. Blocks."""
@@ -306,6 +327,10 @@ class BuildJobs:
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
         await self._solver.later.close()
+
+
+def _in_pod(request: JobRequest) -> bool:
+    return request.builder is not None and request.builder.kind == KUBERNETES
 
 
 def _told(wanted: SolveRequest, request: JobRequest, solved: Solved, began: datetime) -> Provenance:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.build.attest.provenance import Material
-from slipway.build.cache import Made
 from slipway.build.cache_images import CacheTarget
 from slipway.build.dockerfile import CacheMount
+from slipway.build.made import Made
 from slipway.oci import Digest, ImageConfig, Platform, Reference
 from slipway.snapshots import LayerRef
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import BinaryIO, Protocol
 
 from slipway.errors import NotFound
@@ -11,7 +12,7 @@ from slipway.layers import Entry
 class Tree(Protocol):
     """A read-only file tree. Paths are relative, ``""`` is the root; nothing outside can be reached.
 
-    ``slipway.snapshots.RootView`` and ``slipway.build.context.Context`` are the two kinds.
+    The kinds are ``snapshots.RootView``, ``build.context.Context`` and ``build.listing.ListedContext``.
     """
 
     def lstat(self, path: str) -> Entry | None:
@@ -28,6 +29,16 @@ class Tree(Protocol):
 
     def open(self, path: str) -> BinaryIO:
         """A regular file's content."""
+        ...
+
+
+class OpenContext(Tree, Protocol):
+    """A build context: a tree that is open, of which an ignore file hides a part."""
+
+    def close(self) -> None: ...
+
+    def with_excludes(self, excludes: Callable[[str, bool], bool]) -> None:
+        """Set what is not there, once the ignore file was read through this context."""
         ...
 
 

@@ -149,6 +149,9 @@ class Client(Logins):
     def delete_image(self, reference: str, *, now: bool = False) -> None:
         self.transport.call("DELETE", _query("/images", reference=reference, now=now))
 
+    def worker_image(self) -> Events:
+        return self.transport.stream("POST", f"{API}/builders/image")
+
     def base_image(self, request: wire.BaseImage) -> Events:
         return self.transport.stream("POST", f"{API}/images/base", request.model_dump())
 

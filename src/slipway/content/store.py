@@ -23,9 +23,13 @@ from slipway.oci import Digest
 
 
 class LocalStore:
-    """Blobs below ``root``. Everything blocks: call it from a thread."""
+    """Blobs below ``root``. Everything blocks: call it from a thread.
 
-    def __init__(self, root: Path) -> None:
+    Without ``durable`` writers and ``put`` wait for no disk: what they store need not survive this machine's run.
+    """
+
+    def __init__(self, root: Path, *, durable: bool = True) -> None:
+        self._durable = durable
         self._hashes = RunningHashes()
         self._blobs, self._ingest = root / "blobs", root / "ingest"
         self._uploads, self._leases = root / "uploads", root / "leases"
@@ -100,7 +104,7 @@ class LocalStore:
         return found
 
     def writer(self, algorithm: str = "sha256") -> BlobWriter:
-        return BlobWriter(self._ingest / new_id(16), self._publish, algorithm)
+        return BlobWriter(self._ingest / new_id(16), self._publish, algorithm, self._durable)
 
     def upload(self, upload_id: str, *, create: bool = False) -> Upload:
         """Open or (``create``) begin a resumable upload. Raises ``NotFound``."""
@@ -175,7 +179,8 @@ class LocalStore:
 
     def _publish(self, path: Path, digest: Digest) -> None:
         self._place(path, digest)
-        fsync_directory(self.path(digest).parent)
+        if self._durable:
+            fsync_directory(self.path(digest).parent)
 
     def _place(self, path: Path, digest: Digest) -> None:
         """The blob is there, but only a synchronization of its directory makes that last."""
@@ -189,11 +194,12 @@ class LocalStore:
                 _touch(path)
                 os.rename(path, target)
 
-    @staticmethod
-    def _shard(directory: Path) -> None:
+    def _shard(self, directory: Path) -> None:
         """Make the directory that blobs of one prefix share, durably."""
-        if not directory.is_dir():
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if directory.is_dir():
+            return
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self._durable:
             fsync_directory(directory.parent)
             fsync_directory(directory.parent.parent)
 

@@ -18,11 +18,15 @@ Buffer = bytes | bytearray | memoryview
 
 
 class BlobWriter:
-    """Hashes and writes; the blob exists once ``commit`` returns. Leaving the block without it removes everything."""
+    """Hashes and writes; the blob exists once ``commit`` returns. Leaving the block without it removes everything.
+
+    Without ``durable`` nothing waits for the disk: for a store that ends with its process anyhow.
+    """
 
     def __init__(
-        self, path: Path, publish: Callable[[Path, Digest], None], algorithm: str = "sha256"
-    ) -> None:
+        self, path: Path, publish: Callable[[Path, Digest], None], algorithm: str = "sha256", durable: bool = True
+    ) -> None:  # fmt: skip
+        self._durable = durable
         self._path = path
         self._publish = publish
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -50,7 +54,7 @@ class BlobWriter:
         self._hasher.update(buffer)
         write_all(self._fd, buffer)
         self._size += len(buffer)
-        if self._size - self._begun >= _WRITEBACK:
+        if self._durable and self._size - self._begun >= _WRITEBACK:
             self._write_back()
         return len(buffer)
 
@@ -64,8 +68,9 @@ class BlobWriter:
         """Verify, make durable and publish. Raises ``Invalid`` on a mismatch; nothing is stored then."""
         digest = Digest(self._algorithm, self._hasher.hexdigest())
         check(digest, self._size, expected, size)
-        with full_disk_named():
-            os.fsync(self._fd)
+        if self._durable:
+            with full_disk_named():
+                os.fsync(self._fd)
         os.close(self._fd)
         self._fd = -1
         self._publish(self._path, digest)

@@ -16,7 +16,6 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESOLVE = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_XDEV
 _KEPT_OPEN = 64
 _MAX_LINKS = 40
-_OPAQUE_XATTR = "trusted.overlay.opaque"
 
 Lower = Callable[[str], Entry | None]
 Metadata = Callable[[int, Entry], None]
@@ -62,7 +61,9 @@ class Directories:
 
     def opaque(self, path: str) -> None:
         """Hide what the layers below have in the directory ``path``."""
-        os.setxattr(self.open(path), _OPAQUE_XATTR, b"y")
+        # In a user namespace overlays are mounted with ``userxattr``.
+        kind = "user" if linux.in_user_namespace() else "trusted"
+        os.setxattr(self.open(path), f"{kind}.overlay.opaque", b"y")
         self._opaque.add(self.real(path))
 
     def replaced(self, path: str) -> None:

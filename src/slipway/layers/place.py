@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
+from slipway.base import linux
 from slipway.content.writer import full_disk_named, write_all
 from slipway.errors import Invalid, Unsupported
 from slipway.layers.directories import Directories, Lower, is_whiteout, lstat
@@ -165,6 +166,8 @@ class Placer:
     def _special(self, entry: Entry, directory: int, name: str, path: str) -> None:
         if entry.kind == "char" and entry.device == (0, 0):
             raise Invalid(f"the layer has a 0:0 device, which would hide files: {path[:200]!r}")
+        if entry.kind != "fifo" and linux.in_user_namespace():
+            return  # nobody may make devices there, nor use those that others made
         os.mknod(name, _SPECIAL[entry.kind] | 0o600, os.makedev(*entry.device), dir_fd=directory)
         self._own(name, directory, entry)
         os.chmod(name, entry.mode, dir_fd=directory)

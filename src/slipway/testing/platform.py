@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from slipway.layers import import_tar
 from slipway.oci import ImageConfig, Platform
 from slipway.registry import Registry
 from slipway.state import Database
-from slipway.testing.sandboxes import debian_tar
+from slipway.testing.sandboxes import debian_tar, worker_tar
 
 COMMAND_SECONDS = 180
 # A web server that needs nothing but the perl of Debian's smallest root.
@@ -165,23 +166,23 @@ class Running:
 
     def seed_base(self) -> None:
         """Put a small Debian into the registry as ``library/debian:bookworm``, before the server starts."""
-        asyncio.run(self._seed())
+        asyncio.run(self._seed("library/debian", debian_tar()))
 
-    async def _seed(self) -> None:
-        self.data.mkdir(parents=True)
+    def seed_worker(self) -> None:
+        """Put the Debian that workers in Pods stand on there, so that a test needs no package mirror for it."""
+        asyncio.run(self._seed("library/slipway-worker-base", worker_tar()))
+
+    async def _seed(self, repository: str, archive: Path) -> None:
+        self.data.mkdir(parents=True, exist_ok=True)
         database = Database.sqlite(self.data / "state.db")
         await database.migrate()
         blobs = LocalStore(self.data / "content")
-        try:
+        with suppress(Conflict):
             await Access(database, self.data / "keys").create_project("library", public=True)
-        except Conflict:
-            return
-        with debian_tar().open("rb") as stream:
+        with archive.open("rb") as stream:
             layer = import_tar(blobs, stream)
         config = ImageConfig(Platform.host(), (layer.diff_id,), {"Cmd": ["bash"]}, created=iso(now()))
-        await Registry(database, blobs).store_image(
-            "library/debian", ["bookworm"], config, [layer.descriptor]
-        )
+        await Registry(database, blobs).store_image(repository, ["bookworm"], config, [layer.descriptor])
         await database.dispose()
 
 

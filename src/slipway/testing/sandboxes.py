@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.base.ids import new_id
+from slipway.build.pods.image import PACKAGES as WORKER_PACKAGES
 from slipway.build.sandbox import Limits, Network, NetworkAttacher, RunStep, Sandbox, Sandboxes, StepMount
 from slipway.snapshots import Active
 
@@ -31,6 +32,11 @@ def docker_tar() -> Path:
     return _made(
         _KEPT.with_name("docker.tar"), "--variant=minbase", "--include=docker.io,iptables,ca-certificates"
     )
+
+
+def worker_tar() -> Path:
+    """The Debian that workers in Pods stand on, made once."""
+    return _made(_KEPT.with_name("worker.tar"), "--variant=minbase", f"--include={','.join(WORKER_PACKAGES)}")
 
 
 def _made(archive: Path, *options: str) -> Path:

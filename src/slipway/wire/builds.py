@@ -77,11 +77,14 @@ class BuildRequest(Request):
 
 
 class Builder(Request):
-    """A Docker daemon that builds for those who ask for it; see docs/builders.md."""
+    """Who builds for those who ask for it: a Docker daemon, or Pods of a cluster; see docs/builders.md."""
 
     name: str
-    kind: Literal["remote", "socket", "dind"]
-    address: str = "unix:///var/run/docker.sock"
+    kind: Literal["remote", "socket", "dind", "kubernetes"]
+    address: str = Field(
+        default="unix:///var/run/docker.sock",
+        description="the daemon's; for kubernetes a cluster's name, empty: the project's own",
+    )
     tls: str = Field(default="", description="directory on the server with ca.pem, cert.pem and key.pem")
     image: str = Field(default="", description="what dind starts")
     projects: list[str] = Field(default_factory=list, description="who may use it; empty: everybody")

@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from slipway.api.registry.files import FileSlice
+from slipway.api.files import FileSlice
 from slipway.app import http
 from slipway.app.http import ZERO_COPY, HttpProtocol
 

@@ -10,7 +10,9 @@ import pytest
 
 from slipway.access import Access, Identity, Role
 from slipway.app.images import OwnersImages
-from slipway.build.attest import Attestor, Inventories, ProjectKeys
+from slipway.build.attest import Inventories
+from slipway.build.attest.attestor import Attestor
+from slipway.build.attest.signing import ProjectKeys
 from slipway.content import LocalStore
 from slipway.errors import Denied, NotFound
 from slipway.oci import ImageConfig, Platform, Reference

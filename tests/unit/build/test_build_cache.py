@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import update
 
 from slipway.base.clock import now
-from slipway.build.cache import BuildCache, Made
+from slipway.build.cache import BuildCache
+from slipway.build.made import Made
 from slipway.content import LocalStore
 from slipway.oci import Descriptor, Digest, MediaType
 from slipway.snapshots import LayerRef

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.build.cache import Made
 from slipway.build.cache_images import ARTIFACT_TYPE, CONFIG_TYPE, CacheContent
+from slipway.build.made import Made
 from slipway.errors import Invalid
 from slipway.oci import Descriptor, Digest, Manifest, MediaType
 from slipway.snapshots import LayerRef

@@ -21,6 +21,7 @@ from slipway.api.platform import (
     tls,
     tokens,
     webhooks,
+    workers,
 )
 from slipway.api.platform.errors import respond
 from slipway.api.platform.services import Services
@@ -38,7 +39,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     for module in (
         status, tls, accounts, oidc, tokens, policies, sites, webhooks, findings, images, builds, apps,
-        clusters,
+        clusters, workers,
     ):  # fmt: skip
         app.include_router(module.router, prefix="/api/v1")
     app.add_exception_handler(SlipwayError, _known)

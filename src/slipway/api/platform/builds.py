@@ -149,6 +149,14 @@ async def add_builder(parts: Parts, caller: Caller, request: wire.Builder) -> wi
     return request
 
 
+@router.post("/builders/image")
+async def worker_image(parts: Parts, caller: Caller) -> Response:
+    """Make the image of workers in Pods, if this version has none yet."""
+    await parts.access.require_admin(caller, "make the workers' image")
+    await parts.access.audit(caller, "builder.image", "slipway-worker")
+    return stream(parts.make_worker)
+
+
 @router.delete("/builders/{name}", status_code=204)
 async def remove_builder(parts: Parts, caller: Caller, name: str) -> None:
     await parts.access.require_admin(caller, "remove builders")

@@ -10,10 +10,11 @@ from typing import Any, Protocol
 from slipway.access import Access, Identity, Vault
 from slipway.access.oidc import OidcLogins
 from slipway.base.progress import Progress
-from slipway.build.attest import Attestor
+from slipway.build.attest.attestor import Attestor
 from slipway.build.base_images import Images
 from slipway.build.builders import Builders
 from slipway.build.jobs import BuildJobs
+from slipway.build.pods.desk import Desk
 from slipway.build.remote import Remotes
 from slipway.delivery import Deliverer
 from slipway.distribution import Login
@@ -58,5 +59,7 @@ class Services:
     remotes: Remotes
     clusters: Clusters
     prune: Callable[[float, int, bool], Awaitable[dict[str, Any]]]
+    desk: Desk
+    make_worker: Callable[[Progress], Awaitable[dict[str, Any]]]
     authority: Path | None = None
     oidc: OidcLogins | None = None

@@ -15,6 +15,7 @@ from slipway import wire
 from slipway.access import Identity
 from slipway.api.platform.services import Services
 from slipway.base.ids import new_id
+from slipway.build.context import Context
 from slipway.build.remote import NOBODY, Credentials, GitSource, parse_remote
 from slipway.errors import Denied, Invalid, NotFound
 from slipway.layers import ApplyLimits, apply_layer
@@ -71,6 +72,7 @@ async def _repository(parts: Services, address: str, credentials: Credentials) -
     if not isinstance(source, GitSource):
         raise Invalid(f"{address[:200]!r} is no address of a git repository")
     async with parts.remotes.fetched(source, credentials) as found:
+        assert isinstance(found.tree, Context)
         fd = await asyncio.to_thread(found.tree.open_directory, found.path)
         try:
             yield Opened(Path(f"/proc/self/fd/{fd}"), found.committed)

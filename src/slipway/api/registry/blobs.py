@@ -7,9 +7,9 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
+from slipway.api.files import ArrivingSlice, FileSlice
 from slipway.api.registry.bodies import TooSlow
 from slipway.api.registry.errors import Coded
-from slipway.api.registry.files import ArrivingSlice, FileSlice
 from slipway.api.registry.inflow import Inflow
 from slipway.errors import Invalid
 from slipway.oci import Digest

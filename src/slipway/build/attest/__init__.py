@@ -7,11 +7,11 @@ manifests with the image as their ``subject``.
 
 Invariants: an image is data from anybody, so every reader is bounded and a damaged record is passed over with a note,
 never an error; documents are the same bytes for the same image, build and key.
+
+A worker elsewhere takes inventories and signs nothing: who signs, imports ``attestor`` and ``signing`` by name.
 """
 
-from slipway.build.attest.attestor import Attestations, Attestor
 from slipway.build.attest.inventory import Inventories, Watch
 from slipway.build.attest.provenance import Provenance
-from slipway.build.attest.signing import ProjectKeys
 
-__all__ = ["Attestations", "Attestor", "Inventories", "ProjectKeys", "Provenance", "Watch"]
+__all__ = ["Inventories", "Provenance", "Watch"]

@@ -9,6 +9,6 @@ None of them isolates a build as our own worker does; docs/builders.md compares 
 """
 
 from slipway.build.builders.build import ForeignBuilder, recover
-from slipway.build.builders.records import KINDS, BuilderRecord, Builders
+from slipway.build.builders.records import KINDS, KUBERNETES, BuilderRecord, Builders
 
-__all__ = ["KINDS", "BuilderRecord", "Builders", "ForeignBuilder", "recover"]
+__all__ = ["KINDS", "KUBERNETES", "BuilderRecord", "Builders", "ForeignBuilder", "recover"]

@@ -11,14 +11,16 @@ from slipway.errors import Conflict, Denied, Invalid, NotFound
 from slipway.state import Database
 from slipway.state.tables import Builder as Row
 
-KINDS = ("remote", "socket", "dind")
+KUBERNETES = "kubernetes"
+KINDS = ("remote", "socket", "dind", KUBERNETES)
 OWN = "slipway"
 
 
 @dataclass(frozen=True, slots=True)
 class BuilderRecord:
-    """``address``: ``unix:///path``, ``tcp://host:port`` (for ``dind``: the outer daemon's). ``tls`` is a directory of
-    ca.pem, cert.pem and key.pem on the server. ``image`` is what ``dind`` starts. Without ``projects`` all may use it.
+    """``address``: ``unix:///path``, ``tcp://host:port`` (for ``dind``: the outer daemon's); for ``kubernetes`` a
+    cluster's name, empty for the project's own. ``tls`` is a directory of ca.pem, cert.pem and key.pem on the server.
+    ``image`` is what ``dind`` starts. Without ``projects`` all may use it.
     """
 
     name: str
@@ -35,6 +37,10 @@ class BuilderRecord:
             raise Invalid(f"not a name for a builder: {self.name[:60]!r}", hint="letters, digits and '-'")
         if self.kind not in KINDS:
             raise Invalid(f"not a kind of builder: {self.kind[:40]!r}", hint=f"one of {', '.join(KINDS)}")
+        if self.kind == KUBERNETES:
+            if self.address and not self.address.replace("-", "").isalnum():
+                raise Invalid(f"not the name of a cluster: {self.address[:60]!r}")
+            return self
         if scheme not in ("unix", "tcp") or (self.kind != "remote" and scheme != "unix"):
             raise Invalid(
                 f"not an address for a {self.kind} builder: {self.address[:100]!r}",
@@ -76,9 +82,14 @@ class Builders:
             await session.delete(row)
 
     async def require(self, name: str, project: str) -> BuilderRecord:
-        """The builder, if the project may use it. Raises ``NotFound`` and ``Denied``."""
+        """The builder, if the project may use it. Raises ``NotFound`` and ``Denied``.
+
+        ``kubernetes`` needs no record: it is the project's own cluster.
+        """
         async with self._database.read() as session:
             row = await session.get(Row, name)
+        if row is None and name == KUBERNETES:
+            return BuilderRecord(name, KUBERNETES, "")
         if row is None:
             raise NotFound(f"there is no builder {name!r}", hint="`slipway builder ls` lists them")
         found = _record(row)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from slipway.build.context import ContextFile, file_facts
 from slipway.build.keys import frame, key_of
+from slipway.build.listing import ListedFile
 from slipway.layers import Entry
 
 _BUFFER = 1024 * 1024
@@ -40,6 +41,8 @@ class HashCache:
     def digest(self, entry: Entry) -> bytes:
         """The hash of a file entry's content, streamed; a file of a context is not even opened if it is known."""
         assert entry.open is not None
+        if isinstance(entry.open, ListedFile):
+            return entry.open.digest
         looked = entry.open.facts if isinstance(entry.open, ContextFile) else None
         if looked is not None and (known := self._get(looked)) is not None:
             return known

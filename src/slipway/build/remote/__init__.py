@@ -7,13 +7,14 @@ not its address, is in the cache's keys.
 """
 
 from slipway.build.remote.credentials import NOBODY, Credentials
-from slipway.build.remote.fetch import Fetched, Remotes
+from slipway.build.remote.fetch import Fetched, Fetching, Remotes
 from slipway.build.remote.names import GitSource, HttpSource, RemoteSource, parse_remote
 
 __all__ = [
     "NOBODY",
     "Credentials",
     "Fetched",
+    "Fetching",
     "GitSource",
     "HttpSource",
     "RemoteSource",

@@ -7,10 +7,11 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 from slipway.base.trees import remove_tree
 from slipway.build.context import Context
@@ -18,6 +19,7 @@ from slipway.build.remote.credentials import NOBODY, Credentials, place_of
 from slipway.build.remote.git import fetch_git
 from slipway.build.remote.http import fetch_http
 from slipway.build.remote.names import GitSource, HttpSource, RemoteSource
+from slipway.build.tree import OpenContext
 from slipway.errors import Invalid, NotFound
 
 _GIT = ".git"
@@ -30,10 +32,20 @@ class Fetched:
     ``revision`` is a commit or a checksum; ``committed`` the commit's time in seconds since 1970.
     """
 
-    tree: Context
+    tree: OpenContext
     path: str
     revision: str
     committed: int | None = None
+
+
+class Fetching(Protocol):
+    """Fetches; ``Remotes`` does it here."""
+
+    def fetched(
+        self, source: RemoteSource, credentials: Credentials = ...
+    ) -> AbstractAsyncContextManager[Fetched]:
+        """The tree, open for as long as the block runs. Raises what is wrong with the address or the host."""
+        ...
 
 
 class Remotes:
@@ -61,7 +73,7 @@ class Remotes:
                 found = await self._file(source, directory, credentials)
             else:
                 found = await self._tree(source, directory, credentials)
-            with found.tree:
+            with closing(found.tree):
                 yield found
 
     async def prune(self, age: timedelta) -> int:

@@ -18,6 +18,7 @@ Neighbours: ``slipway.build.worker`` is the program on the other side; ``slipway
 ``slipway.base.seccomp`` bring the limits. On disk: empty lock files in /run/slipway/ids, nothing else.
 """
 
+from slipway.build.sandbox.nested import NestedSandboxes
 from slipway.build.sandbox.ranges import ID_COUNT, IdRange, IdRanges
 from slipway.build.sandbox.sandbox import Sandbox
 from slipway.build.sandbox.sandboxes import Sandboxes
@@ -43,6 +44,7 @@ __all__ = [
     "IdRanges",
     "Layers",
     "Limits",
+    "NestedSandboxes",
     "Network",
     "NetworkAttacher",
     "Output",

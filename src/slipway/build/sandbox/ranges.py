@@ -19,10 +19,11 @@ _USER = "slipway"
 
 @dataclass(frozen=True, slots=True)
 class IdRange:
-    """``ID_COUNT`` ids from ``start`` up; taken for as long as any process has ``lock`` open."""
+    """``count`` ids from ``start`` up; taken for as long as any process has ``lock`` open."""
 
     start: int
     lock: int
+    count: int = ID_COUNT
 
     def release(self) -> None:
         os.close(self.lock)

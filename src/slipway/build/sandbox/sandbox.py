@@ -8,11 +8,11 @@ import functools
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from slipway.base import capabilities, cgroups, seccomp
 from slipway.build.sandbox.link import WorkerLink
-from slipway.build.sandbox.ranges import ID_COUNT, IdRange
+from slipway.build.sandbox.ranges import IdRange
 from slipway.build.sandbox.running import supervise
 from slipway.build.sandbox.steps import Limits, NetworkAttacher, Output, RunStep
 from slipway.errors import Cancelled, Exhausted, Failed, SlipwayError, Unavailable, Unsupported
@@ -21,13 +21,31 @@ log = logging.getLogger(__name__)
 _HOST_RESOLVER = Path("/etc/resolv.conf")
 
 
+class StepGroup(Protocol):
+    """What limits a sandbox's steps: ``slipway.base.cgroups.Group``, or a container around all of it."""
+
+    missing: list[str]
+
+    @property
+    def entries(self) -> list[str]: ...
+    def create(self, limits: cgroups.GroupLimits) -> None: ...
+    def oom_kills(self) -> int: ...
+    def kill(self) -> None: ...
+    def destroy(self) -> None: ...
+
+
 class Sandbox:
-    """A build's worker. Made by ``Sandboxes.open``; ``close`` ends it and everything in it."""
+    """A build's worker. Made by ``Sandboxes.open``; ``close`` ends it and everything in it.
+
+    ``nested``: this process is itself in a user namespace, whose ids are the container's own, and the network is that
+    of the container around it.
+    """
 
     def __init__(
-        self, build_id: str, ids: IdRange, group: cgroups.Group, limits: Limits,
-        network: NetworkAttacher | None,
+        self, build_id: str, ids: IdRange, group: StepGroup, limits: Limits,
+        network: NetworkAttacher | None, nested: bool = False,
     ) -> None:  # fmt: skip
+        self._nested = nested
         self.build_id = build_id
         self.limits = limits
         self._ids = ids
@@ -66,11 +84,12 @@ class Sandbox:
     def _specification(self, program: str) -> dict[str, Any]:
         return {
             "uid_base": self._ids.start,
-            "uid_count": ID_COUNT,
+            "uid_count": self._ids.count,
             "cgroups": self._group.entries,
             "cgroup2": cgroups.layout() == "v2",
             "capabilities": [capabilities.NUMBERS[name] for name in capabilities.DEFAULT],
             "filter": program,
+            "nested": self._nested,
         }
 
     def _time_is_up(self) -> None:
@@ -94,8 +113,8 @@ class Sandbox:
         the worker was lost. Being cancelled kills the step. May be called again while a step runs.
         """
         link = self._usable()
-        if step.network == "host":
-            specification = step.to_json(_HOST_RESOLVER.read_text())
+        if step.network == "host" or (self._nested and step.network == "default"):
+            specification = step.to_json(_HOST_RESOLVER.read_text()) | {"network": "host"}
         else:
             specification = step.to_json(await self._connected(link) if step.network == "default" else "")
             if self._network is None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from slipway.base.clock import iso
-from slipway.build.cache import Made
+from slipway.build.made import Made
 from slipway.build.plan import StageState
 from slipway.oci import HistoryEntry
 

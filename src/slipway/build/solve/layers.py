@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from slipway.base.clock import now
 from slipway.build.attest import Watch
-from slipway.build.cache import Made
 from slipway.build.cache_images import Imported
 from slipway.build.keys import key_of
+from slipway.build.listing import gather
+from slipway.build.made import Made
 from slipway.build.solve.report import Step
 from slipway.content import BlobLease
 from slipway.layers import Entry, Layer, write_layer
@@ -122,6 +123,7 @@ class LayerMaker:
 
     async def write(self, entries: list[Entry]) -> Layer:
         """A layer straight from where its files are."""
+        await asyncio.to_thread(gather, entries)
         watch = Watch()
         layer = await asyncio.to_thread(
             write_layer, self.solver.blobs, watch.through(entries), epoch=self.epoch

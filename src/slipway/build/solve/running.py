@@ -11,11 +11,11 @@ from datetime import timedelta
 from typing import Any
 
 from slipway.build.attest import Watch
-from slipway.build.cache import Made
 from slipway.build.devices import Devices, devices_for
 from slipway.build.emulation import can_run
 from slipway.build.explain import Inputs
 from slipway.build.keys import key_of
+from slipway.build.made import Made
 from slipway.build.plan import RunOp
 from slipway.build.policy import HOST_NETWORK, INSECURE
 from slipway.build.sandbox import RunStep

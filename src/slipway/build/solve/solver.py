@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Callable
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 from slipway.build.attest import Inventories
 from slipway.build.base_images import BaseImages
-from slipway.build.cache import BuildCache
 from slipway.build.cache_images import Imported
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.context import Context
@@ -19,8 +19,10 @@ from slipway.build.dockerfile import Dockerfile, parse
 from slipway.build.explain import Traces
 from slipway.build.ignore import IgnoreFile
 from slipway.build.lint import Finding, Subject, lint, refuse
+from slipway.build.listing import Listing
+from slipway.build.made import Results
 from slipway.build.plan import BuildPlan, plan
-from slipway.build.remote import Remotes
+from slipway.build.remote import Fetching
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.solve.inflight import InFlight
 from slipway.build.solve.later import Later
@@ -30,6 +32,7 @@ from slipway.build.solve.source import Source
 from slipway.build.solve.stage import StageRunner
 from slipway.build.solve.workers import Workers
 from slipway.build.surroundings import Surroundings
+from slipway.build.tree import OpenContext
 from slipway.content import ContentStore, holding
 from slipway.errors import NotFound
 from slipway.oci import Reference
@@ -41,13 +44,16 @@ _MAX_DOCKERFILE = 16 * 1024 * 1024
 
 @dataclass(slots=True)
 class Solver:
-    """Shared by all builds of a server: the stores, the cache, and the work in flight."""
+    """Shared by all builds of a server: the stores, the cache, and the work in flight.
+
+    ``opening`` makes a context of what a request calls one.
+    """
 
     blobs: ContentStore
     snapshots: SnapshotStore
-    cache: BuildCache
+    cache: Results
     cache_mounts: CacheMounts
-    remotes: Remotes
+    remotes: Fetching
     traces: Traces
     sockets: Path
     inventories: Inventories
@@ -56,6 +62,7 @@ class Solver:
     copies: Remembered = field(default_factory=Remembered)
     in_flight: InFlight[MadeLayer] = field(default_factory=InFlight)
     later: Later = field(default_factory=Later)
+    opening: Callable[[Path], OpenContext] = Context
 
     async def solve(
         self, request: SolveRequest, images: BaseImages, workers: Workers, reporter: Reporter,
@@ -66,12 +73,12 @@ class Solver:
         The caller holds a lease on what it gets until it references it; ``solve`` takes one for the time it runs.
         """
         async with AsyncExitStack() as stack:
-            context = stack.enter_context(await asyncio.to_thread(Context, request.context))
-            contexts = {
-                name.lower(): await asyncio.to_thread(_named, stack.enter_context(Context(path)))
-                for name, path in request.contexts.items()
-                if isinstance(path, Path)
-            }
+            context = stack.enter_context(closing(await asyncio.to_thread(self.opening, request.context)))
+            contexts = {}
+            for name, path in request.contexts.items():
+                if isinstance(path, Path):
+                    given = stack.enter_context(closing(await asyncio.to_thread(self.opening, path)))
+                    contexts[name.lower()] = await asyncio.to_thread(_named, given)
             build_plan, ignored, findings = await asyncio.to_thread(_read_plan, request, context)
             contexts[""] = Source(context, ignored)
             for warning in build_plan.warnings:
@@ -93,12 +100,12 @@ class Solver:
 
     def check(self, request: SolveRequest) -> list[Finding]:
         """The build checks alone: nothing is built. Raises ``Invalid`` for mistakes. Blocks."""
-        with Context(request.context) as context:
+        with closing(self.opening(request.context)) as context:
             dockerfile, ignored = _read_file(request, context)
             return lint(_subject(request, dockerfile, ignored))
 
 
-def _read_plan(request: SolveRequest, context: Context) -> tuple[BuildPlan, str, list[Finding]]:
+def _read_plan(request: SolveRequest, context: OpenContext) -> tuple[BuildPlan, str, list[Finding]]:
     """The plan, the text of the ignore file, and what the build checks find, unless that forbids the build."""
     dockerfile, ignored = _read_file(request, context)
     if ignored:
@@ -125,14 +132,33 @@ def _subject(request: SolveRequest, dockerfile: Dockerfile, ignored: str) -> Sub
     return Subject(dockerfile, request.args, request.platform, excludes)
 
 
-def _read_file(request: SolveRequest, context: Context) -> tuple[Dockerfile, str]:
+def _read_file(request: SolveRequest, context: OpenContext) -> tuple[Dockerfile, str]:
     """The parsed Dockerfile, and the text of the ignore file that goes with it."""
     text = request.inline.encode() if request.inline is not None else _read(context, request.dockerfile)
     ignored = _ignored(context, request.dockerfile)
-    return parse(text, request.dockerfile), f"{ignored}\n/.git\n" if request.from_git else ignored
+    return parse(text, request.dockerfile), _with_git(request, ignored)
 
 
-def _named(context: Context) -> Source:
+def _with_git(request: SolveRequest, ignored: str) -> str:
+    return f"{ignored}\n/.git\n" if request.from_git else ignored
+
+
+def listed(request: SolveRequest, name: str, context: Context, hashes: HashCache) -> Listing:
+    """What a worker elsewhere has to know of the build's own context, or of a further one by this ``name``. Blocks."""
+    dockerfile = "" if name else request.dockerfile
+    names = {f"{dockerfile}.dockerignore", ".dockerignore"}
+    if not name and request.inline is None:
+        names.add(dockerfile)
+    documents = {item: _read(context, item) for item in sorted(names) if context.resolve(item) is not None}
+    ignored = _ignored(context, dockerfile)
+    if not name:
+        ignored = _with_git(request, ignored)
+    if ignored:
+        context.with_excludes(IgnoreFile.parse(ignored))
+    return Listing(context, hashes, documents)
+
+
+def _named(context: OpenContext) -> Source:
     """A further context, with an ignore file of its own."""
     ignored = _ignored(context, "")
     if ignored:
@@ -140,14 +166,14 @@ def _named(context: Context) -> Source:
     return Source(context, ignored)
 
 
-def _ignored(context: Context, dockerfile: str) -> str:
+def _ignored(context: OpenContext, dockerfile: str) -> str:
     for name in dict.fromkeys((f"{dockerfile}.dockerignore", ".dockerignore")):
         if context.resolve(name) is not None:
             return _read(context, name).decode(errors="replace")
     return ""
 
 
-def _read(context: Context, name: str) -> bytes:
+def _read(context: OpenContext, name: str) -> bytes:
     real = context.resolve(name)
     if real is None:
         raise NotFound(

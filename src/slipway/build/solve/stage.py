@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from slipway.build.above import MAX_ENTRIES, Above, Root
 from slipway.build.attest.provenance import Material
 from slipway.build.base_images import BaseImage, BaseImages
-from slipway.build.cache import Made
-from slipway.build.context import Context
 from slipway.build.copy import content_key, content_parts
 from slipway.build.dockerfile import Copy, DockerfileError, Instruction, Run, Workdir, parse
 from slipway.build.explain import Inputs, Trace
 from slipway.build.keys import frame, key_of
+from slipway.build.made import Made
 from slipway.build.plan import (
     BuildPlan,
     ConfigOp,
@@ -43,7 +42,7 @@ from slipway.build.solve.report import Reporter, Step
 from slipway.build.solve.running import Pending, Runner
 from slipway.build.solve.source import Source
 from slipway.build.solve.workers import Workers
-from slipway.build.tree import Tree
+from slipway.build.tree import OpenContext, Tree
 from slipway.errors import SlipwayError
 from slipway.layers import Entry, Layer
 from slipway.oci import Digest, ImageConfig, Platform, Reference, chain_id
@@ -337,7 +336,7 @@ class StageRunner:
         layers = await self._layers_of(operation.source)
         return self._context_of(operation.source) if layers is None else await self._view(layers)
 
-    def _context_of(self, source: From) -> Context:
+    def _context_of(self, source: From) -> OpenContext:
         return self._given(source).context
 
     def _given(self, source: From) -> Source:

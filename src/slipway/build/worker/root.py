@@ -66,8 +66,18 @@ class Root:
     def _base(self) -> int:
         return int(self._specification["uid_base"])
 
+    @property
+    def _nested(self) -> bool:
+        """Whether the worker itself is in a user namespace: ids on disk are then as they are in there."""
+        return bool(self._specification["nested"])
+
+    def _options(self, data: str) -> str:
+        """What a user namespace allows: attributes of the user's, and none that lead elsewhere."""
+        return data.replace("redirect_dir=off", "redirect_dir=nofollow,userxattr") if self._nested else data
+
     def _detached(self, path: str, read_only: bool = False, mapped: bool = True) -> int:
         """A mount of ``path`` that is nowhere yet, with the ids on disk shifted into the user namespace."""
+        mapped = mapped and not self._nested
         fd = linux.open_tree(linux.AT_FDCWD, path, _CLONE)
         flags = (linux.MOUNT_ATTR_IDMAP if mapped else 0) | (linux.MOUNT_ATTR_RDONLY if read_only else 0)
         flags |= linux.MOUNT_ATTR_NODEV
@@ -81,7 +91,7 @@ class Root:
         # An overlay makes its internal files as whoever mounted it, and the machine's root has no id in an id-mapped
         # directory.
         with mounts.acting_as(self._base):
-            linux.mount("overlay", target, "overlay", linux.MS_NODEV, f"{data},volatile")
+            linux.mount("overlay", target, "overlay", linux.MS_NODEV, f"{self._options(data)},volatile")
 
     # Mount points
 
@@ -93,7 +103,8 @@ class Root:
         """Make the mount points that the image lacks; whether there are any."""
         data = linux.overlay_data([_EMPTY, *lowers])
         if lowers:
-            linux.mount("overlay", _PROBE, "overlay", linux.MS_RDONLY | linux.MS_NODEV, data)
+            flags = linux.MS_RDONLY | linux.MS_NODEV
+            linux.mount("overlay", _PROBE, "overlay", flags, self._options(data))
         image = os.open(_PROBE, _DIRECTORY)
         wanted = [(name, True) for name in ("proc", "sys", "dev")]
         wanted += [(f"etc/{name}", False) for name in self._specification["files"]]

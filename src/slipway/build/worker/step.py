@@ -28,7 +28,8 @@ def become_command(
         linux.unshare(_PRIVATE)
         linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
         socket.sethostname(_HOSTNAME)
-        linux.setns(netns, linux.CLONE_NEWNET)
+        if not _is_here(netns):
+            linux.setns(netns, linux.CLONE_NEWNET)
         root = Root(specification, user_ns)
         root.mount()
         mount_system(root, specification)
@@ -41,6 +42,11 @@ def become_command(
         leash.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         os._exit(1)
     execute(specification["argv"], specification["env"], specification["cwd"])
+
+
+def _is_here(netns: int) -> bool:
+    """Whether this is our network namespace: a worker in a user namespace may stay in its host's, but not enter it."""
+    return os.path.samestat(os.fstat(netns), os.stat("/proc/self/ns/net"))
 
 
 def _enter_groups(entries: list[str]) -> None:

@@ -38,8 +38,8 @@ _CLONE = linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC
 def mount_system(root: Root, specification: dict[str, Any]) -> None:
     """Mount it all. An image whose /proc, /sys or /dev is no directory of its own is refused."""
     base = specification["uid_base"]
-    _mount(root.fd, "proc", "proc", _QUIET)
-    _mount(root.fd, "sys", "sysfs", _QUIET | linux.MS_RDONLY)
+    _kernel(root.fd, "proc", "proc", _QUIET, specification["nested"])
+    _kernel(root.fd, "sys", "sysfs", _QUIET | linux.MS_RDONLY, specification["nested"])
     if specification["cgroup2"]:
         with contextlib.suppress(OSError):
             _mount(root.fd, "sys/fs/cgroup", "cgroup2", _QUIET | linux.MS_RDONLY)
@@ -62,6 +62,24 @@ def _point(root: int, path: str) -> str:
 
 def _mount(root: int, path: str, fstype: str, flags: int, data: str = "") -> None:
     linux.mount(fstype, _point(root, path), fstype, flags, data)
+
+
+def _kernel(root: int, path: str, fstype: str, flags: int, nested: bool) -> None:
+    """/proc or /sys of the step's own; inside a container that hides parts of its own, that one, hidden parts and all.
+
+    The kernel allows no fresh one there. A step's processes have other numbers in their container's /proc, and those
+    beside it are to be seen there, without their memory, environment and files: these belong to another user namespace.
+    """
+    try:
+        _mount(root, path, fstype, flags)
+    except PermissionError:
+        if not nested:
+            raise
+        fd = linux.open_tree(linux.AT_FDCWD, f"/{path}", _CLONE | linux.AT_RECURSIVE)
+        if flags & linux.MS_RDONLY:
+            linux.mount_setattr(fd, linux.MOUNT_ATTR_RDONLY, recursive=True)
+        linux.move_mount(fd, linux.openat2(root, path, _POINT, resolve=_STRICT))
+        os.close(fd)
 
 
 def _devices(root: int, base: int, granted: list[dict[str, Any]]) -> None:

@@ -58,7 +58,7 @@ def _pairs(values: tuple[str, ...]) -> dict[str, str]:
     help="Before or after the project's other builds; high is for its admins.",
 )  # fmt: skip
 @click.option(
-    "--builder", default="", metavar="NAME", help="Let a Docker daemon build; `slipway builder ls` lists them."
+    "--builder", default="", metavar="NAME", help="Let a Pod (kubernetes) or a Docker daemon build: `slipway builder`."
 )  # fmt: skip
 @click.option(
     "--platform", "platforms", multiple=True, metavar="OS/ARCH[,…]", help="Build for these; several make an index."

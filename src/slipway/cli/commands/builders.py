@@ -1,4 +1,4 @@
-"""Docker daemons that build for those who ask for them."""
+"""Who builds besides the server's own workers: Docker daemons, and Pods of clusters."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from slipway.cli.session import Session, with_session
 
 @click.group()
 def builder() -> None:
-    """Docker daemons to build with, for teams that come from them.
+    """Pods of a cluster to build with, and Docker daemons, for teams that come from them.
 
-    Without --builder every build has an isolated worker of its own; docs/builders.md compares the four.
+    Without --builder every build has an isolated worker of its own on the server; `--builder kubernetes` needs nothing
+    here where the project is bound to a cluster. docs/builders.md compares the five.
     """
 
 
@@ -25,27 +26,30 @@ def builder_ls(session: Session) -> None:
 
 @builder.command("add")
 @click.argument("name")
-@click.argument("kind", type=click.Choice(["remote", "socket", "dind"]))
+@click.argument("kind", type=click.Choice(["kubernetes", "remote", "socket", "dind"]))
 @click.option(
     "--address", default="unix:///var/run/docker.sock", show_default=True,
     help="The daemon: unix:///PATH, or for a remote one tcp://HOST:2376.",
 )  # fmt: skip
 @click.option("--tls", default="", metavar="DIR", help="On the server: ca.pem, cert.pem and key.pem.")
 @click.option("--image", default="", help="What dind starts, e.g. docker:dind.")
+@click.option(
+    "--cluster", default="", help="Where kubernetes builds; by default on the project's own cluster."
+)
 @click.option("--project", "projects", multiple=True, help="Only these projects may use it; repeatable.")
 @with_session
 def builder_add(
-    session: Session, name: str, kind: str, address: str, tls: str, image: str, projects: tuple[str, ...]
-) -> None:
-    """Add a builder: a remote daemon, this node's socket, or Docker in Docker.
+    session: Session, name: str, kind: str, address: str, tls: str, image: str, cluster: str, projects: tuple[str, ...]
+) -> None:  # fmt: skip
+    """Add a builder: Pods of a cluster, a remote daemon, this node's socket, or Docker in Docker.
 
-    Whoever may build with one can do on that machine what its daemon can: give it to projects you trust with that.
+    Whoever may build with a daemon can do on its machine what that can: give it to projects you trust with that.
     """
     request = wire.Builder.model_validate(
         {
             "name": name,
             "kind": kind,
-            "address": address,
+            "address": cluster if kind == "kubernetes" else address,
             "tls": tls,
             "image": image,
             "projects": list(projects),
@@ -53,6 +57,18 @@ def builder_add(
     )
     session.client.add_builder(request)
     session.said(f"added the builder {name}", builder=name)
+
+
+@builder.command("image")
+@with_session
+def builder_image(session: Session) -> None:
+    """Make the image of workers in Pods now, not with the first build that needs it.
+
+    It is made of the server's own packages, on a small Debian that is made from packages once.
+    """
+    result = session.follow(session.client.worker_image())
+    if not session.json:
+        click.echo(f"{result['reference']}: {result['digest']}")
 
 
 @builder.command("rm")

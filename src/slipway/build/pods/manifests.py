@@ -1,0 +1,176 @@
+"""The objects of a build in a cluster, as the API server takes them. No I/O."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slipway.build.pods.builder import Place
+from slipway.build.pods.image import KEYS, WORK
+from slipway.oci import Platform
+
+Object = dict[str, Any]
+MANAGED = "app.kubernetes.io/managed-by"
+ROLE, SERVER, PROJECT, BUILD = "slipway/role", "slipway/server", "slipway/project", "slipway/build"
+WORKER = "build-worker"
+_DNS = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
+_MI = 1 << 20
+_AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What all build Pods of a server in a cluster have in common.
+
+    ``image`` is by digest. ``server`` is the URL that Pods reach the server by, ``address`` its (IP, port) pairs.
+    ``outside`` are networks that builds may reach, without those of ``inside``. ``mark`` tells the server from others.
+    ``host_users``: a Pod's ids are the node's, since the cluster cannot give it a user namespace of its own.
+    """
+
+    image: str
+    server: str
+    address: Sequence[tuple[str, int]]
+    mark: str
+    outside: Sequence[str] = ()
+    inside: Sequence[str] = ()
+    authority: bytes = b""
+    host_users: bool = True
+
+
+def namespace_of(project: str) -> str:
+    """Builds have a namespace of their own for each project: what they need is not allowed to its apps."""
+    return f"slipway-build-{project}".replace("_", "-").replace(".", "-").lower()[:63].rstrip("-")
+
+
+def labels(site: Site, place: Place) -> dict[str, str]:
+    return {
+        MANAGED: "slipway", ROLE: WORKER, SERVER: site.mark, PROJECT: place.project[:63],
+        **({BUILD: place.build_id} if place.build_id else {}),
+    }  # fmt: skip
+
+
+def surroundings(site: Site, project: str) -> list[Object]:
+    """The namespace, and what its Pods may reach: nothing comes in; out go DNS, the server and the outside."""
+    name = namespace_of(project)
+    marked = {MANAGED: "slipway", PROJECT: project[:63]}
+    # What a RUN needs (a seccomp profile that allows user namespaces) the stricter levels refuse by its name.
+    levels = {"pod-security.kubernetes.io/enforce": "privileged"}
+    server = [
+        {
+            "to": [{"ipBlock": {"cidr": _alone(ip)}}],
+            "ports": [{"protocol": "TCP", "port": port}],
+        }
+        for ip, port in site.address
+    ]
+    outside = [
+        {
+            "ipBlock": {
+                "cidr": block,
+                **({"except": _within(block, site.inside)} if _within(block, site.inside) else {}),
+            }
+        }
+        for block in site.outside
+    ]
+    egress: list[Object] = [{"ports": _DNS}, *server, *([{"to": outside}] if outside else [])]
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": marked | levels}},
+        {
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": "slipway-builds", "namespace": name, "labels": marked},
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [], "egress": egress},
+        },
+    ]  # fmt: skip
+
+
+def secret(name: str, site: Site, place: Place, token: str) -> Object:
+    """What the worker comes in with. The token is good for one time."""
+    files = {"token": token.encode(), "server": site.server.encode(), "ca.pem": site.authority}
+    return {
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {"name": name, "namespace": namespace_of(place.project), "labels": labels(site, place)},
+        "data": {key: base64.b64encode(value).decode() for key, value in files.items() if value},
+    }  # fmt: skip
+
+
+def pod(name: str, site: Site, place: Place, seconds: float) -> Object:
+    """An unprivileged Pod, which lives for ``seconds`` at most.
+
+    Its container begins as root without what makes one: it may take up ids and give them away, which is what a user
+    namespace needs. RUN has setuid programs, so privilege escalation (within that namespace) is not forbidden.
+    """
+    container: Object = {
+        "name": "worker", "image": site.image, "imagePullPolicy": "IfNotPresent", "resources": _resources(place),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "runAsUser": 0, "runAsGroup": 0, "privileged": False,
+            "capabilities": {"drop": ["ALL"], "add": ["CHOWN", "SETGID", "SETUID"]},
+        },
+        "volumeMounts": [
+            {"name": "keys", "mountPath": KEYS, "readOnly": True}, {"name": "work", "mountPath": WORK},
+        ],
+    }  # fmt: skip
+    spec: Object = {
+        "nodeSelector": {"kubernetes.io/os": "linux", "kubernetes.io/arch": Platform.host().architecture},
+        "restartPolicy": "Never", "automountServiceAccountToken": False, "enableServiceLinks": False,
+        # Nothing in it has to be waited for: deleted is gone, also from a node that does not answer any more.
+        "terminationGracePeriodSeconds": 0, "activeDeadlineSeconds": max(1, int(seconds)),
+        "securityContext": {"seccompProfile": {"type": "Unconfined"}},
+        "containers": [container],
+        "volumes": [
+            {"name": "keys", "secret": {"secretName": name, "defaultMode": 0o400}},
+            {"name": "work", "emptyDir": {}},
+        ],
+        # A node that is gone keeps nobody waiting.
+        "tolerations": [
+            {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0} for key in _AWAY
+        ],
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {ROLE: WORKER}},
+            }
+        ],
+    }  # fmt: skip
+    if not site.host_users:
+        spec["hostUsers"] = False
+    if place.avoid:
+        spec["affinity"] = {"nodeAffinity": _not_on(sorted(place.avoid))}
+    metadata = {"name": name, "namespace": namespace_of(place.project), "labels": labels(site, place)}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _resources(place: Place) -> Object:
+    """Limits are the build's; a half of the memory and a quarter of the CPUs are set aside for it, as most builds rest
+    or wait for most of their time."""
+    limits = place.limits
+    most: Mapping[str, str] = {
+        **({"cpu": f"{int(limits.cpus * 1000)}m"} if limits.cpus else {}),
+        **({"memory": f"{max(1, limits.memory // _MI)}Mi"} if limits.memory else {}),
+        **({"ephemeral-storage": f"{max(1, limits.disk // _MI)}Mi"} if limits.disk else {}),
+    }
+    least: Mapping[str, str] = {
+        **({"cpu": f"{int(limits.cpus * 250)}m"} if limits.cpus else {}),
+        **({"memory": f"{max(1, limits.memory // 2 // _MI)}Mi"} if limits.memory else {}),
+        **({"ephemeral-storage": f"{max(1, min(limits.disk // _MI, 1024))}Mi"} if limits.disk else {}),
+    }
+    return {"limits": dict(most), "requests": dict(least)}
+
+
+def _not_on(nodes: Sequence[str]) -> Object:
+    fields = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in nodes]
+    terms = {"nodeSelectorTerms": [{"matchFields": fields}]}
+    return {"requiredDuringSchedulingIgnoredDuringExecution": terms}
+
+
+def _alone(ip: str) -> str:
+    return f"{ip}/{128 if ':' in ip else 32}"
+
+
+def _within(block: str, parts: Sequence[str]) -> list[str]:
+    """Those of ``parts`` that lie in ``block``, as an exception has to."""
+    whole = ipaddress.ip_network(block)
+    found = [ipaddress.ip_network(part) for part in parts]
+    return [str(part) for part in found if part.version == whole.version and part.subnet_of(whole)]  # type: ignore[arg-type]
