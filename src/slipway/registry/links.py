@@ -7,7 +7,7 @@ import contextlib
 from typing import Any
 
 from slipway.base.clock import now
-from slipway.errors import SlipwayError
+from slipway.errors import Unavailable
 from slipway.oci import Digest
 from slipway.registry import repositories
 from slipway.state import Database
@@ -49,33 +49,31 @@ class Links:
             self._writing = asyncio.create_task(self._write())
         try:
             await done
-        except (
-            SlipwayError
-        ):  # somebody else's row may be to blame, or the repository was just removed: alone, then
+        except Exception:
+            # Another's row may be to blame, or the repository was just removed: alone, it is told to whom it belongs.
             async with self._database.session() as session:
-                await repositories.link(
-                    session, await repositories.ensure(session, repository), (digest, size)
-                )
+                owner = await repositories.ensure(session, repository)
+                await repositories.link(session, owner, (digest, size))
 
     async def _write(self) -> None:
         """Those who come while a transaction is on its way are the next one's."""
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting, []
-                error: BaseException | None = None
+                error: Exception | None = None
                 try:
                     await self._database.write(_LINK, [row for row, _ in batch])
-                except SlipwayError as caught:
+                except Exception as caught:
                     error = caught
-                except BaseException as caught:
-                    _tell(batch, caught)
+                except BaseException:  # the server ends
+                    _tell(batch + self._waiting, Unavailable("the registry is shutting down"))
                     raise
                 _tell(batch, error)
         finally:
             self._writing = None
 
 
-def _tell(batch: list[tuple[dict[str, Any], asyncio.Future[None]]], error: BaseException | None) -> None:
+def _tell(batch: list[tuple[dict[str, Any], asyncio.Future[None]]], error: Exception | None) -> None:
     for _, done in batch:
         with contextlib.suppress(asyncio.InvalidStateError):  # who asked has left
             done.set_result(None) if error is None else done.set_exception(error)
