@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from slipway.build.base_images import BaseImages
 from slipway.build.cache_images import Imported
 from slipway.build.context import Context
+from slipway.build.devices import GRANT
 from slipway.build.pods.answers import Answers
 from slipway.build.pods.desk import Desk, Seat, Ticket, WorkerLost
 from slipway.build.pods.forms import Job, tree_name
@@ -78,6 +79,9 @@ class PodBuilder:
             raise Unsupported(
                 "an SSH agent cannot be reached from a Pod", hint="use a secret: --mount=type=secret"
             )
+        # Devices were granted of this machine, which is not where the step will run.
+        granted = frozenset(item for item in request.granted if not item.startswith(GRANT))
+        request = replace(request, granted=granted)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return await self._attempt(request, place, images, imported, held, reporter)
