@@ -20,7 +20,8 @@ from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
 from slipway.app.leading import lead
 from slipway.app.oidc import oidc_of
-from slipway.app.pods import WORKER, BuildClusters, WorkerImages
+from slipway.app.own_images import OwnImages
+from slipway.app.pods import BuildClusters
 from slipway.app.settings import Settings
 from slipway.app.stores import open_content, open_database, signing_keys
 from slipway.app.tls import authority_certificate
@@ -37,6 +38,7 @@ from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.explain import Traces
 from slipway.build.jobs import BuildJobs
+from slipway.build.own_image import OwnImage
 from slipway.build.pods.builder import Launcher, PodBuilder
 from slipway.build.pods.desk import Desk
 from slipway.build.pods.idle import IdleBounds
@@ -156,7 +158,7 @@ class Platform:
     def _pods(self) -> KubernetesLauncher:
         settings = self.settings
         mark = _server_id(settings.data)
-        self._workers = images = WorkerImages(self.registry, self.machine.blobs)
+        self._own = images = OwnImages(self.registry, self.machine.blobs)
         bounds = IdleBounds(settings["kubernetes.idle_workers"], settings["kubernetes.idle_seconds"])
         return KubernetesLauncher(BuildClusters(settings, self.clusters, images, mark), mark, bounds)
 
@@ -201,7 +203,7 @@ class Platform:
             self.access, self._vault, self.registry, self.trash, self.retention, self.replicator, self.webhooks,
             self.gate, self.advisories, self.attestor, Transfers(self.registry, self.machine.snapshots), self.jobs,
             Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status, self._uploads,
-            self.remotes, self.clusters, self._prune, self.desk, self._make_worker,
+            self.remotes, self.clusters, self._prune, self.desk, self._make_own,
             authority_certificate(self.settings), self.oidc,
         )  # fmt: skip
 
@@ -214,15 +216,13 @@ class Platform:
         done = await self.housekeeping.prune(Bounds(timedelta(days=days), size), dry_run=dry_run)
         return {"counts": done.counts, "bytes": done.bytes, "dry_run": dry_run}
 
-    async def _make_worker(self, progress: Progress) -> dict[str, Any]:
+    async def _make_own(self, image: OwnImage, progress: Progress) -> dict[str, Any]:
         began = time.monotonic()
-        progress({"event": "phase", "name": "the image of workers in Pods", "state": "start"})
-        digest = await self._workers.ensure()
+        progress({"event": "phase", "name": f"the image {image.name}", "state": "start"})
+        reference, digest = await self._own.ensure(image)
         seconds = round(time.monotonic() - began, 2)
-        progress(
-            {"event": "phase", "name": "the image of workers in Pods", "state": "done", "seconds": seconds}
-        )
-        return {"reference": WORKER, "digest": digest}
+        progress({"event": "phase", "name": f"the image {image.name}", "state": "done", "seconds": seconds})
+        return {"reference": reference, "digest": digest}
 
     async def _make_base(
         self, name: str, mirror: str, include: list[str], variant: str, force: bool, progress: Progress

@@ -6,69 +6,26 @@ import asyncio
 import re
 import socket
 from collections.abc import Sequence
-from datetime import timedelta
 from urllib.parse import urlsplit
 
 from slipway.app.images import LIBRARY
+from slipway.app.own_images import OwnImages
 from slipway.app.settings import Settings
 from slipway.app.tls import authority_certificate
-from slipway.build.bootstrap import debian
-from slipway.build.pods.image import PACKAGES, tag, worker_config, worker_layer
+from slipway.build.pods.image import WORKER
 from slipway.build.pods.manifests import Site
-from slipway.content import ContentStore, holding
-from slipway.errors import Invalid, NotFound
+from slipway.errors import Invalid
 from slipway.fleet import Clusters
 from slipway.kubernetes import ClusterClient
-from slipway.oci import Descriptor, ImageConfig, Platform, Reference
-from slipway.registry import Registry
 
-WORKER, BASE, SUITE = f"{LIBRARY}/slipway-worker", f"{LIBRARY}/slipway-worker-base", "bookworm"
-_LEASE = timedelta(hours=1)
 _USER_NAMESPACES = (1, 33)
 """From which version on a Pod has a user namespace of its own where it asks for one."""
-
-
-class WorkerImages:
-    """The worker's image, made when it is first wanted."""
-
-    def __init__(self, registry: Registry, blobs: ContentStore) -> None:
-        self._registry = registry
-        self._blobs = blobs
-        self._making = asyncio.Lock()
-
-    async def ensure(self) -> str:
-        """Its digest. Takes minutes the first time, some seconds for another version of ours."""
-        async with self._making:
-            name = await asyncio.to_thread(tag)
-            try:
-                return str((await self._registry.get_manifest(WORKER, name)).digest)
-            except NotFound:
-                return await self._make(name)
-
-    async def _make(self, name: str) -> str:
-        config, layers = await self._base()
-        layer = await asyncio.to_thread(worker_layer, self._blobs)
-        async with holding(self._blobs, f"worker {name}", layer.descriptor.digest, ttl=_LEASE):
-            made = await self._registry.store_image(
-                WORKER, [name], worker_config(config, layer), [*layers, layer.descriptor]
-            )
-        return str(made.digest)
-
-    async def _base(self) -> tuple[ImageConfig, Sequence[Descriptor]]:
-        try:
-            found = await self._registry.resolve(Reference(BASE, "", SUITE), Platform.host())
-            return found.config, found.manifest.layers
-        except NotFound:
-            config, layer = await debian(self._blobs, SUITE, include=list(PACKAGES))
-            async with holding(self._blobs, "worker base", layer.descriptor.digest, ttl=_LEASE):
-                await self._registry.store_image(BASE, [SUITE], config, [layer.descriptor])
-            return config, [layer.descriptor]
 
 
 class BuildClusters:
     """``slipway.build.pods.launcher.Clusters`` over the fleet."""
 
-    def __init__(self, settings: Settings, clusters: Clusters, images: WorkerImages, mark: str) -> None:
+    def __init__(self, settings: Settings, clusters: Clusters, images: OwnImages, mark: str) -> None:
         self._settings = settings
         self._clusters = clusters
         self._images = images
@@ -101,8 +58,9 @@ class BuildClusters:
         if cluster not in self._versions:
             self._versions[cluster] = _numbers(await (await self.client(cluster)).version())
         authority = authority_certificate(settings)
+        _, digest = await self._images.ensure(WORKER)
         return Site(
-            f"{registry}/{WORKER}@{await self._images.ensure()}", server, await _addresses(parts.hostname or "", port),
+            f"{registry}/{LIBRARY}/{WORKER.name}@{digest}", server, await _addresses(parts.hostname or "", port),
             self._mark, settings["kubernetes.egress"], settings["kubernetes.egress_except"],
             await asyncio.to_thread(authority.read_bytes) if authority is not None else b"",
             self._versions[cluster] < _USER_NAMESPACES,

@@ -152,6 +152,9 @@ class Client(Logins):
     def worker_image(self) -> Events:
         return self.transport.stream("POST", f"{API}/builders/image")
 
+    def platform_image(self) -> Events:
+        return self.transport.stream("POST", f"{API}/platform/image")
+
     def base_image(self, request: wire.BaseImage) -> Events:
         return self.transport.stream("POST", f"{API}/images/base", request.model_dump())
 

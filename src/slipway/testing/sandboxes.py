@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.base.ids import new_id
-from slipway.build.pods.image import PACKAGES as WORKER_PACKAGES
+from slipway.build.own_image import PACKAGES as WORKER_PACKAGES
 from slipway.build.sandbox import Limits, Network, NetworkAttacher, RunStep, Sandbox, Sandboxes, StepMount
 from slipway.snapshots import Active
 

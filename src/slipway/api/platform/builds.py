@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from fastapi import APIRouter, Request
@@ -30,6 +31,8 @@ from slipway.build.base_images import Images
 from slipway.build.builders import BuilderRecord
 from slipway.build.jobs import JobRequest
 from slipway.build.layout_images import WithLayouts, layout_reference
+from slipway.build.own_image import PLATFORM
+from slipway.build.pods.image import WORKER
 from slipway.build.remote import Credentials
 from slipway.build.request import SolveRequest
 from slipway.build.solve import describe
@@ -154,7 +157,15 @@ async def worker_image(parts: Parts, caller: Caller) -> Response:
     """Make the image of workers in Pods, if this version has none yet."""
     await parts.access.require_admin(caller, "make the workers' image")
     await parts.access.audit(caller, "builder.image", "slipway-worker")
-    return stream(parts.make_worker)
+    return stream(partial(parts.make_own, WORKER))
+
+
+@router.post("/platform/image")
+async def platform_image(parts: Parts, caller: Caller) -> Response:
+    """Make the image of the platform itself, if this version has none yet."""
+    await parts.access.require_admin(caller, "make the platform's image")
+    await parts.access.audit(caller, "platform.image", PLATFORM.name)
+    return stream(partial(parts.make_own, PLATFORM))
 
 
 @router.delete("/builders/{name}", status_code=204)

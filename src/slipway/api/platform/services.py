@@ -14,6 +14,7 @@ from slipway.build.attest.attestor import Attestor
 from slipway.build.base_images import Images
 from slipway.build.builders import Builders
 from slipway.build.jobs import BuildJobs
+from slipway.build.own_image import OwnImage
 from slipway.build.pods.desk import Desk
 from slipway.build.remote import Remotes
 from slipway.delivery import Deliverer
@@ -60,6 +61,6 @@ class Services:
     clusters: Clusters
     prune: Callable[[float, int, bool], Awaitable[dict[str, Any]]]
     desk: Desk
-    make_worker: Callable[[Progress], Awaitable[dict[str, Any]]]
+    make_own: Callable[[OwnImage, Progress], Awaitable[dict[str, Any]]]
     authority: Path | None = None
     oidc: OidcLogins | None = None

@@ -24,6 +24,7 @@ def install() -> None:
     """Put the platform itself on a Kubernetes cluster.
 
     \b
+      slipway install image               make the platform's image, in the running server's registry
       slipway install keys DIR            make the keys that its servers share
       slipway install kubernetes          print manifests for `kubectl apply -f -`
       slipway install chart DIR           write the same as a Helm chart
@@ -82,6 +83,18 @@ def chart(session: Session, directory: Path) -> None:
     """
     found = write_chart(directory)
     session.said(f"the chart is in {directory}", files=[str(path) for path in found])
+
+
+@install.command()
+@with_session
+def image(session: Session) -> None:
+    """Make the platform's own image, of the packages that the running server stands on.
+
+    It is in that server's registry then, for the cluster's nodes to pull: --set image=HOST:PORT/REFERENCE.
+    """
+    result = session.follow(session.client.platform_image())
+    if not session.json:
+        click.echo(f"{result['reference']}@{result['digest']}")
 
 
 @install.command()

@@ -1,0 +1,57 @@
+"""Images of ourselves in our registry: the workers' and the platform's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+from slipway.app.images import LIBRARY
+from slipway.build.bootstrap import debian
+from slipway.build.own_image import PACKAGES, OwnImage, own_config, own_layer, tag
+from slipway.content import ContentStore, holding
+from slipway.errors import NotFound
+from slipway.oci import Descriptor, Digest, ImageConfig, Platform, Reference
+from slipway.registry import Registry
+
+BASE, SUITE = f"{LIBRARY}/slipway-worker-base", "bookworm"
+_LEASE = timedelta(hours=1)
+
+
+class OwnImages:
+    """Each is made when it is first wanted."""
+
+    def __init__(self, registry: Registry, blobs: ContentStore) -> None:
+        self._registry = registry
+        self._blobs = blobs
+        self._making = asyncio.Lock()
+
+    async def ensure(self, image: OwnImage) -> tuple[str, str]:
+        """Its name with its tag, and its digest. Takes minutes the first time, seconds for another version of ours."""
+        repository = f"{LIBRARY}/{image.name}"
+        async with self._making:
+            name = await asyncio.to_thread(tag, image)
+            try:
+                digest = (await self._registry.get_manifest(repository, name)).digest
+            except NotFound:
+                digest = await self._make(image, repository, name)
+        return f"{repository}:{name}", str(digest)
+
+    async def _make(self, image: OwnImage, repository: str, name: str) -> Digest:
+        config, layers = await self._base()
+        layer = await asyncio.to_thread(own_layer, image, self._blobs)
+        async with holding(self._blobs, f"own image {name}", layer.descriptor.digest, ttl=_LEASE):
+            made = await self._registry.store_image(
+                repository, [name], own_config(image, config, layer), [*layers, layer.descriptor]
+            )
+        return made.digest
+
+    async def _base(self) -> tuple[ImageConfig, Sequence[Descriptor]]:
+        try:
+            found = await self._registry.resolve(Reference(BASE, "", SUITE), Platform.host())
+            return found.config, found.manifest.layers
+        except NotFound:
+            config, layer = await debian(self._blobs, SUITE, include=list(PACKAGES))
+            async with holding(self._blobs, "base of own images", layer.descriptor.digest, ttl=_LEASE):
+                await self._registry.store_image(BASE, [SUITE], config, [layer.descriptor])
+            return config, [layer.descriptor]

@@ -1,0 +1,131 @@
+"""Images of ourselves: a small Debian with Python, and the packages that this very server runs from.
+
+So they need no network but the distribution's packages, once, and both ends of a channel are always the same version.
+"""
+
+from __future__ import annotations
+
+import compileall
+import hashlib
+import importlib.metadata
+import os
+import py_compile
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import slipway
+from slipway import __version__
+from slipway.base.clock import iso, now
+from slipway.content import ContentStore
+from slipway.errors import Unsupported
+from slipway.layers import Entry, Layer, diff_upper, write_layer
+from slipway.oci import HistoryEntry, ImageConfig
+
+PYTHON = (3, 11)
+"""What Debian bookworm has, and the packages were compiled for."""
+PACKAGES = ("python3", "ca-certificates")
+_LIBRARY = "opt/slipway/lib"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "testing", "*.pyc")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnImage:
+    """``name`` is its repository; ``needed`` are the distributions to take along, with what they need themselves."""
+
+    name: str
+    needed: tuple[str, ...]
+    entrypoint: tuple[str, ...]
+
+
+PLATFORM = OwnImage("slipway", ("slipway",), ("python3", "-m", "slipway.cli"))
+
+
+@cache
+def tag(image: OwnImage) -> str:
+    """What this version's image is called: other packages, another name. Reads a few megabytes, once."""
+    hasher = hashlib.sha256()
+    root = Path(slipway.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        if "testing" not in path.relative_to(root).parts:
+            hasher.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    for item in _distributions(image.needed):
+        hasher.update(f"{item.name} {item.version}\n".encode())
+    return f"{__version__}-{hasher.hexdigest()[:12]}"
+
+
+def own_config(image: OwnImage, base: ImageConfig, layer: Layer) -> ImageConfig:
+    created = iso(now())
+    config = base.with_config(
+        Env=[*(base.config.get("Env") or []), f"PYTHONPATH=/{_LIBRARY}", "PYTHONDONTWRITEBYTECODE=1"],
+        Entrypoint=list(image.entrypoint),
+        Cmd=None,
+    )
+    return replace(
+        config, diff_ids=(*base.diff_ids, layer.diff_id), created=created,
+        history=(*base.history, HistoryEntry(f"slipway {__version__}", created)),
+    )  # fmt: skip
+
+
+def own_layer(image: OwnImage, blobs: ContentStore) -> Layer:
+    """The layer with our packages, compiled, below /opt. Blocks for some seconds.
+
+    Raises ``Unsupported`` when this server's Python is not the image's.
+    """
+    if sys.version_info[:2] != PYTHON:
+        found = ".".join(map(str, sys.version_info[:2]))
+        raise Unsupported(
+            f"the image has Python 3.11, and this server runs on {found}: its packages do not fit",
+            hint="run the server on Python 3.11",
+        )
+    with tempfile.TemporaryDirectory(prefix="slipway-image-", dir="/var/tmp") as directory:
+        library = Path(directory) / _LIBRARY
+        library.mkdir(parents=True)
+        shutil.copytree(Path(slipway.__file__).parent, library / "slipway", ignore=_LEFT_OUT)
+        for item in _distributions(image.needed):
+            for file in item.files or ():
+                if ".." not in file.parts and file.suffix != ".pyc":
+                    target = library / file
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(Path(str(item.locate_file(file))), target)
+        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        compileall.compile_dir(
+            library, quiet=2, invalidation_mode=mode, stripdir=directory, prependdir="/", workers=0
+        )
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return write_layer(blobs, _plain(diff_upper(fd)))
+        finally:
+            os.close(fd)
+
+
+def _plain(entries: Iterator[Entry]) -> Iterator[Entry]:
+    """Readable by everybody, owned by root: who runs it is somebody else."""
+    for entry in entries:
+        mode = 0o755 if entry.kind == "dir" or entry.mode & 0o111 else 0o644
+        yield entry.owned(mode, 0, 0)
+
+
+def _distributions(needed: Sequence[str]) -> list[importlib.metadata.Distribution]:
+    """What ``needed`` import that is not ours, each once."""
+    found: dict[str, importlib.metadata.Distribution] = {}
+    pending = list(needed)
+    while pending:
+        name = pending.pop().lower().replace("_", "-")
+        if name in found:
+            continue
+        try:
+            found[name] = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # for another platform or version of Python
+        for text in found[name].requires or ():
+            match = _NAME.match(text)
+            if match is not None and "extra ==" not in text:
+                pending.append(match[0])
+    return [found[name] for name in sorted(found) if name != "slipway"]
