@@ -56,7 +56,8 @@ def test_an_app_is_built_pulled_and_serves(
     assert {item["release"] for item in shown["instances"]} == {1}
     assert "listening" in platform.command("app", "logs", "small").stdout.decode()
 
-    (image,) = {pod["spec"]["containers"][0]["image"] for pod in local_cluster.get("pods", "-n", SPACE)}
+    (deployment,) = local_cluster.get("deployments", "-n", SPACE)
+    image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
     assert image.startswith(f"{local_cluster.host_address}:{platform.api_port}/demo/small-web@sha256:")
     (robot,) = platform.json("robot", "ls", "demo")
     assert robot["name"].startswith("pull-")
