@@ -31,7 +31,8 @@ PYTHON = (3, 11)
 """What Debian bookworm has, and the packages were compiled for."""
 PACKAGES = ("python3", "ca-certificates")
 _LIBRARY = "opt/slipway/lib"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[(?P<extras>[^\]]*)\])?")
+_EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]*)['\"]")
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "testing", "*.pyc")
 
 
@@ -115,17 +116,21 @@ def _plain(entries: Iterator[Entry]) -> Iterator[Entry]:
 def _distributions(needed: Sequence[str]) -> list[importlib.metadata.Distribution]:
     """What ``needed`` import that is not ours, each once."""
     found: dict[str, importlib.metadata.Distribution] = {}
-    pending = list(needed)
+    seen: set[tuple[str, str]] = set()
+    pending = [(name, "") for name in needed]
     while pending:
-        name = pending.pop().lower().replace("_", "-")
-        if name in found:
+        name, extra = pending.pop()
+        if (name, extra) in seen:
             continue
+        seen.add((name, extra))
         try:
             found[name] = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue  # for another platform or version of Python
         for text in found[name].requires or ():
-            match = _NAME.match(text)
-            if match is not None and "extra ==" not in text:
-                pending.append(match[0])
+            match, wanted = _REQUIREMENT.match(text), _EXTRA.search(text)
+            if match is not None and (wanted[1] if wanted else "") == extra:
+                below = match["name"].lower().replace("_", "-")
+                extras = (match["extras"] or "").split(",")
+                pending += [(below, ""), *((below, item.strip()) for item in extras if item.strip())]
     return [found[name] for name in sorted(found) if name != "slipway"]

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from slipway.testing.platform import free_port
+
 _ACCOUNT = "postgres"
 
 
@@ -20,17 +22,24 @@ class Postgres:
 
     directory: Path
     programs: Path
+    address: str = ""
+    port: int = 5432
     _made: int = 0
 
     def database(self) -> str:
         """A new, empty database's address."""
         self._made += 1
         name = f"test{self._made}"
-        self.run("createdb", "-h", str(self.directory), name)
+        self.run("createdb", "-h", str(self.directory), "-p", str(self.port), name)
+        if self.address:
+            return f"postgresql://{_ACCOUNT}@{self.address}:{self.port}/{name}"
         return f"postgresql+asyncpg://{_ACCOUNT}@/{name}?host={self.directory}"
 
     def start(self) -> None:
-        options = f"-k {self.directory} -c listen_addresses= -c fsync=off -c max_connections=60"
+        options = (
+            f"-k {self.directory} -c listen_addresses={self.address} -c port={self.port} -c fsync=off "
+            "-c max_connections=60"
+        )
         log = str(self.directory / "log")
         self.run("pg_ctl", "-D", str(self.directory / "data"), "-o", options, "-l", log, "-w", "start")
 
@@ -49,10 +58,11 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
+def postgres(address: str = "") -> Iterator[Postgres]:
+    """``address`` of this machine's: it answers there, too, to whoever comes."""
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/var/tmp"))  # a socket's path is short
-    found = Postgres(directory, programs)
+    found = Postgres(directory, programs, address, free_port() if address else 5432)
     try:
         if os.geteuid() == 0:
             shutil.chown(directory, _ACCOUNT)
@@ -69,6 +79,9 @@ def postgres() -> Iterator[Postgres]:
             "--icu-locale=en",
             "-N",
         )
+        if address:
+            with (directory / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all 0.0.0.0/0 trust\n")
         found.start()
         yield found
     finally:

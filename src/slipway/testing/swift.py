@@ -47,7 +47,7 @@ fallocate_reserve = 0
 """
 _PROXY = """\
 [DEFAULT]
-bind_ip = 127.0.0.1
+bind_ip = {address}
 bind_port = {port}
 workers = 0
 user = {user}
@@ -103,7 +103,7 @@ class Swift:
 
 
 @contextmanager
-def swift(directory: Path) -> Iterator[Swift]:
+def swift(directory: Path, address: str = "127.0.0.1") -> Iterator[Swift]:
     """A server whose files are below ``directory`` (on a file system with extended attributes)."""
     directory.mkdir(parents=True)
     (directory / "swift.conf").write_text(_CONF)
@@ -119,10 +119,11 @@ def swift(directory: Path) -> Iterator[Swift]:
             config.write_text(_STORAGE.format(kind=kind, port=port, directory=directory, user=user))
             _start(stack, directory, [f"swift-{kind}-server", str(config)])
         config = directory / "proxy.conf"
-        config.write_text(_PROXY.format(port=proxy, directory=directory, memcached=memcached, user=user))
+        values = {"port": proxy, "directory": directory, "memcached": memcached, "user": user}
+        config.write_text(_PROXY.format(address=address, **values))
         process = _start(stack, directory, ["swift-proxy-server", str(config)])
-        _until_answers(f"http://127.0.0.1:{proxy}/", process, directory)
-        yield Swift(f"http://127.0.0.1:{proxy}")
+        _until_answers(f"http://{address}:{proxy}/", process, directory)
+        yield Swift(f"http://{address}:{proxy}")
 
 
 def _ring(directory: Path, kind: str, port: int) -> None:
