@@ -48,7 +48,9 @@ def main(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) 
         local_cluster.trust_registry(f"{host}:{running.api_port}")
         local_cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", seconds=120)
         local_cluster.kubectl("create", "namespace", NAMESPACE)
-        stack.callback(local_cluster.kubectl, "delete", "namespace", NAMESPACE, "--wait=false")
+        stack.callback(
+            local_cluster.kubectl, "delete", "namespace", NAMESPACE, "--wait=false", "--ignore-not-found"
+        )
         wanted = ("SLIPWAY_DATABASE_URL", "SLIPWAY_STORAGE_URL", *bucket.environment)
         settings = [f"--from-literal={name}={running.variables[name]}" for name in wanted]
         local_cluster.kubectl("-n", NAMESPACE, "create", "secret", "generic", "slipway-settings", *settings)
