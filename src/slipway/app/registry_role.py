@@ -12,7 +12,6 @@ import logging
 import random
 from concurrent.futures import ThreadPoolExecutor
 
-import uvicorn
 from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -136,7 +135,7 @@ async def serve(settings: Settings) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "store"))
     with sockets.only_one(settings):
         listener = sockets.listen(settings["listen"])
-        server = sockets.Server(uvicorn.Config(role.app(), http=HttpProtocol, **sockets.COMMON))
+        server = sockets.Server(sockets.configured(settings, role.app(), HttpProtocol))
         await role.open()
         work = asyncio.gather(role.housekeep_forever(), role.pulls_forever(), role.lead_forever())
         sockets.stop_on_signals(server)

@@ -11,8 +11,6 @@ import socket
 import struct
 from typing import Any
 
-import uvicorn
-
 from slipway.api.platform import create_app
 from slipway.api.platform.callers import PEER
 from slipway.api.registry import Pace
@@ -87,11 +85,11 @@ async def _serve_sockets(
     )
     app = _both(create_app(platform.services()), registry)
     protocol = type("_Protocol", (HttpProtocol,), {"idle": idle})
-    tcp = sockets.Server(uvicorn.Config(app, http=protocol, **sockets.COMMON))
+    tcp = sockets.Server(sockets.configured(settings, app, protocol))
     if tls is not None:
         tcp.config.load()
         tcp.config.ssl = tls.context
-    local = sockets.Server(uvicorn.Config(app, http=_PeerProtocol, **sockets.COMMON))
+    local = sockets.Server(sockets.configured(settings, app, _PeerProtocol))
     unix = _unix_socket(settings)
     sockets.stop_on_signals(tcp, local)
     log.info("serving on %s and %s", settings.url, settings.socket)

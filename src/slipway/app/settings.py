@@ -190,6 +190,12 @@ SETTINGS = (
     ),
     Setting("network.pool", str, "10.89.0.0/16", "Address range from which app networks are taken."),
     Setting("webhooks.local", _switch, "off", "Webhooks may lead to this machine itself."),
+    Setting(
+        "grace_seconds",
+        _count,
+        "5",
+        "How long requests that are under way may go on when the server is stopped.",
+    ),
     Setting("log.level", _choice("debug", "info", "warning", "error"), "info", "How much the server writes."),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}

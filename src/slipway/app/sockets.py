@@ -17,11 +17,13 @@ from slipway.app.settings import Settings
 from slipway.base.files import atomic_write
 from slipway.errors import Conflict
 
-GRACE_SECONDS = 5
 COMMON: dict[str, Any] = {
-    "log_config": None, "access_log": False, "lifespan": "off", "timeout_graceful_shutdown": GRACE_SECONDS,
-    "ws": "none", "loop": "asyncio",
+    "log_config": None, "access_log": False, "lifespan": "off", "ws": "none", "loop": "asyncio",
 }  # fmt: skip
+
+
+def configured(settings: Settings, app: Any, http: type) -> uvicorn.Config:
+    return uvicorn.Config(app, http=http, timeout_graceful_shutdown=settings["grace_seconds"], **COMMON)
 
 
 class Server(uvicorn.Server):

@@ -15,6 +15,7 @@ Get = Callable[[str], Any]
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 _PORT = 7070
 _UID = 10_070
+_GRACE_SECONDS = 110
 _KEYS = "/etc/slipway/keys"
 _LABELS = {"app.kubernetes.io/name": "slipway", "app.kubernetes.io/managed-by": "slipway"}
 _RESTRICTED = {
@@ -70,6 +71,8 @@ def _registry(get: Get, labels: dict[str, str]) -> dict[str, Any]:
             {"name": "SLIPWAY_RUN", "value": "/run/slipway"},
             {"name": "SLIPWAY_DATA", "value": "/var/lib/slipway"},
             {"name": "SLIPWAY_KEYS", "value": _KEYS},
+            # Transfers that are under way when a server is replaced end in peace.
+            {"name": "SLIPWAY_GRACE_SECONDS", "value": str(_GRACE_SECONDS)},
             {"name": "SLIPWAY_LOG_LEVEL", "value": get("logLevel")},
         ],
         "ports": [{"name": "http", "containerPort": _PORT}],
@@ -99,8 +102,7 @@ def _registry(get: Get, labels: dict[str, str]) -> dict[str, Any]:
             "runAsNonRoot": True, "runAsUser": _UID, "runAsGroup": _UID, "fsGroup": _UID,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        # Transfers that are under way when a server is replaced end in peace.
-        "terminationGracePeriodSeconds": 120,
+        "terminationGracePeriodSeconds": _GRACE_SECONDS + 10,
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",

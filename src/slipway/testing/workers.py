@@ -149,7 +149,9 @@ async def yard(settings: Settings) -> AsyncIterator[Yard]:
     await platform.open()
     listener = sockets.listen(settings["listen"])
     app = create_app(platform.services())
-    server = sockets.Server(uvicorn.Config(app, http=HttpProtocol, **sockets.COMMON))
+    server = sockets.Server(
+        uvicorn.Config(app, http=HttpProtocol, timeout_graceful_shutdown=5, **sockets.COMMON)
+    )
     serving = asyncio.create_task(server.serve([listener]))
     try:
         yield Yard(platform, machine, workers)

@@ -373,6 +373,11 @@ def test_openssl_verifies_what_we_sign(tmp_path: Path) -> None:
     assert (tmp_path / "keys/demo.pem").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_key_that_cannot_be_made_is_said() -> None:
+    with pytest.raises(Unavailable, match="'demo' is not here and cannot be made"):
+        ProjectKeys(Path("/proc/keys")).of("demo")
+
+
 def test_a_signature_is_for_one_payload_one_image_and_one_key() -> None:
     key, other = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     payload = simple_signing("demo/web", DIGEST)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from slipway.base.ids import new_id
-from slipway.errors import Invalid
+from slipway.errors import Invalid, Unavailable
 from slipway.oci import Digest
 
 IN_TOTO = "application/vnd.in-toto+json"
@@ -32,7 +32,13 @@ class ProjectKeys:
         try:
             key = serialization.load_pem_private_key(path.read_bytes(), None)
         except FileNotFoundError:
-            return self._make(path)
+            try:
+                return self._make(path)
+            except OSError as error:
+                raise Unavailable(
+                    f"the signing key of {project!r} is not here and cannot be made: {error.strerror}",
+                    hint="servers of one site share the directory `keys`",
+                ) from error
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise Invalid(f"the signing key of {project!r} is of another kind")
         return key
