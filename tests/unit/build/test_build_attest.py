@@ -32,6 +32,7 @@ from slipway.build.attest.signing import (
     vouches_for,
 )
 from slipway.content import LocalStore
+from slipway.errors import Unavailable
 from slipway.layers import import_tar
 from slipway.oci import Digest
 from slipway.snapshots import LayerRef
@@ -375,7 +376,7 @@ def test_openssl_verifies_what_we_sign(tmp_path: Path) -> None:
 
 def test_a_key_that_cannot_be_made_is_said() -> None:
     with pytest.raises(Unavailable, match="'demo' is not here and cannot be made"):
-        ProjectKeys(Path("/proc/keys")).of("demo")
+        ProjectKeys(Path("/proc/slipway/keys")).of("demo")
 
 
 def test_a_signature_is_for_one_payload_one_image_and_one_key() -> None:
