@@ -9,7 +9,7 @@ KUBERNETES_PACKAGES := golang dpkg-dev rsync etcd-server containerd runc contain
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo demo-clean test test-fast test-slow test-kubernetes lint types format bench-deliver bench-build bench-registry bench-builders lock
+.PHONY: demo demo-clean test test-fast test-slow test-kubernetes lint types format bench-deliver bench-build bench-registry bench-builders bench-kubernetes lock
 
 demo: $(VENV)/run ## From nothing to a URL that answers
 	@./examples/demo
@@ -49,6 +49,10 @@ bench-build: $(VENV)/dev ## Builds, next to BuildKit and buildah on the same mac
 
 bench-registry: $(VENV)/dev ## The registry, next to docker-registry on the same machine
 	$(BIN)/python benchmarks/registry.py
+
+bench-kubernetes: $(VENV)/kubernetes ## Builds as Pods and apps on a cluster, next to kubectl and buildah
+	@$(BIN)/python -m slipway.testing.kubernetes build
+	$(BIN)/python benchmarks/kubernetes.py
 
 bench-builders: $(VENV)/dev ## Our worker next to a remote daemon, the node's socket and Docker in Docker
 	$(BIN)/python benchmarks/builders.py

@@ -112,5 +112,6 @@ class Buildah:
             [*self._words, "bud", "--layers", "-q", "--pull-never", "--runtime=runc", "-t", tag, str(source)]
         )
 
-    def push(self, tag: str) -> None:
-        call([*self._words, "push", "-q", "--tls-verify=false", tag, f"docker://{tag}"])
+    def push(self, tag: str, creds: str = "") -> None:
+        login = [f"--creds={creds}"] if creds else []
+        call([*self._words, "push", "-q", "--tls-verify=false", *login, tag, f"docker://{tag}"])

@@ -170,7 +170,11 @@ class Running:
 
     def seed_worker(self) -> None:
         """Put the Debian that workers in Pods stand on there, so that a test needs no package mirror for it."""
-        asyncio.run(self._seed("library/slipway-worker-base", worker_tar()))
+        self.seed("library/slipway-worker-base", worker_tar())
+
+    def seed(self, repository: str, archive: Path) -> None:
+        """An image of one layer, tagged ``bookworm``, before the server starts."""
+        asyncio.run(self._seed(repository, archive))
 
     async def _seed(self, repository: str, archive: Path) -> None:
         self.data.mkdir(parents=True, exist_ok=True)

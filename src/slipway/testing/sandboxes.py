@@ -34,6 +34,11 @@ def docker_tar() -> Path:
     )
 
 
+def buildah_tar() -> Path:
+    """A Debian with buildah in it, made once."""
+    return _made(_KEPT.with_name("buildah.tar"), "--variant=minbase", "--include=buildah,ca-certificates")
+
+
 def worker_tar() -> Path:
     """The Debian that workers in Pods stand on, made once."""
     return _made(_KEPT.with_name("worker.tar"), "--variant=minbase", f"--include={','.join(WORKER_PACKAGES)}")
