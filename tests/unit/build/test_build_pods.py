@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Sequence
-from datetime import UTC, datetime
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from slipway.build.attest import Inventories
+from slipway.build.attest.inventory import LayerInventory
+from slipway.build.attest.packages import Package
 from slipway.build.attest.provenance import Material
 from slipway.build.base_images import BaseImage
 from slipway.build.context import Context
@@ -20,6 +29,7 @@ from slipway.build.ignore import IgnoreFile
 from slipway.build.listing import ListedContext, ListedFile, Listing, gather
 from slipway.build.made import Made
 from slipway.build.pods import forms, manifests, waiting
+from slipway.build.pods.answers import Answers
 from slipway.build.pods.builder import Place
 from slipway.build.pods.desk import Desk, WorkerLost
 from slipway.build.pods.forms import Job, tree_name
@@ -28,6 +38,7 @@ from slipway.build.remote import GitSource, HttpSource
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.sandbox import Limits
 from slipway.build.surroundings import Surroundings
+from slipway.content import LocalStore
 from slipway.errors import Conflict, Exhausted, Failed, Invalid, NotFound, Unauthenticated
 from slipway.oci import Descriptor, Digest, ImageConfig, Platform, Reference
 from slipway.snapshots import LayerRef
@@ -215,6 +226,47 @@ def test_the_pod_has_what_it_needs_and_nothing_more() -> None:
         ("NotIn", ["y"]),
     ]
     assert manifests.secret("name", SITE, PLACE, "tok")["data"].keys() == {"token", "server", "ca.pem"}
+
+
+@given(
+    st.lists(st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,70}[a-z0-9])?", fullmatch=True), min_size=2, unique=True)
+)
+def test_each_project_builds_in_a_namespace_of_its_own(projects: list[str]) -> None:
+    all_of_them = {*projects, "a.b", "a-b", "a_b", "a" * 60, "a" * 61}
+    found = {manifests.namespace_of(project) for project in all_of_them}
+    assert len(found) == len(all_of_them)
+    assert all(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name) for name in found)
+    hashed = manifests.namespace_of("a_b")
+    assert manifests.namespace_of(hashed.removeprefix("slipway-build-")) != hashed
+
+
+async def test_a_worker_describes_no_layer_of_somebody_elses(tmp_path: Path) -> None:
+    """Neither one that it was told of, nor one that it sends although it is there: documents are signed by it."""
+    blobs = LocalStore(tmp_path / "content")
+    inventories = Inventories(tmp_path / "inventories", blobs)
+    known, new = blobs.put(b"known to all"), Digest.of(b"new")
+    solver = SimpleNamespace(blobs=blobs, inventories=inventories, cache=SimpleNamespace(put=_nothing))
+    with blobs.lease("build", timedelta(minutes=1)) as held:
+        answers = Answers(Any, solver, Any, Any, held, Any, AsyncExitStack())  # type: ignore[arg-type]
+        for digest, data in ((known, b"known to all"), (new, b"new")):
+            await answers.receive(digest, _pieces(data))
+            layer = LayerRef(digest, Descriptor(LAYER.blob.media_type, digest, len(data)))
+            made = forms.made_to_json(Made(layer, len(data), MADE.created))
+            said = LayerInventory(records={"var/lib/dpkg/status": [Package("deb", "lie", "1")]})
+            await answers.ask(
+                "cache.put", {"key": "k", "made": made, "description": "", "inventory": said.to_json()}
+            )
+    kept = [path.name for path in (tmp_path / "inventories").rglob("*") if path.is_file()]
+    assert len(kept) == 1
+    assert new.hex in kept[0]
+
+
+async def _nothing(*_values: object) -> None:
+    """Where nothing is kept."""
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 def test_what_builds_may_reach() -> None:

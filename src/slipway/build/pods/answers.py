@@ -44,6 +44,7 @@ class Answers:
         self._reporter = reporter
         self._stack = stack
         self._known: set[Digest] = set()
+        self._first: set[Digest] = set()  # layers that nobody had before this worker sent them
         self._trees: list[Callable[[], Listing]] = []
         self._listings: dict[int, Listing] = {}
         self._questions: dict[str, Callable[[Json], Awaitable[Json]]] = {
@@ -118,7 +119,8 @@ class Answers:
             digest = made.layer.blob.digest
             if digest not in self._known or await asyncio.to_thread(self._solver.blobs.size, digest) is None:
                 raise Invalid(f"the layer {digest} was not sent")
-            if value.get("inventory"):
+            # What is in a layer of somebody else's is not for this worker to say.
+            if value.get("inventory") and digest in self._first:
                 inventory = LayerInventory.from_json(value["inventory"])
                 await asyncio.to_thread(self._solver.inventories.keep, digest, inventory)
         await self._solver.cache.put(str(value["key"]), made, str(value["description"]))
@@ -173,6 +175,7 @@ class Answers:
     async def receive(self, digest: Digest, pieces: AsyncIterator[bytes]) -> None:
         """A layer that the worker made. Raises ``Invalid`` when it is not what its name says."""
         await asyncio.to_thread(self._held.add, digest)
+        is_first = await asyncio.to_thread(self._solver.blobs.size, digest) is None
         with await asyncio.to_thread(self._solver.blobs.writer) as writer:
             held: list[bytes] = []
             async for piece in pieces:
@@ -184,6 +187,8 @@ class Answers:
                 await asyncio.to_thread(writer.write, b"".join(held))
             await asyncio.to_thread(writer.commit, digest)
         self._known.add(digest)
+        if is_first:
+            self._first.add(digest)
 
     # Events
 

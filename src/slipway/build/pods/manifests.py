@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,7 @@ ROLE, SERVER, PROJECT, BUILD = "slipway/role", "slipway/server", "slipway/projec
 WORKER = "build-worker"
 _DNS = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
 _MI = 1 << 20
+_LONGEST = 63  # of a namespace's name
 _AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
@@ -41,8 +44,16 @@ class Site:
 
 
 def namespace_of(project: str) -> str:
-    """Builds have a namespace of their own for each project: what they need is not allowed to its apps."""
-    return f"slipway-build-{project}".replace("_", "-").replace(".", "-").lower()[:63].rstrip("-")
+    """Builds have a namespace of their own for each project: what they need is not allowed to its apps.
+
+    No two projects have the same: two dashes are in none but names that a hash was put behind.
+    """
+    name = f"slipway-build-{project}"
+    plain = re.sub(r"[^a-z0-9-]", "-", name.lower())
+    if plain == name and len(name) <= _LONGEST and "--" not in name and not name.endswith("-"):
+        return name
+    mark = hashlib.sha256(project.encode()).hexdigest()[:10]
+    return f"{plain[: _LONGEST - 12].rstrip('-')}--{mark}"
 
 
 def labels(site: Site, place: Place) -> dict[str, str]:
