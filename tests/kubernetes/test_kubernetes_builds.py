@@ -36,7 +36,7 @@ def running(cluster: LocalCluster, directory: Path, **variables: str) -> Iterato
         cluster.trust_registry(f"{cluster.host_address}:{found.api_port}")
         found.command("cluster", "add", "test", "--kubeconfig", str(cluster.kubeconfig))
         found.command("cluster", "bind", "test", "--project", "demo")
-        assert "library/slipway-worker: sha256:" in found.command("builder", "image").stdout.decode()
+        assert "@sha256:" in found.command("builder", "image").stdout.decode()
         yield found
     finally:
         found.down()

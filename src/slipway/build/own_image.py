@@ -56,7 +56,7 @@ def tag(image: OwnImage) -> str:
     for path in sorted(root.rglob("*.py")):
         if "testing" not in path.relative_to(root).parts:
             hasher.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-    for item in _distributions(image.needed):
+    for item in distributions(image.needed):
         hasher.update(f"{item.name} {item.version}\n".encode())
     return f"{__version__}-{hasher.hexdigest()[:12]}"
 
@@ -89,7 +89,7 @@ def own_layer(image: OwnImage, blobs: ContentStore) -> Layer:
         library = Path(directory) / _LIBRARY
         library.mkdir(parents=True)
         shutil.copytree(Path(slipway.__file__).parent, library / "slipway", ignore=_LEFT_OUT)
-        for item in _distributions(image.needed):
+        for item in distributions(image.needed):
             for file in item.files or ():
                 if ".." not in file.parts and file.suffix != ".pyc":
                     target = library / file
@@ -113,7 +113,7 @@ def _plain(entries: Iterator[Entry]) -> Iterator[Entry]:
         yield entry.owned(mode, 0, 0)
 
 
-def _distributions(needed: Sequence[str]) -> list[importlib.metadata.Distribution]:
+def distributions(needed: Sequence[str]) -> list[importlib.metadata.Distribution]:
     """What ``needed`` import that is not ours, each once."""
     found: dict[str, importlib.metadata.Distribution] = {}
     seen: set[tuple[str, str]] = set()

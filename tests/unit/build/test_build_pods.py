@@ -6,9 +6,12 @@ import asyncio
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,11 +31,13 @@ from slipway.build.dockerfile import CacheMount
 from slipway.build.ignore import IgnoreFile
 from slipway.build.listing import ListedContext, ListedFile, Listing, gather
 from slipway.build.made import Made
+from slipway.build.own_image import distributions
 from slipway.build.pods import forms, manifests, waiting
 from slipway.build.pods.answers import Answers
 from slipway.build.pods.builder import Place
 from slipway.build.pods.desk import Desk, WorkerLost
 from slipway.build.pods.forms import Job, tree_name
+from slipway.build.pods.image import WORKER
 from slipway.build.pods.manifests import Site
 from slipway.build.remote import GitSource, HttpSource
 from slipway.build.request import Solved, SolveRequest
@@ -267,6 +272,17 @@ async def _nothing(*_values: object) -> None:
 
 async def _pieces(data: bytes) -> AsyncIterator[bytes]:
     yield data
+
+
+def test_the_workers_image_has_all_that_the_worker_imports() -> None:
+    script = (
+        "import sys; before = set(sys.modules); import slipway.build.pod.work; "
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    owners = packages_distributions()
+    needed = {owner.lower() for name in said.split() for owner in owners.get(name, ())} - {"slipway"}
+    assert needed <= {item.name.lower() for item in distributions(WORKER.needed)}
 
 
 def test_what_builds_may_reach() -> None:

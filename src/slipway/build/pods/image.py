@@ -7,6 +7,6 @@ from slipway.build.own_image import OwnImage
 KEYS, WORK = "/run/slipway/keys", "/work"
 WORKER = OwnImage(
     "slipway-worker",
-    ("aiohttp", "isal", "zstandard"),
+    ("aiohttp", "isal", "PyYAML", "zstandard"),
     ("python3", "-m", "slipway.build.pod", "--keys", KEYS, "--work", WORK),
 )

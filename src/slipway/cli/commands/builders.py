@@ -68,7 +68,7 @@ def builder_image(session: Session) -> None:
     """
     result = session.follow(session.client.worker_image())
     if not session.json:
-        click.echo(f"{result['reference']}: {result['digest']}")
+        click.echo(f"{result['reference']}@{result['digest']}")
 
 
 @builder.command("rm")
