@@ -111,13 +111,24 @@ class Server:
     async def _asked(self, method: str, path: str, data: Any = None) -> AsyncIterator[aiohttp.ClientResponse]:
         """Raises what the server raises, and ``Unavailable`` when it cannot be reached."""
         try:
-            async with self._http.request(
-                method, f"{self._base}{path}", data=data, headers=self._headers
-            ) as answer:
+            async with await self._answer(method, path, data) as answer:
                 await _checked(answer)
                 yield answer
         except aiohttp.ClientError as error:
             raise Unavailable(f"the server was lost: {error}") from error
+
+    async def _answer(self, method: str, path: str, data: Any) -> aiohttp.ClientResponse:
+        """Where no connection came about nothing was said, so it is said again; but a stream can be read once only."""
+        end = time.monotonic() + _DIAL_SECONDS
+        while True:
+            try:
+                return await self._http.request(
+                    method, f"{self._base}{path}", data=data, headers=self._headers
+                )
+            except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError):
+                if not isinstance(data, bytes | None) or time.monotonic() > end:
+                    raise
+                await asyncio.sleep(_PAUSE)
 
     async def ask(self, what: str, **value: Any) -> Json:
         async with self._asked("POST", f"/ask/{what}", json.dumps(value).encode()) as answer:
