@@ -27,13 +27,11 @@ from typing import Any
 
 import yaml
 
-from slipway.base.clock import now
-from slipway.compose import Port, Project, Service, VolumeMount
-from slipway.delivery import AppRef, Release, Wanted
+from slipway.delivery import AppRef
 from slipway.engines.kubernetes import manifests, namespace_manifest
 from slipway.testing.kubernetes import LocalCluster, busybox_image
 from slipway.testing.kubernetes.objects import until
-from slipway.testing.kubernetes_apps import opened_bench
+from slipway.testing.kubernetes_apps import opened_bench, resting_app
 from slipway.testing.peers import BASE, Buildah, scratch
 from slipway.testing.platform import Running, write_app
 from slipway.testing.sandboxes import buildah_tar
@@ -331,7 +329,8 @@ async def _many_apps(bench: Bench) -> list[Row]:
     bench.cluster.import_image(busybox_image("slipway.test/busybox:1"))
     async with opened_bench(bench.cluster, "slipway.test/busybox:1", directory) as opened:
         apps = {
-            AppRef(opened.project, f"app{number}"): wanted(opened.image, number) for number in range(APPS)
+            AppRef(opened.project, f"app{number}"): resting_app(opened.image, number)
+            for number in range(APPS)
         }
         objects = [item for ref, one in apps.items() for item in manifests(ref, one, opened.setting)]
         file = directory / "apps.yaml"
@@ -357,16 +356,6 @@ async def _many_apps(bench: Bench) -> list[Row]:
             if set(found) != set(apps):
                 raise SystemExit(f"only {len(found)} of {APPS} apps were found as they should be")
     return rows
-
-
-def wanted(image: str, number: int) -> Wanted:
-    """Three services without a copy: what is looked at is the same, and 1,500 Pods would not fit this machine."""
-    page = Service(f"web{number}", image, ports=(Port(8000),))
-    store = Service(f"db{number}", image, expose=(5432,), volumes=(VolumeMount("/data", "volume", "data"),))
-    services = {item.name: item for item in (page, store, Service(f"worker{number}", image))}
-    images = {name: {"reference": image, "digest": ""} for name in services}
-    model = Project(f"app{number}", services, ("data",))
-    return Wanted(Release(1, model, images, f"{number}", "active", now(), "ada"), dict.fromkeys(services, 0))
 
 
 ROWS = {

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from slipway.base.clock import now
-from slipway.compose import Port, Project, Service, VolumeMount
-from slipway.delivery import AppRef, Release, Wanted
+from slipway.delivery import AppRef
 from slipway.engines.kubernetes import manifests, namespace_manifest
 from slipway.engines.kubernetes.objects import Object
 from slipway.testing.kubernetes import LocalCluster
-from slipway.testing.kubernetes_apps import Bench, opened_bench
+from slipway.testing.kubernetes_apps import Bench, opened_bench, resting_app
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 APPS = int(os.environ.get("SLIPWAY_TEST_APPS", "60"))
@@ -30,19 +28,9 @@ async def bench(local_cluster: LocalCluster, busybox: str, tmp_path: Path) -> As
         yield opened
 
 
-def wanted(image: str, number: int) -> Wanted:
-    """Three services, of which nothing runs: what is looked at is the same."""
-    page = Service(f"web{number}", image, ports=(Port(8000),))
-    store = Service(f"db{number}", image, expose=(5432,), volumes=(VolumeMount("/data", "volume", "data"),))
-    services = {item.name: item for item in (page, store, Service(f"worker{number}", image))}
-    images = {name: {"reference": image, "digest": ""} for name in services}
-    model = Project(f"app{number}", services, ("data",))
-    return Wanted(Release(1, model, images, f"{number}", "active", now(), "ada"), dict.fromkeys(services, 0))
-
-
 async def test_looking_at_all_apps(bench: Bench) -> None:
     await bench.client.apply(namespace_manifest(bench.project, bench.namespace))
-    apps = {AppRef(bench.project, f"app{number}"): wanted(bench.image, number) for number in range(APPS)}
+    apps = {AppRef(bench.project, f"app{number}"): resting_app(bench.image, number) for number in range(APPS)}
     places = asyncio.Semaphore(AT_ONCE)
 
     async def apply(obj: Object) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.access import SYSTEM, Access, Identity
+from slipway.base.clock import now
 from slipway.base.ids import new_id
 from slipway.base.progress import Event, Progress
 from slipway.build.request import Built
@@ -155,6 +156,16 @@ async def deliver_whole(directory: Path, kubeconfig: Path, image: str, project: 
     await bench.deliver(*whole(bench, text), configs={"site": text})
     print("is through", flush=True)
     await client.aclose()
+
+
+def resting_app(image: str, number: int) -> Wanted:
+    """Three services without a copy: what is looked at is the same, and hundreds of them fit a small machine."""
+    page = Service(f"web{number}", image, ports=(Port(8000),))
+    store = Service(f"db{number}", image, expose=(5432,), volumes=(VolumeMount("/data", "volume", "data"),))
+    services = {item.name: item for item in (page, store, Service(f"worker{number}", image))}
+    images = {name: {"reference": image, "digest": ""} for name in services}
+    model = Project(f"app{number}", services, ("data",))
+    return Wanted(Release(1, model, images, f"{number}", "active", now(), "ada"), dict.fromkeys(services, 0))
 
 
 def healthy(test: str, interval: float = 1) -> HealthTest:

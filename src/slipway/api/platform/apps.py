@@ -13,10 +13,11 @@ from slipway import wire
 from slipway.access import Permission
 from slipway.api.platform.callers import Caller, Parts
 from slipway.api.platform.services import Services
-from slipway.api.platform.sources import opened
+from slipway.api.platform.sources import Opened, opened
 from slipway.api.platform.streams import lines, stream
 from slipway.base.progress import Progress
-from slipway.compose import load
+from slipway.compose import Project, load
+from slipway.compose.refusals import Refuse
 from slipway.delivery import AppRef, AppState, Instance, Release
 from slipway.engines.kubernetes import refusals
 
@@ -29,15 +30,7 @@ async def deliver(parts: Parts, caller: Caller, project: str, request: wire.Deli
 
     async def work(progress: Progress) -> dict[str, Any]:
         async with opened(parts, caller, request.source) as source:
-            model = await asyncio.to_thread(
-                load,
-                source.directory,
-                request.files,
-                variables=request.variables,
-                name=request.app,
-                profiles=request.profiles,
-                refuse=await parts.deliverer.refusals(project),
-            )
+            model = await _model(source, request, await parts.deliverer.refusals(project))
             outcome = await parts.deliverer.deliver(
                 project,
                 model,
@@ -60,16 +53,16 @@ async def render(parts: Parts, caller: Caller, project: str, request: wire.Rende
     """The Kubernetes manifests of an app. Nothing is built or changed."""
     await parts.access.require(caller, project, Permission.DELIVER)
     async with opened(parts, caller, request.source) as source:
-        model = await asyncio.to_thread(
-            load,
-            source.directory,
-            request.files,
-            variables=request.variables,
-            name=request.app,
-            profiles=request.profiles,
-            refuse=refusals,
-        )
+        model = await _model(source, request, refusals)
     return await parts.deliverer.render(project, model, request.images, caller)
+
+
+async def _model(source: Opened, request: wire.Deliver | wire.Render, refuse: Refuse) -> Project:
+    """What the Compose files say; ``refuse`` names what the engine cannot do."""
+    return await asyncio.to_thread(
+        load, source.directory, request.files, variables=request.variables, name=request.app,
+        profiles=request.profiles, refuse=refuse,
+    )  # fmt: skip
 
 
 @router.get("/apps")

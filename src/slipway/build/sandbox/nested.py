@@ -6,12 +6,11 @@ its own nevertheless, in which it may do nothing to those outside. Limits are th
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 from slipway.base import cgroups
+from slipway.build.sandbox.opening import Opening
 from slipway.build.sandbox.ranges import IdRange
 from slipway.build.sandbox.sandbox import Sandbox
 from slipway.build.sandbox.steps import Limits
@@ -37,30 +36,14 @@ class ContainerGroup(cgroups.Group):
         """It is not ours."""
 
 
-class NestedSandboxes:
+class NestedSandboxes(Opening):
     """Opens sandboxes. ``lock`` is any file: nobody else takes ids in here. ``count`` ids are there."""
 
     def __init__(self, lock: Path, count: int) -> None:
         self._lock = lock
         self._count = count
 
-    async def open(self, build_id: str, limits: Limits) -> Sandbox:
-        """A running sandbox; its ``close`` has to be called."""
+    async def _make(self, build_id: str, limits: Limits) -> Sandbox:
         fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         ids = IdRange(0, fd, self._count)
-        sandbox = Sandbox(build_id, ids, ContainerGroup(), limits, None, nested=True)
-        try:
-            await sandbox.start()
-        except BaseException:
-            await sandbox.close()
-            raise
-        return sandbox
-
-    @contextlib.asynccontextmanager
-    async def start(self, build_id: str, limits: Limits) -> AsyncIterator[Sandbox]:
-        """A running sandbox for the length of the block."""
-        sandbox = await self.open(build_id, limits)
-        try:
-            yield sandbox
-        finally:
-            await sandbox.close()
+        return Sandbox(build_id, ids, ContainerGroup(), limits, None, nested=True)

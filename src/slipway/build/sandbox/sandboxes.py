@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 from slipway.base.cgroups import Group, groups_below
+from slipway.build.sandbox.opening import Opening
 from slipway.build.sandbox.ranges import IdRanges
 from slipway.build.sandbox.sandbox import Sandbox
 from slipway.build.sandbox.steps import Limits, NetworkAttacher
@@ -17,7 +16,7 @@ from slipway.build.sandbox.steps import Limits, NetworkAttacher
 _GROUPS = "slipway"
 
 
-class Sandboxes:
+class Sandboxes(Opening):
     """Opens sandboxes. ``directory`` (the server's data) tells this server's groups from another's on the same host."""
 
     def __init__(
@@ -37,22 +36,6 @@ class Sandboxes:
         """The control groups of this server's sandboxes that exist now, also of those it does not know of."""
         return [name for name in groups_below(_GROUPS) if name.startswith(self._prefix)]
 
-    async def open(self, build_id: str, limits: Limits) -> Sandbox:
-        """A running sandbox; its ``close`` has to be called."""
+    async def _make(self, build_id: str, limits: Limits) -> Sandbox:
         ids = await asyncio.to_thread(self._ranges.take)
-        sandbox = Sandbox(build_id, ids, Group(f"{self._prefix}{build_id}"), limits, self._network)
-        try:
-            await sandbox.start()
-        except BaseException:
-            await asyncio.shield(sandbox.close())
-            raise
-        return sandbox
-
-    @contextlib.asynccontextmanager
-    async def start(self, build_id: str, limits: Limits) -> AsyncIterator[Sandbox]:
-        """A running sandbox for the length of the block."""
-        sandbox = await self.open(build_id, limits)
-        try:
-            yield sandbox
-        finally:
-            await sandbox.close()
+        return Sandbox(build_id, ids, Group(f"{self._prefix}{build_id}"), limits, self._network)
