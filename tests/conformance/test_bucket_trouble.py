@@ -107,7 +107,7 @@ def test_a_server_that_is_gone_is_unavailable_soon(shaky: BucketStore, faults: F
         began = time.monotonic()
         with pytest.raises(Unavailable):
             work()
-        assert time.monotonic() - began < 25
+        assert time.monotonic() - began < 60
 
 
 @pytest.mark.slow
@@ -225,10 +225,8 @@ def test_a_renewal_wins_against_a_sweep_that_was_killed(store: BucketStore, addr
     assert left == []
 
 
-def test_readers_end_before_the_bytes_go(server: Swift) -> None:
-    store = open_bucket(
-        server.bucket(f"bucket-{new_id()}"), ACCESS_KEY, SECRET_KEY, rest=timedelta(seconds=4), part=PART
-    )
+def test_readers_end_before_the_bytes_go(address: str) -> None:
+    store = open_bucket(address, ACCESS_KEY, SECRET_KEY, rest=timedelta(minutes=5), part=PART)
     data = random.Random(7).randbytes(LARGE)
     with store.writer() as writer:
         writer.write(data)
@@ -244,8 +242,10 @@ def test_readers_end_before_the_bytes_go(server: Swift) -> None:
     with store.writer() as writer:  # it comes again, and has nothing to do with what is on its way out
         writer.write(data)
         writer.commit()
-    time.sleep(5.2)
-    store.collect(lambda: [digest], NO_GRACE)
+    time.sleep(1.1)
+    before = len(store._objects.list("parts"))
+    opened(address).collect(lambda: [digest], NO_GRACE)  # the time of rest is over
+    assert len(store._objects.list("parts")) < before
     assert store.read(digest, LARGE) == data
 
 

@@ -88,7 +88,7 @@ async def test_a_reader_sees_one_state_and_waits_for_no_writer(site: Site) -> No
     async with database.session() as writing:
         writing.add(Project(name="one", public=False, policy={}, created=now()))
         await writing.flush()
-        async with asyncio.timeout(5), other.read() as reading:
+        async with asyncio.timeout(60), other.read() as reading:
             assert list(await reading.scalars(names)) == ["demo"]
     async with other.read() as reading:
         assert list(await reading.scalars(names)) == ["demo", "one"]

@@ -6,7 +6,6 @@ import asyncio
 import io
 import os
 import tarfile
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,17 +21,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(not BUSYBOX.exists(), reason="needs busybox-static"),
 ]
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[BuildBench]:
-    found = BuildBench(tmp_path / "bench")
-    await found.open()
-    yield found
-    await found.close()
-    assert found.sandboxes.groups() == []
-    assert list((found.directory / "snapshots" / "active").iterdir()) == []
-    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
 
 
 @pytest.fixture

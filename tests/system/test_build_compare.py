@@ -10,7 +10,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,14 +224,6 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
         (directory / "busybox.tar").write_bytes(busybox_tar())
         found.run("import", "--change", "ENV PATH=/bin", str(directory / "busybox.tar"), "busybox")
         yield found
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[BuildBench]:
-    found = BuildBench(tmp_path / "bench")
-    await found.open()
-    yield found
-    await found.close()
 
 
 def by_docker(docker: Docker, text: str, context: Path, directory: Path) -> Made:

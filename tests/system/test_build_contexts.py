@@ -6,7 +6,7 @@ import io
 import os
 import subprocess
 import tarfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,14 +21,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(not BUSYBOX.exists(), reason="needs busybox-static"),
 ]
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[BuildBench]:
-    found = BuildBench(tmp_path / "bench")
-    await found.open()
-    yield found
-    await found.close()
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import stat
 import subprocess
 import tarfile
 import threading
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,14 +27,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(not BUSYBOX.exists(), reason="needs busybox-static"),
 ]
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[BuildBench]:
-    found = BuildBench(tmp_path / "bench")
-    await found.open()
-    yield found
-    await found.close()
 
 
 @pytest.fixture
@@ -291,9 +284,9 @@ def repository(tmp_path: Path, server: Server) -> Iterator[str]:
          f"--listen={server.server_address[0]!s}", f"--port={port}", str(tmp_path)],
         stderr=subprocess.PIPE,
     )  # fmt: skip
-    for _ in range(100):
-        if subprocess.run(["git", "ls-remote", url], capture_output=True, check=False).returncode == 0:
-            break
+    end = time.monotonic() + 60
+    while subprocess.run(["git", "ls-remote", url], capture_output=True, check=False).returncode:
+        assert time.monotonic() < end
     yield url
     process.terminate()
     process.communicate()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,14 +21,6 @@ pytestmark = [
     pytest.mark.skipif(not BUSYBOX.exists(), reason="needs busybox-static"),
     pytest.mark.skipif(not Path(_NODE).exists(), reason=f"needs {_NODE}"),
 ]
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[BuildBench]:
-    found = BuildBench(tmp_path / "bench")
-    await found.open()
-    yield found
-    await found.close()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,18 +25,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(not BUSYBOX.exists(), reason="needs busybox-static"),
 ]
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[BuildBench]:
-    found = BuildBench(tmp_path / "bench")
-    await found.open()
-    yield found
-    await found.close()
-    assert found.sandboxes.groups() == []
-    assert list((found.directory / "snapshots" / "active").iterdir()) == []
-    assert not (sockets := found.directory / "sockets").exists() or not list(sockets.iterdir())
-    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
 
 
 # Network and security

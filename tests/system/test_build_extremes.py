@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tarfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -24,16 +23,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(not BUSYBOX.exists(), reason="needs busybox-static"),
 ]
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[BuildBench]:
-    found = BuildBench(tmp_path / "bench")
-    await found.open()
-    yield found
-    await found.close()
-    assert list((tmp_path / "bench/content/ingest").iterdir()) == []
-    assert list(LocalStore(tmp_path / "bench/content").fsck()) == []
 
 
 @pytest.fixture

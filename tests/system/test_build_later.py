@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slipway.build.solve import later
 from slipway.errors import Exhausted, Failed
 from slipway.testing.builds import BuildBench, Outcome
 from slipway.testing.busybox import BUSYBOX
@@ -31,14 +30,10 @@ COPY --from=two /two /two
 SHORT = "FROM busybox AS two\nRUN echo two > /two\nFROM scratch\nCOPY --from=two /two /two"
 
 
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[BuildBench]:
-    found = BuildBench(tmp_path / "bench")
-    await found.open()
-    yield found
-    await found.close()
-    assert active(found) == []
-    assert list(found.blobs.leased()) == []
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is: none is written before a test asks for it."""
+    monkeypatch.setattr(later, "_REST", 3600)
 
 
 def facts(made: Outcome) -> list[tuple[object, ...]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -27,14 +26,6 @@ FROM busybox
 COPY --from=one /one /
 COPY --from=two /two /
 """
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[BuildBench]:
-    bench = BuildBench(tmp_path / "bench")
-    await bench.open()
-    yield bench
-    await bench.close()
 
 
 def _why(outcome: Outcome) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -138,14 +138,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield found
         found.shutdown()
         thread.join()
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[BuildBench]:
-    found = BuildBench(tmp_path / "bench")
-    await found.open()
-    yield found
-    await found.close()
 
 
 async def test_a_file_behind_a_token(bench: BuildBench, server: Server) -> None:

@@ -333,7 +333,7 @@ async def test_users_can_be_added(bench: Bench) -> None:
 
 
 async def _wait_for_process(cmdline: bytes) -> int:
-    for _ in range(500):
+    for _ in range(6000):
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 if path.read_bytes() == cmdline:

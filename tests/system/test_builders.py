@@ -119,7 +119,7 @@ def test_cancelling_ends_it_there(platform: Running, docker: Daemon, source: Pat
         running = [item["id"] for item in platform.json("builds", "ls") if item["state"] == "running"]
         platform.command("builds", "cancel", running[0])
         assert process.wait(60) != 0
-    for _ in range(100):
+    for _ in range(600):
         if not _left(docker) and not _sleeping():
             return
         time.sleep(0.1)

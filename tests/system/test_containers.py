@@ -72,7 +72,7 @@ class Bench:
         return made
 
     async def until(self, made: Container, done: Callable[[Container], bool]) -> None:
-        assert await self.machine.containers.wait(made.id, done, 20), made
+        assert await self.machine.containers.wait(made.id, done, 60), made
 
     async def output(self, script: str, **values: object) -> str:
         """What a container that ends by itself wrote."""
@@ -207,7 +207,7 @@ async def test_exit_code_and_output_are_kept(bench: Bench) -> None:
 async def test_stopping_asks_first_and_kills_then(bench: Bench) -> None:
     polite = await bench.start("trap 'echo bye; exit 0' TERM; echo up; while true; do sleep 0.05; done")
     await _logged(bench, polite, "up")
-    await bench.machine.containers.stop(polite.id)
+    await bench.machine.containers.stop(polite.id, 60)
     assert (polite.exit_code, "bye" in await bench.log(polite)) == (0, True)
     deaf = await bench.start("trap '' TERM; echo up; while true; do sleep 0.05; done")
     await _logged(bench, deaf, "up")
@@ -310,12 +310,12 @@ async def test_half_made_containers_are_removed(bench: Bench) -> None:
 
 
 async def _logged(bench: Bench, made: Container, text: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while text not in await bench.log(made):
             await asyncio.sleep(0.02)
 
 
 async def _until(done: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not done():
             await asyncio.sleep(0.02)

@@ -113,7 +113,7 @@ class EmbeddedBench:
     def _ask(self, host: str) -> str:
         request = urllib.request.Request(f"http://{self.settings['apps.listen']}/", headers={"Host": host})
         with suppress(urllib.error.URLError, OSError):
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 text: str = answer.read().decode().strip()
                 return text
         return ""
@@ -194,7 +194,7 @@ class TestEmbeddedEngine(EngineSuite):
         (instance,) = await start(bench, service)
         await bench.engine.publish(APP, {"web": (service, [instance])})
         with await asyncio.to_thread(
-            urllib.request.urlopen, f"http://127.0.0.1:{port}/", timeout=5
+            urllib.request.urlopen, f"http://127.0.0.1:{port}/", timeout=60
         ) as answer:
             assert answer.read().decode().strip() == instance.id
         assert bench.engine.urls(APP, service)[1] == f"tcp://127.0.0.1:{port}"

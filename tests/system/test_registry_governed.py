@@ -192,13 +192,13 @@ def test_a_webhook_is_told_of_a_build(platform: Running) -> None:
     assert len(made["secret"]) >= 32
     source = platform.directory / "source"
     platform.command("build", str(source), "-t", "app:told")
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not Hook.got and time.monotonic() < end:
         time.sleep(0.1)
     server.shutdown()
     [event] = [item["data"] for item in Hook.got if item["data"]["tag"] == "told"]  # type: ignore[index]
     assert event["repository"] == "demo/app"  # type: ignore[index]
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         deliveries = platform.json("webhook", "deliveries", "demo", str(made["id"]))
         if all(item["state"] == "done" for item in deliveries):
@@ -256,7 +256,7 @@ def test_a_runtime_asks_the_mirror(platform: Running, tmp_path: Path, runtime: s
         ["containerd", "-c", str(tmp_path / "config.toml")], stderr=subprocess.DEVNULL
     ) as daemon:
         try:
-            end = time.monotonic() + 30
+            end = time.monotonic() + 60
             while not sock.exists() and time.monotonic() < end:
                 time.sleep(0.1)
             command = [

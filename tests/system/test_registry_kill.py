@@ -96,7 +96,7 @@ def started(directory: Path, port: int) -> tuple[subprocess.Popen[bytes], str]:
     process = subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, str(directory), str(port)], stderr=subprocess.DEVNULL
     )
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while True:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         try:

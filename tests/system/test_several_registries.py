@@ -116,7 +116,9 @@ def test_one_is_killed_in_the_middle_of_a_push(site: Site, tmp_path: Path) -> No
         connection.putheader(name, value)
     connection.endheaders()
     connection.send(data[: 20 * MEBIBYTE])
-    time.sleep(6)
+    end = time.monotonic() + 60
+    while (there := site.two.ask("GET", place)[1]["range"]) == "0-0" and time.monotonic() < end:
+        time.sleep(0.2)
     site.one.end(signal.SIGKILL)
     connection.close()
     there = site.two.ask("GET", place)[1]["range"]
@@ -182,7 +184,7 @@ def test_the_bucket_goes_and_comes_back(site: Site, tmp_path: Path) -> None:
         status, _, body = site.two.ask("GET", f"/v2/demo/app/blobs/{config}")
         assert status == 503
         assert "bucket does not answer" in json.loads(body)["errors"][0]["message"]
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 120
     site.faults.decide = lambda _method, _path: "pass"
     assert site.one.ask("HEAD", f"/v2/demo/app/blobs/{config}")[0] == 200
     done = push(site, site.one, "bucket")

@@ -2,12 +2,14 @@
 
 ``http.response.zerocopysend`` (an extension of ASGI) hands a file to the kernel: its bytes go from the page cache to
 the socket and are never seen by Python. A client that sends no complete request head, or takes nothing of an
-answer, is ended after a while, so that connections cannot be held for nothing.
+answer, is ended after a while, so that connections cannot be held for nothing. One that is answered while it still
+sends its body has time to read the answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import functools
 import os
@@ -24,6 +26,7 @@ from uvicorn.protocols.utils import is_ssl
 ZERO_COPY = "http.response.zerocopysend"
 HEAD_SECONDS = 30.0  # for the request line and all headers
 IDLE_SECONDS = 120.0
+LINGER_SECONDS = 5.0  # for the rest of a body that nobody wants, after the last answer of a connection
 _PIECE = 16 * 1024 * 1024  # bytes handed over at once, so that many downloads take turns
 _TURN_MS = 2  # for how long a thread waits for a client that is as quick as we are
 
@@ -38,6 +41,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._await_head()
+        self.app = functools.partial(_lingering, self.app)
         if not is_ssl(transport):  # the kernel cannot encrypt for us
             self.app = functools.partial(_with_files, self.app, self.idle)
 
@@ -76,6 +80,35 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_timer = self.loop.call_at(self._head_end, self._head_due)
         elif self._head_end:
             self.transport.close()
+
+
+async def _lingering(app: Any, scope: Any, receive: Any, send: Any) -> None:
+    """An answer that comes before the end of the request's body, as the last of its connection, reaches the client.
+
+    To close a socket that has bytes nobody read is to reset the connection, and the reset overtakes the answer: the
+    client would see no more than a broken line. So the whole answer goes out, then what still comes is thrown away for
+    a while, and only then is the connection closed.
+    """
+    cycle: RequestResponseCycle = receive.__self__
+
+    async def sending(message: Any) -> None:
+        if (
+            cycle.more_body and not cycle.keep_alive and not cycle.chunked_encoding
+            and message["type"] == "http.response.body" and not message.get("more_body")
+        ):  # fmt: skip
+            await send({**message, "more_body": True})
+            await _drain(receive)
+            message = {"type": "http.response.body"}
+        await send(message)
+
+    await app(scope, receive, sending)
+
+
+async def _drain(receive: Any) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (message := await receive())["type"] == "http.request" and message["more_body"]:
+                pass
 
 
 async def _with_files(app: Any, idle: float, scope: Any, receive: Any, send: Any) -> None:

@@ -21,7 +21,7 @@ from slipway.testing.memory_engine import LAST_WORDS, Behaviour
 
 APP = AppRef("demo", "shop")
 PORT = 8000
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Bench(Protocol):

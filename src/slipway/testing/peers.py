@@ -77,7 +77,7 @@ class Docker:
             ],
             directory / "dockerd.log",
         )  # fmt: skip
-        for _ in range(300):
+        for _ in range(1200):
             if self.run("info", "-f", "{{.ServerVersion}}", check=False).strip():
                 break
             time.sleep(0.1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import itertools
 import json
 import os
 import random
@@ -60,11 +62,27 @@ services:
 """
 
 
+_PORTS = range(20_000, 30_000)  # the kernel gives none of these to a socket that asks for any
+_given: list[socket.socket] = []
+_pools = itertools.cycle(random.sample(range(100, 200), 100))  # two that run at a time have different ones
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        found: int = probe.getsockname()[1]
-        return found
+    """A port of this network namespace for a server to come, given to nobody else while this process runs."""
+    for port in random.sample(_PORTS, len(_PORTS)):
+        claim = socket.socket(socket.AF_UNIX)
+        with socket.socket() as probe:
+            try:
+                claim.bind(f"\0slipway-test-port-{port}")  # gone with the process, however that ends
+                probe.bind(("", port))
+            except OSError as error:
+                claim.close()
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                continue
+        _given.append(claim)
+        return port
+    raise AssertionError("all ports are in use")
 
 
 @dataclass(slots=True)
@@ -80,7 +98,7 @@ class Running:
 
     @classmethod
     def make(cls, directory: Path) -> Running:
-        return cls(directory, free_port(), free_port(), f"10.{random.randrange(100, 200)}.")
+        return cls(directory, free_port(), free_port(), f"10.{next(_pools)}.")
 
     @property
     def data(self) -> Path:
@@ -154,7 +172,7 @@ class Running:
             text: str = answer.read().decode()
             return text
 
-    def get_when_ready(self, host: str, seconds: float = 20) -> str:
+    def get_when_ready(self, host: str, seconds: float = 60) -> str:
         end = time.monotonic() + seconds
         while True:
             try:

@@ -40,7 +40,7 @@ def debian_registry(directory: Path, login: tuple[str, str] | None = None) -> It
 
 
 def _until_answers(url: str) -> None:
-    for _ in range(100):
+    for _ in range(600):
         try:
             urllib.request.urlopen(url).close()
             return

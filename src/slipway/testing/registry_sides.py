@@ -205,7 +205,7 @@ def _manifest(number: int) -> bytes:
 
 
 def until_answers(port: int) -> None:
-    for _ in range(100):
+    for _ in range(600):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/").close()
             return

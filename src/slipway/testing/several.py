@@ -51,7 +51,7 @@ class Server:
                 [sys.executable, "-m", "slipway.cli", "serve", "--role", "registry"],
                 env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             )  # fmt: skip
-        end = time.monotonic() + 40
+        end = time.monotonic() + 120
         while self.health() != 200:
             assert time.monotonic() < end, self.log()
             assert self.process.poll() is None, self.log()

@@ -146,7 +146,7 @@ def _start(stack: ExitStack, directory: Path, words: list[str]) -> subprocess.Po
 
 
 def _until_answers(url: str, process: subprocess.Popen[bytes], directory: Path) -> None:
-    for _ in range(300):
+    for _ in range(1200):
         try:
             urllib.request.urlopen(url, timeout=5).close()
             return

@@ -59,7 +59,7 @@ async def standard() -> AsyncIterator[Standard]:
     issuer = f"http://localhost:{port}"
     try:
         async with aiohttp.ClientSession() as http:
-            for _ in range(200):
+            for _ in range(600):
                 try:
                     async with http.get(f"{issuer}/jwks"):
                         break

@@ -74,17 +74,17 @@ def test_parsing_is_the_same_every_time(texts: list[str]) -> None:
 
 def test_large_files_take_time_in_proportion() -> None:
     lines = "FROM a\n" + "RUN echo 'hello world' \\\n  && true\nENV a=$a b=\"c\"\n" * 4_999
-    began = time.monotonic()
+    began = time.thread_time()
     found = parse(lines)
     assert len(found.stages[0].instructions) == 9_998
     carry_out(found)
-    assert time.monotonic() - began < 10
+    assert time.thread_time() - began < 10
 
 
 def test_one_very_long_line() -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     many = " ".join(f"a{number}=$x" for number in range(50_000))
     found = parse(f"FROM a\nENV {many}\nARG {many}\nLABEL {many}\nRUN " + "x" * 1_000_000 + " <<E\nE\n")
     assert len(found.stages[0].instructions) == 4
     carry_out(found)
-    assert time.monotonic() - began < 10
+    assert time.thread_time() - began < 10

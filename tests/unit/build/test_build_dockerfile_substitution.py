@@ -186,10 +186,10 @@ def test_doubling_is_stopped() -> None:
     ],
 )
 def test_hostile_patterns_end_soon(text: str) -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     with suppress(Invalid):
         expand(text, {"v": "a" * 100_000}, Invalid)
-    assert time.monotonic() - began < 5
+    assert time.thread_time() - began < 5
 
 
 # Properties

@@ -104,13 +104,13 @@ def test_malformed_patterns_have_a_line(line: str) -> None:
 
 
 def test_hostile_patterns_end_soon() -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     assert not IgnoreFile.parse("*a" * 60 + "b").matches("a" * 255)
     assert not IgnoreFile.parse("**/a/" * 60 + "b").matches("a/" * 500 + "a")
     assert not IgnoreFile.parse("**/*a*/" * 60 + "b").matches("aaa/" * 500 + "a")
     with pytest.raises(Invalid, match="more than 4"):
         IgnoreFile.parse("a**" * 50)
-    assert time.monotonic() - began < 2
+    assert time.thread_time() - began < 2
 
 
 # The oracle

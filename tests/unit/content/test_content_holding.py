@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,15 +12,22 @@ import pytest
 
 from slipway.content import Lease, LocalStore, holding
 
-_SLOW = 0.3
+_SECONDS = 60
 
 
 class SlowStore(LocalStore):
-    """As a bucket far away: a lease takes its time."""
+    """As a bucket far away: a lease takes its time, until the test goes on."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.asked, self.go_on, self.taken = threading.Event(), threading.Event(), threading.Event()
 
     def lease(self, owner: str, ttl: timedelta) -> Lease:
-        time.sleep(_SLOW)
-        return super().lease(owner, ttl)
+        self.asked.set()
+        assert self.go_on.wait(_SECONDS), "nobody else could do anything"
+        found = super().lease(owner, ttl)
+        self.taken.set()
+        return found
 
 
 @pytest.fixture
@@ -27,13 +35,10 @@ def store(tmp_path: Path) -> SlowStore:
     return SlowStore(tmp_path)
 
 
-async def _longest_pause(until: asyncio.Task[None]) -> float:
-    """The longest time that the event loop did nothing else."""
-    longest, last = 0.0, time.monotonic()
-    while not until.done():
-        await asyncio.sleep(0.005)
-        longest, last = max(longest, time.monotonic() - last), time.monotonic()
-    return longest
+async def _until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(_SECONDS):
+        while not done():
+            await asyncio.sleep(0.005)
 
 
 async def test_the_loop_goes_on_while_a_lease_is_taken(store: SlowStore) -> None:
@@ -47,7 +52,9 @@ async def test_the_loop_goes_on_while_a_lease_is_taken(store: SlowStore) -> None
             assert set(store.leased()) == {digest, other}
 
     task = asyncio.create_task(work())
-    assert await _longest_pause(task) < _SLOW * 0.8
+    await _until(store.asked.is_set)  # nor would anybody come to the next line
+    assert not task.done()
+    store.go_on.set()
     await task
     assert list(store.leased()) == []
 
@@ -60,12 +67,10 @@ async def test_who_is_cancelled_while_waiting_for_a_lease_leaves_none(
             raise AssertionError("it was cancelled before")
 
     task = asyncio.create_task(work())
-    await asyncio.sleep(_SLOW / 3)
+    await _until(store.asked.is_set)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    deadline = time.monotonic() + 5
-    await asyncio.sleep(_SLOW)
-    while list((tmp_path / "leases").iterdir()) and time.monotonic() < deadline:
-        await asyncio.sleep(0.02)
-    assert list((tmp_path / "leases").iterdir()) == []
+    store.go_on.set()
+    await _until(store.taken.is_set)
+    await _until(lambda: not list((tmp_path / "leases").iterdir()))

@@ -148,7 +148,7 @@ async def test_a_failing_build_changes_nothing(bench: Bench) -> None:
 
 async def test_builds_run_side_by_side(bench: Bench) -> None:
     both = asyncio.Barrier(2)
-    bench.builder.before = lambda order: asyncio.wait_for(both.wait(), 5)
+    bench.builder.before = lambda order: asyncio.wait_for(both.wait(), 60)
     await bench.deliver(WEB, service("api"))
     assert sorted(bench.builder.orders) == ["api", "web"]
 

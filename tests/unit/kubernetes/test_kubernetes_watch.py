@@ -48,7 +48,7 @@ class Play:
 async def told(server: ApiServer, count: int) -> list[tuple[str, str]]:
     endpoint = read_kubeconfig(server.kubeconfig())
     found: list[tuple[str, str]] = []
-    async with asyncio.timeout(20), ClusterClient(endpoint, Transport(endpoint, (0.01,))) as client:
+    async with asyncio.timeout(60), ClusterClient(endpoint, Transport(endpoint, (0.01,))) as client:
         async with aclosing(client.watch("ConfigMap", "shop")) as changes:
             async for change in changes:
                 found.append((change.type, change.object.get("metadata", {}).get("name", "")))
@@ -157,7 +157,7 @@ async def test_a_right_that_was_taken_away_ends_it(
             client._transport, client._discovery, "ConfigMap", "shop", {}, slowest=0.01
         )
         with pytest.raises(Denied):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 [change async for change in watch.changes()]
 
 

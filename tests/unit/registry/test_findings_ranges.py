@@ -96,9 +96,9 @@ def test_ranges_in_turn_are_intervals(bounds: list[int], version: int) -> None:
 
 def test_a_record_of_very_many_events_takes_no_time() -> None:
     events = [f"{kind} {number}" for number in range(10_000) for kind in ("fixed", "introduced")]
-    started = time.monotonic()
+    started = time.thread_time()
     assert first_fixed("5", [affected(*events)] * 3, pep440.key) is None
-    assert time.monotonic() - started < 60  # minutes, if each fix were worked out anew
+    assert time.thread_time() - started < 60  # minutes, if each fix were worked out anew
 
 
 EVENTS = st.lists(

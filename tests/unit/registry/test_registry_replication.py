@@ -55,7 +55,7 @@ async def sites(directory: Path, count: int) -> AsyncIterator[list[Here]]:
         yield found
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
+async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not await check():
         assert time.monotonic() < end

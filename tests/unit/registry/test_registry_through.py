@@ -210,7 +210,7 @@ async def test_a_client_that_leaves_ends_no_fetch(tmp_path: Path) -> None:
             await answer.content.readexactly(1000)
             answer.close()
         other.go_on.set()
-        for _ in range(100):
+        for _ in range(1200):
             if here.registry.blobs.size(Digest.parse(digest_of(LAYER))) is not None:
                 break
             await asyncio.sleep(0.05)

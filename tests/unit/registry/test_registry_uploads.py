@@ -50,12 +50,12 @@ async def test_what_came_before_a_break_is_kept(tmp_path: Path) -> None:
         head = f"PATCH {place} HTTP/1.1\r\nHost: x\r\nAuthorization: {word}\r\nContent-Length: {len(DATA)}\r\n\r\n"
         writer.write(head.encode() + DATA[:3_333_333])
         await writer.drain()
-        for _ in range(200):
+        for _ in range(1200):
             if server.registry.blobs.uploads() and (await server("GET", place)).headers["Range"] != "0-0":
                 break
             await asyncio.sleep(0.05)
         writer.close()
-        for _ in range(200):
+        for _ in range(1200):
             if (await server("GET", place)).headers["Range"] == "0-3333332":
                 break
             await asyncio.sleep(0.05)

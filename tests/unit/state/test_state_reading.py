@@ -25,7 +25,7 @@ async def test_a_reader_goes_on_while_another_writes(tmp_path: Path) -> None:
     async with database.session() as writing:
         writing.add(Project(name="one", public=False, policy={}, created=now()))
         await writing.flush()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             async with database.read() as reading:
                 assert list(await reading.scalars(select(Project.name))) == []
     async with database.read() as reading:
@@ -62,7 +62,7 @@ async def test_looking_up_waits_for_no_writer_sees_what_is_committed_and_changes
     async with database.session() as writing:
         writing.add(Project(name="one", public=False, policy={}, created=now()))
         await writing.flush()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             assert list(await database.look_up(query, name="one")) == []
     assert [tuple(row) for row in await database.look_up(query, name="one")] == [("one",)]
     with pytest.raises(Unavailable):
