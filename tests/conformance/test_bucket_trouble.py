@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
@@ -17,7 +16,7 @@ from slipway.content.bucket import BucketStore, open_bucket, sweep
 from slipway.errors import Invalid, NotFound, SlipwayError, Unavailable
 from slipway.oci import Digest
 from slipway.testing.faults import Fault, Faults, faulty
-from slipway.testing.swift import ACCESS_KEY, SECRET_KEY, Swift, swift
+from slipway.testing.swift import ACCESS_KEY, SECRET_KEY, Swift
 
 pytestmark = pytest.mark.slow
 NO_GRACE = timedelta()
@@ -25,17 +24,9 @@ LARGE = 600 << 10
 PART = 256 << 10
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
-    if os.geteuid() != 0:
-        pytest.skip("Swift is started as root")
-    with swift(tmp_path_factory.mktemp("s3") / "swift") as found:
-        yield found
-
-
 @pytest.fixture
-def address(server: Swift) -> str:
-    return server.bucket(f"bucket-{new_id()}")
+def address(bucket_server: Swift) -> str:
+    return bucket_server.bucket(f"bucket-{new_id()}")
 
 
 @pytest.fixture
@@ -48,15 +39,15 @@ def opened(address: str) -> BucketStore:
 
 
 @pytest.fixture
-def faults(server: Swift) -> Iterator[Faults]:
-    with faulty(server.endpoint) as found:
+def faults(bucket_server: Swift) -> Iterator[Faults]:
+    with faulty(bucket_server.endpoint) as found:
         yield found
 
 
 @pytest.fixture
-def shaky(server: Swift, faults: Faults, address: str) -> BucketStore:
+def shaky(bucket_server: Swift, faults: Faults, address: str) -> BucketStore:
     """The same bucket, seen through the trouble."""
-    return opened(address.replace(server.endpoint, faults.address))
+    return opened(address.replace(bucket_server.endpoint, faults.address))
 
 
 def once_each(fault: Fault) -> Callable[[str, str], Fault]:
@@ -163,8 +154,8 @@ def test_wrong_keys_are_said(address: str) -> None:
         open_bucket(address, ACCESS_KEY, "wrong").size(Digest.of(b"x"))
 
 
-def test_a_bucket_that_is_not_there(server: Swift) -> None:
-    store = opened(f"s3://nowhere/x?endpoint={server.endpoint}&region=us-east-1")
+def test_a_bucket_that_is_not_there(bucket_server: Swift) -> None:
+    store = opened(f"s3://nowhere/x?endpoint={bucket_server.endpoint}&region=us-east-1")
     with pytest.raises(SlipwayError):
         store.put(b"x")
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -27,15 +27,7 @@ from slipway.registry.manifests import MissingReference
 from slipway.state import Database
 from slipway.state.tables import Build, ManifestReference, Project, Repository, RepositoryBlob
 from slipway.state.tables import Manifest as ManifestRow
-from slipway.testing.postgres import Postgres, postgres
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    if os.geteuid() != 0:
-        pytest.skip("PostgreSQL is started by root as its own user")
-    with postgres() as found:
-        yield found
+from slipway.testing.postgres import Postgres
 
 
 @dataclass(slots=True)
@@ -52,7 +44,7 @@ class Site:
 async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
     url = f"sqlite+aiosqlite:///{tmp_path / 'state.db'}"
     if request.param == "postgresql":
-        url = request.getfixturevalue("server").database()
+        url = request.getfixturevalue("database_server").database()
     one, two = Database(url), Database(url)
     await one.migrate()
     await two.migrate()
@@ -234,8 +226,8 @@ async def test_a_nul_is_no_trouble(site: Site) -> None:
         await site.registries[0].get_manifest("demo/app", "1\0")
 
 
-async def test_a_schema_is_made_by_one_of_many(server: Postgres) -> None:
-    url = server.database()
+async def test_a_schema_is_made_by_one_of_many(database_server: Postgres) -> None:
+    url = database_server.database()
     databases = [Database(url) for _ in range(5)]
     await asyncio.gather(*(database.migrate() for database in databases))
     async with databases[0].read() as session:
@@ -243,8 +235,8 @@ async def test_a_schema_is_made_by_one_of_many(server: Postgres) -> None:
     await asyncio.gather(*(database.dispose() for database in databases))
 
 
-async def test_a_reader_cannot_write(server: Postgres) -> None:
-    database = Database(server.database())
+async def test_a_reader_cannot_write(database_server: Postgres) -> None:
+    database = Database(database_server.database())
     await database.migrate()
     with pytest.raises(Exception, match="read-only"):
         async with database.read() as session:
@@ -252,8 +244,8 @@ async def test_a_reader_cannot_write(server: Postgres) -> None:
     await database.dispose()
 
 
-async def test_one_is_alone(server: Postgres) -> None:
-    url = server.database()
+async def test_one_is_alone(database_server: Postgres) -> None:
+    url = database_server.database()
     one, two = Database(url), Database(url)
     async with one.alone(1) as first, two.alone(1) as second, two.alone(2) as other:
         assert (first, second, other) == (True, False, True)
@@ -263,15 +255,15 @@ async def test_one_is_alone(server: Postgres) -> None:
         await database.dispose()
 
 
-async def stopped_in_the_middle(database: Database, server: Postgres) -> None:
+async def stopped_in_the_middle(database: Database, database_server: Postgres) -> None:
     async with database.session() as session:
         await session.execute(text("SELECT 1"))
-        server.stop()
+        database_server.stop()
         await session.execute(text("SELECT 1"))
 
 
-async def test_a_database_that_goes_and_comes_back(server: Postgres, tmp_path: Path) -> None:
-    database = Database(server.database())
+async def test_a_database_that_goes_and_comes_back(database_server: Postgres, tmp_path: Path) -> None:
+    database = Database(database_server.database())
     await database.migrate()
     access = Access(database, tmp_path / "keys")
     await access.create_project("demo")
@@ -279,7 +271,7 @@ async def test_a_database_that_goes_and_comes_back(server: Postgres, tmp_path: P
     await image(registry, "demo/app", "1")
     try:
         with pytest.raises(Unavailable):
-            await stopped_in_the_middle(database, server)
+            await stopped_in_the_middle(database, database_server)
         for work in (
             registry.lists.tags("demo/app", 1, ""),
             image(registry, "demo/app", "2", hashlib.md5().digest()),
@@ -287,7 +279,7 @@ async def test_a_database_that_goes_and_comes_back(server: Postgres, tmp_path: P
             with pytest.raises(Unavailable):
                 await work
     finally:
-        server.start()
+        database_server.start()
     assert await registry.lists.tags("demo/app", 9, "") == ["1"]
     await image(registry, "demo/app", "2")
     await database.dispose()

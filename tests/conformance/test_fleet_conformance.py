@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,6 @@ from slipway.errors import Conflict, NotFound
 from slipway.fleet import Binding, ClusterDetail, Clusters
 from slipway.state import Database
 from slipway.testing.api_server import ApiServer, api_server, listing
-from slipway.testing.postgres import Postgres, postgres
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    if os.geteuid() != 0:
-        pytest.skip("PostgreSQL is started by root as its own user")
-    with postgres() as found:
-        yield found
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -30,7 +20,7 @@ async def both(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     """Two servers of one platform."""
     url = f"sqlite+aiosqlite:///{tmp_path / 'state.db'}"
     if request.param == "postgresql":
-        url = request.getfixturevalue("server").database()
+        url = request.getfixturevalue("database_server").database()
     databases = Database(url), Database(url)
     await databases[0].migrate()
     access = Access(databases[0], tmp_path / "keys")
