@@ -32,7 +32,7 @@ def head(method: str, path: str, length: int) -> bytes:
 
 @pytest.fixture
 def short_farewell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(http, "LINGER_SECONDS", 0.5)
 
 
 async def trickle(server: Serving, method: str, path: str) -> tuple[int, dict[str, str]]:
