@@ -186,7 +186,7 @@ async def test_no_request_is_answered_by_a_500_and_memory_stays(platform: Runnin
     server = int(platform.json("status")["pid"])
     timeout = aiohttp.ClientTimeout(total=5)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        async with session.get(f"{base}/api/openapi.json") as answer:
+        async with session.get(f"{base}/api/openapi.json", timeout=aiohttp.ClientTimeout(60)) as answer:
             schema = await answer.json()
         known = routes(schema)
         assert len(known) > 60
@@ -233,7 +233,7 @@ async def test_an_admin_of_one_project_reaches_nothing_of_another_by_any_route(p
     base, login = f"http://127.0.0.1:{platform.api_port}", token(platform, "ada")
     inside = {"number": str(hook["id"]), "robot": "ci", "user": "ada"}
     tried = 0
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
         async with session.get(f"{base}/api/openapi.json") as answer:
             schema = await answer.json()
         for route in routes(schema):
