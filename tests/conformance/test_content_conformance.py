@@ -35,6 +35,12 @@ def factory(request: pytest.FixtureRequest, tmp_path: Path) -> Factory:
     return lambda: open_bucket(address, ACCESS_KEY, SECRET_KEY, rest=timedelta(), part=1 << 20)
 
 
+# Their many requests take a bucket long enough to be left out of the default run.
+long_on_a_bucket = pytest.mark.parametrize(
+    "factory", ["disk", pytest.param("bucket", marks=pytest.mark.slow)], indirect=True
+)
+
+
 @pytest.fixture
 def store(factory: Factory) -> ContentStore:
     return factory()
@@ -141,6 +147,7 @@ def test_a_writer_that_is_left_leaves_nothing(store: ContentStore) -> None:
     assert list(store.digests()) == []
 
 
+@long_on_a_bucket
 @pytest.mark.parametrize("seed", range(3))
 def test_uploads_are_continued_by_other_processes(factory: Factory, seed: int) -> None:
     rng = random.Random(seed)
@@ -187,6 +194,7 @@ def test_two_writers_at_one_place_are_told(factory: Factory) -> None:
     third.commit(Digest.of(b"one!"))
 
 
+@long_on_a_bucket
 def test_of_many_writers_at_one_place_no_two_win(factory: Factory) -> None:
     for number in range(5):
         name = f"many{number}"
@@ -223,6 +231,7 @@ def test_discarding_leaves_nothing(factory: Factory) -> None:
         factory().upload("abc")
 
 
+@long_on_a_bucket
 def test_what_is_published_is_not_discarded(factory: Factory) -> None:
     data = b"x" * (2 << 20)
     upload = factory().upload("abc", create=True)
@@ -235,6 +244,7 @@ def test_what_is_published_is_not_discarded(factory: Factory) -> None:
     assert factory().read(digest) == data
 
 
+@long_on_a_bucket
 def test_the_same_content_twice_is_no_conflict(factory: Factory) -> None:
     data = b"same" * (1 << 19)
     first, second = factory().upload("one", create=True), factory().upload("two", create=True)
@@ -252,6 +262,7 @@ def test_upload_ids_cannot_leave_their_place(store: ContentStore, name: str) -> 
         store.upload(name, create=True)
 
 
+@long_on_a_bucket
 def test_collection_keeps_roots_leases_and_the_young(factory: Factory) -> None:
     store = factory()
     kept, leased, lost = (store.put(data) for data in (b"kept", b"leased", b"lost"))

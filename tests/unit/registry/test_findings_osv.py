@@ -228,6 +228,7 @@ def test_an_entry_with_wide_numbers(tmp_path: Path, cut: int) -> None:
         assert [item.id for item in read(path)] == ["X-1"]
 
 
+@pytest.mark.slow
 def test_a_large_archive_needs_little_memory(tmp_path: Path) -> None:
     import tracemalloc
 
@@ -244,7 +245,7 @@ def test_a_large_archive_needs_little_memory(tmp_path: Path) -> None:
 # Anything at all
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[*HealthCheck])
 @given(st.data())
 def test_any_damage_to_an_archive_is_refused_or_counted(tmp_path: Path, data: st.DataObject) -> None:
     stream = io.BytesIO()
@@ -259,7 +260,7 @@ def test_any_damage_to_an_archive_is_refused_or_counted(tmp_path: Path, data: st
     _read_or_refused(path)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[*HealthCheck])
 @given(st.binary(max_size=200) | st.text(alphabet='{}[]":,\\ud80 nulid\n1e9', max_size=120).map(str.encode))
 def test_any_bytes_are_refused_or_counted(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x"
@@ -267,7 +268,7 @@ def test_any_bytes_are_refused_or_counted(tmp_path: Path, data: bytes) -> None:
     _read_or_refused(path)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, deadline=None, suppress_health_check=[*HealthCheck])
 @given(st.data())
 def test_any_value_in_any_place_of_a_record(tmp_path: Path, data: st.DataObject) -> None:
     record = json.loads(json.dumps(CURL))
