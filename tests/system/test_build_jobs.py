@@ -89,7 +89,7 @@ def test_projects_take_turns_and_who_waits_is_told(platform: Running, tmp_path: 
 
 def test_interrupting_the_command_ends_the_worker_within_a_second(platform: Running, tmp_path: Path) -> None:
     """Looking takes time too; on a machine with other work, in one of a few attempts."""
-    took = []
+    took: list[float] = []
     while not took or (min(took) >= 3 and len(took) < 5):
         took.append(_interrupting(platform, tmp_path))
     assert min(took) < 3, took

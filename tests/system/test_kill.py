@@ -87,7 +87,7 @@ def test_a_build_can_be_cancelled_within_a_second(tmp_path: Path) -> None:
     try:
         source = write_app(tmp_path / "app", "0")
         (source / "Dockerfile").write_text("FROM debian:bookworm\nRUN sleep 600\n")
-        took = []  # on a machine with other work, in one of a few attempts
+        took: list[float] = []  # on a machine with other work, in one of a few attempts
         while not took or (min(took) >= 2 and len(took) < 5):
             took.append(_cancelling(platform, str(source)))
         assert min(took) < 2, took  # the command line's own start included
