@@ -9,15 +9,16 @@ import hashlib
 import io
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import uvicorn
+from argon2 import PasswordHasher
 
-from slipway.access import Access, Vault
+from slipway.access import Access, Vault, passwords
 from slipway.api.registry import Pace, create_app
 from slipway.app.http import HttpProtocol
 from slipway.content import LocalStore
@@ -97,7 +98,8 @@ async def serving(directory: Path, pace: Pace | None = None, port: int = 0) -> A
     await database.migrate()
     access = Access(database, directory / "keys")
     with contextlib.suppress(Conflict):
-        await access.create_user(USER, SECRET, is_admin=True)
+        with _quick_passwords():
+            await access.create_user(USER, SECRET, is_admin=True)
         await access.create_project("lib", public=True)
     blobs = LocalStore(directory / "content")
     blobs.recover()
@@ -118,6 +120,16 @@ async def serving(directory: Path, pace: Pace | None = None, port: int = 0) -> A
             server.should_exit = True
             await task
             await database.dispose()
+
+
+@contextlib.contextmanager
+def _quick_passwords() -> Iterator[None]:
+    """A hash that is checked in no time, as most requests of a test check one: its cost is written in it."""
+    usual, passwords._HASHER = passwords._HASHER, PasswordHasher(1, 8, 1)
+    try:
+        yield
+    finally:
+        passwords._HASHER = usual
 
 
 def run(directory: str, port: str) -> None:
