@@ -122,6 +122,7 @@ def test_an_empty_blob(store: ContentStore) -> None:
     assert store.read(digest) == b""
 
 
+@long_on_a_bucket
 def test_a_large_blob_is_read_from_anywhere(store: ContentStore) -> None:
     data = random.Random(1).randbytes(LARGE)
     with store.writer() as writer:

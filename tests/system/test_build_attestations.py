@@ -13,7 +13,9 @@ import pytest
 
 from slipway.testing.platform import Running
 
-pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="needs root"), pytest.mark.timeout(300),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

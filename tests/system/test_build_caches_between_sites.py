@@ -16,6 +16,7 @@ from slipway.testing.platform import Running
 from slipway.testing.registries import debian_registry
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(not BUSYBOX.exists(), reason="needs busybox-static"),
     pytest.mark.timeout(300),

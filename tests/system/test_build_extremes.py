@@ -117,6 +117,7 @@ def test_an_archive_of_a_million_entries(tmp_path: Path, context: Path) -> None:
     assert int(done.stdout) < 2 << 20, "KiB resident"
 
 
+@pytest.mark.slow
 def test_a_full_disk_fails_the_build_and_nothing_else(tmp_path: Path) -> None:
     image, mount = tmp_path / "disk", tmp_path / "mount"
     mount.mkdir()
