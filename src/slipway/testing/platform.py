@@ -24,7 +24,7 @@ from slipway.access import Access
 from slipway.base.clock import iso, now
 from slipway.content import LocalStore
 from slipway.errors import Conflict
-from slipway.layers import import_tar
+from slipway.layers import Layer, import_tar
 from slipway.oci import ImageConfig, Platform
 from slipway.registry import Registry
 from slipway.state import Database
@@ -64,6 +64,7 @@ services:
 
 _PORTS = range(20_000, 30_000)  # the kernel gives none of these to a socket that asks for any
 _given: list[socket.socket] = []
+_layers: dict[Path, tuple[Layer, Path]] = {}
 _pools = itertools.cycle(random.sample(range(100, 200), 100))  # two that run at a time have different ones
 
 
@@ -201,11 +202,21 @@ class Running:
         blobs = LocalStore(self.data / "content")
         with suppress(Conflict):
             await Access(database, self.data / "keys").create_project("library", public=True)
-        with archive.open("rb") as stream:
-            layer = import_tar(blobs, stream)
+        layer = _layer(blobs, archive)
         config = ImageConfig(Platform.host(), (layer.diff_id,), {"Cmd": ["bash"]}, created=iso(now()))
         await Registry(database, blobs).store_image(repository, ["bookworm"], config, [layer.descriptor])
         await database.dispose()
+
+
+def _layer(blobs: LocalStore, archive: Path) -> Layer:
+    """``archive`` as a layer; compressed once, as most platforms of a test run begin with the same."""
+    if (known := _layers.get(archive)) and known[1].exists():
+        blobs.put(known[1].read_bytes())
+        return known[0]
+    with archive.open("rb") as stream:
+        made = import_tar(blobs, stream)
+    _layers[archive] = made, blobs.path(made.descriptor.digest)
+    return made
 
 
 def write_app(directory: Path, version: str) -> Path:
