@@ -17,6 +17,7 @@ from slipway.content.bucket import BucketStore, open_bucket, sweep
 from slipway.errors import Invalid, NotFound, SlipwayError, Unavailable
 from slipway.oci import Digest
 from slipway.testing.faults import Fault, Faults, faulty
+from slipway.testing.pushing import no_roots
 from slipway.testing.swift import ACCESS_KEY, SECRET_KEY, Swift, swift
 
 pytestmark = pytest.mark.slow
@@ -90,7 +91,7 @@ def test_a_request_that_fails_once_is_repeated(
     assert shaky.uploads() == []
     assert faults.seen > 10
     time.sleep(1.1)
-    assert shaky.collect(lambda: [small], NO_GRACE).removed == 1
+    assert shaky.collect(lambda *_: [small], NO_GRACE).removed == 1
     assert list(store.digests()) == [small]
 
 
@@ -100,7 +101,7 @@ def test_a_server_that_is_gone_is_unavailable_soon(shaky: BucketStore, faults: F
     works: tuple[Callable[[], object], ...] = (
         lambda: shaky.size(digest), lambda: shaky.renew(digest), lambda: shaky.open(digest),
         lambda: shaky.put(b"x"), lambda: shaky.upload("a", create=True), lambda: shaky.upload("a"),
-        shaky.uploads, lambda: list(shaky.digests()), lambda: shaky.collect(list),
+        shaky.uploads, lambda: list(shaky.digests()), lambda: shaky.collect(no_roots),
         lambda: shaky.lease("a", timedelta(1)),
     )  # fmt: skip
     for work in works:
@@ -194,7 +195,7 @@ def test_a_renewal_wins_against_a_sweep_that_was_killed(store: BucketStore, addr
     done: list[int] = []
 
     def old_sweep() -> None:
-        done.append(sweep.collect(objects, list, list, 0, 0, settle).removed)
+        done.append(sweep.collect(objects, list, no_roots, 0, 0, settle).removed)
 
     thread = threading.Thread(target=old_sweep)
     thread.start()
@@ -212,13 +213,13 @@ def test_a_renewal_wins_against_a_sweep_that_was_killed(store: BucketStore, addr
     with other.lease("still", timedelta(hours=1)) as lease:
         lease.add(digest)
         for _ in range(2):
-            assert store.collect(list, NO_GRACE).removed == 0
+            assert store.collect(no_roots, NO_GRACE).removed == 0
             assert other.read(digest, LARGE) == data
     time.sleep(1.1)
-    assert store.collect(list, NO_GRACE).removed == 1
+    assert store.collect(no_roots, NO_GRACE).removed == 1
     assert other.size(digest) is None
     time.sleep(1.1)
-    store.collect(list, NO_GRACE)
+    store.collect(no_roots, NO_GRACE)
     left = [
         item.key for page in ("blobs", "parts", "dead", "uploads", "leases") for item in objects.list(page)
     ]
@@ -236,8 +237,8 @@ def test_readers_end_before_the_bytes_go(server: Swift) -> None:
     time.sleep(1.1)
     with store.open(digest) as handle:
         head = handle.read(100)
-        assert store.collect(list, NO_GRACE).removed == 1
-        assert store.collect(list, NO_GRACE).removed == 0
+        assert store.collect(no_roots, NO_GRACE).removed == 1
+        assert store.collect(no_roots, NO_GRACE).removed == 0
         with pytest.raises(NotFound):
             store.open(digest)
         assert head + handle.read() == data
@@ -245,7 +246,7 @@ def test_readers_end_before_the_bytes_go(server: Swift) -> None:
         writer.write(data)
         writer.commit()
     time.sleep(5.2)
-    store.collect(lambda: [digest], NO_GRACE)
+    store.collect(lambda *_: [digest], NO_GRACE)
     assert store.read(digest, LARGE) == data
 
 
