@@ -193,7 +193,8 @@ class Life:
         self.number = number
         self.end = end
         self.kept: dict[str, Digest] = {}
-        self.done = {"pushed": 0, "again": 0, "indexed": 0, "deleted": 0, "restored": 0}
+        self.late = 0
+        self.done = {"pushed": 0, "indexed": 0, "deleted": 0, "restored": 0}
 
     async def run(self) -> None:
         while time.monotonic() < self.end or min(self.done.values()) < 2:
@@ -219,7 +220,7 @@ class Life:
                 self.kept[tag] = put.digest
                 self.done["pushed"] += 1
         except NotFound:
-            self.done["again"] += 1
+            self.late += 1
 
     async def _remove(self, tag: str) -> None:
         before = self.kept.pop(tag)
@@ -231,7 +232,7 @@ class Life:
                 self.kept[tag] = before
                 self.done["restored"] += 1
             except NotFound:
-                self.done["again"] += 1
+                self.late += 1
 
 
 @pytest.mark.slow

@@ -193,7 +193,7 @@ async def test_an_image_comes_from_another_site_whose_blobs_were_here(bench: Ben
 
 async def test_an_image_is_fetched_whose_blobs_were_here(bench: Bench, tmp_path: Path) -> None:
     await unreferenced(bench)
-    async with other_site(tmp_path) as (remote, there):
+    async with other_site(tmp_path) as (_remote, there):
         await bench.access.create_project("hub")
         secret = Vault(tmp_path / "keys").seal(SECRET)
         value = Upstream.parse(
