@@ -6,6 +6,7 @@ The first has done its part and not committed; the second comes to the same rows
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import random
@@ -21,7 +22,7 @@ from sqlalchemy import select, text
 
 from slipway.access import Access
 from slipway.content import LocalStore
-from slipway.errors import Conflict, Invalid, NotFound, SlipwayError, Unavailable
+from slipway.errors import Conflict, NotFound, Unavailable
 from slipway.oci import Digest, Index, parse_manifest
 from slipway.registry import Registry, Trash, manifests, repositories, tagging, trash
 from slipway.registry.manifests import MissingReference
@@ -249,10 +250,8 @@ async def test_what_two_servers_acknowledge_outlives_every_collection(
     while not running.done():
         roots = functools.partial(site.registries[1].roots.from_thread, asyncio.get_running_loop())
         removed += (await asyncio.to_thread(site.store.collect, roots, _GRACE)).removed
-        try:
+        with contextlib.suppress(Unavailable):  # it waited for somebody who waited for it
             await Trash(site.two).empty()
-        except SlipwayError as error:
-            assert not isinstance(error, Invalid), error
     await running
     assert removed > 0
     for life in lives:

@@ -19,7 +19,6 @@ from slipway.state import Database, add_once
 from slipway.state.tables import Manifest as Row
 from slipway.state.tables import ManifestReference, Repository, RepositoryBlob, Tag
 
-
 _MANY = 500
 
 
