@@ -21,7 +21,7 @@ DATA = os.urandom(5_000_000)
 
 
 class App:
-    """Answers with the digest of what came; ``/N`` reads N bytes only. Remembers what it was offered and what failed."""
+    """Answers with the digest of what came (``/N``: of N bytes); remembers what it was offered and what failed."""
 
     def __init__(self) -> None:
         self.offered: list[bool] = []
