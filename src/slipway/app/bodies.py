@@ -88,6 +88,8 @@ class DirectBody:
     def _end(self) -> None:
         """The next thing that comes is another request's head."""
         self.close()
+        if self._protocol.parser is None:  # type: ignore[comparison-overlap]  # the connection was lost meanwhile
+            return
         self._cycle.keep_alive = self._keep_alive
         self._protocol.on_message_complete()
         self._protocol.parser = new_parser(self._protocol)

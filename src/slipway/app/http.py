@@ -50,6 +50,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+        self.app = _refuse_head  # which does not lead back to this connection, so that it is gone at once
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
