@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -41,6 +42,7 @@ def collect(store: LocalStore, roots: Roots, grace: timedelta) -> Collected:
     end = time.time() - max(grace.total_seconds(), 0)
     old = ((digest, size) for digest, size, modified in store.listing() if modified < end)
     removed = freed = 0
+    drop_ended(store.leased)
     for page in pages(old):
         unneeded(page, store.leased, roots)
         remaining = iter(page)
@@ -55,6 +57,11 @@ def pages(found: Iterable[tuple[Digest, T]]) -> Iterator[dict[Digest, T]]:
     remaining = iter(found)
     while page := dict(itertools.islice(remaining, PAGE)):
         yield page
+
+
+def drop_ended(leased: Callable[[], Iterable[Digest]]) -> None:
+    """Whoever reads leases removes those that are over; also where no blob is old enough to ask for."""
+    deque(leased(), maxlen=0)
 
 
 def unneeded(page: dict[Digest, Any], leased: Callable[[], Iterable[Digest]], roots: Roots) -> None:

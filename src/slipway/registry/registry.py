@@ -113,9 +113,9 @@ class Registry:
         self, lease: BlobLease, data: bytes, digest: Digest, manifest: Manifest | Index
     ) -> tuple[Mapping[Digest, int | None], Words]:
         """Store the bytes; the sizes of the blobs that the manifest needs, leased, and what it says of itself."""
-        lease.add(digest)
+        sizes = lease.hold([digest, *manifests.needs(manifest)])
         manifests.keep_bytes(self.blobs, data, digest)
-        return lease.hold(manifests.needs(manifest)), words_of(self.blobs, manifest)
+        return sizes, words_of(self.blobs, manifest)
 
     async def _refused(self, kind: str, repository: str, reference: str, digest: Digest, by: str) -> None:
         tag = "" if ":" in reference else reference

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import random
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -53,13 +54,13 @@ class App:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Any, **options: Any) -> AsyncIterator[tuple[str, int]]:
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, http=HttpProtocol, loop="asyncio", ws="none", lifespan="off",
-        log_config=None, access_log=False, timeout_graceful_shutdown=1, **options,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
-    with contextlib.closing(config.bind_socket()) as listener:
+async def serving(app: Any) -> AsyncIterator[tuple[str, int]]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(
+            app, http=HttpProtocol, loop="asyncio", ws="none", lifespan="off", log_config=None, access_log=False,
+            timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        server = uvicorn.Server(config)
         task = asyncio.create_task(server._serve([listener]))
         try:
             yield listener.getsockname()

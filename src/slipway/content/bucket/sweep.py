@@ -38,7 +38,7 @@ from slipway.content.bucket.blobs import Publication, Record, home, publications
 from slipway.content.bucket.decisions import published
 from slipway.content.bucket.objects import Item, Missing, Objects
 from slipway.content.bucket.parts import remove_parts
-from slipway.content.collect import PAGE, Collected, Roots, pages, unneeded
+from slipway.content.collect import PAGE, Collected, Roots, drop_ended, pages, unneeded
 from slipway.errors import Invalid
 from slipway.oci import Digest
 
@@ -71,6 +71,7 @@ def collect(
     old = (item for item in listing(objects) if all(one.touched < end for one in item[1]))
     done = Collected(0, 0)
     doomed: dict[Digest, list[Publication]] = {}
+    drop_ended(leased)
     for page in pages(old):
         unneeded(page, leased, roots)
         doomed |= page
