@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
+import socket
 from pathlib import Path
 
 from slipway.api.registry import Pace
@@ -24,21 +26,29 @@ def head(method: str, path: str, length: int) -> bytes:
 
 async def trickle(server: Serving, method: str, path: str) -> tuple[int, dict[str, str]]:
     """A byte every fiftieth of a second for as long as the server bears it: status and the error."""
-    reader, writer = await asyncio.open_connection(*server.address)
-    writer.write(head(method, path, 100_000))
+    loop = asyncio.get_running_loop()
+    with socket.create_connection(server.address) as client:
+        client.setblocking(False)
+        await loop.sock_sendall(client, head(method, path, 100_000))
 
-    async def sending() -> None:
-        while True:
-            writer.write(b"x")
-            await asyncio.sleep(0.02)
+        async def sending() -> None:
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    await loop.sock_sendall(client, b"x")
+                    await asyncio.sleep(0.02)
 
-    task = asyncio.create_task(sending())
-    try:
-        async with asyncio.timeout(20):
-            answer = await reader.read()  # to the end: the server closes
-    finally:
-        task.cancel()
-        writer.close()
+        task = asyncio.create_task(sending())
+        answer = b""
+        try:
+            async with asyncio.timeout(60):
+                with contextlib.suppress(
+                    ConnectionError
+                ):  # what it sent meanwhile resets the connection at its end
+                    while data := await loop.sock_recv(client, 65536):
+                        answer += data
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
     top, _, body = answer.partition(b"\r\n\r\n")
     return int(top.split()[1]), json.loads(body)["errors"][0]
 
