@@ -88,7 +88,7 @@ class DirectBody:
     def _end(self) -> None:
         """The next thing that comes is another request's head."""
         self.close()
-        if self._protocol.parser is None:  # type: ignore[comparison-overlap]  # the connection was lost meanwhile
+        if self._cycle.disconnected:  # the connection was lost meanwhile, and its parser with it
             return
         self._cycle.keep_alive = self._keep_alive
         self._protocol.on_message_complete()

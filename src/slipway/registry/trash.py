@@ -157,9 +157,9 @@ async def restore(session: AsyncSession, owner: Repository, reference: str, by: 
     for row in images.values():
         row.deleted = None
     for gone in graves:
-        row = images.get(gone.manifest_id or 0)
-        if row is not None and await session.get(Tag, (owner.id, gone.name)) is None:
-            await tagging.put(session, owner, gone.name, row, by)
+        image = images.get(gone.manifest_id or 0)
+        if image is not None and await session.get(Tag, (owner.id, gone.name)) is None:
+            await tagging.put(session, owner, gone.name, image, by)
     tag, digest = ("", reference) if ":" in reference else (reference, "")
     await _emit(session, owner, events.RESTORED, by, tag=tag, digest=digest)
 
