@@ -6,7 +6,8 @@
 
 Every row is done ``--runs`` times by each in turn; medians are compared. Both verify a token (ES256) with every
 request. What Slipway acknowledges is verified and on the disk (fsync); docker-registry verifies it and leaves the disk
-to the kernel. The last row compares Slipway with itself, at 10,000 manifests: the other keeps tags in files.
+to the kernel. The last row compares Slipway with itself, at 10,000 manifests: the other keeps tags in files. Where the
+client takes most of the time, the same is done against a registry that does nothing (``client alone``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import http.client
 import json
 import os
 import secrets
+import shutil
 import statistics
 import sys
 import time
@@ -29,6 +31,7 @@ from pathlib import Path
 from slipway.testing.memory import peak_memory
 from slipway.testing.peers import scratch
 from slipway.testing.registry_clients import curl, new_layout, skopeo, upload, wrk
+from slipway.testing.registry_floor import Floor
 from slipway.testing.registry_sides import PROJECT, Distribution, Side, Slipway
 
 RESULTS = Path(__file__).parent / "results" / "registry.json"
@@ -45,6 +48,7 @@ class Bench:
     stack: ExitStack
     manifests: int
     sides: dict[str, Side]
+    client: Side
     blob: str = ""
     done: set[object] = field(default_factory=set)
     scaled: dict[str, Side] = field(default_factory=dict)
@@ -68,6 +72,8 @@ class Row:
     work: Callable[[Bench, Side], float]
     runs: int = 0
     sides: Callable[[Bench], dict[str, Side]] = lambda bench: bench.sides
+    floor: bool = False
+    """Whether the client's own time is worth knowing: it is done against a registry that does nothing, too."""
 
 
 def push(bench: Bench, side: Side) -> float:
@@ -82,8 +88,9 @@ def push(bench: Bench, side: Side) -> float:
     with blob.open("rb") as handle:
         bench.blob = "sha256:" + hashlib.file_digest(handle, "sha256").hexdigest()
     os.sync()  # nobody pays for what another left behind
+    token = side.token([f"{PROJECT}/blob"])
     began = time.monotonic()
-    upload(side, f"{PROJECT}/blob", blob, bench.blob)
+    upload(side, token, f"{PROJECT}/blob", blob, bench.blob)
     return GIB / MIB / (time.monotonic() - began)
 
 
@@ -92,14 +99,19 @@ def _the_blob(bench: Bench, side: Side) -> str:
     if bench.once("blob", side):
         push(bench, side)
         bench.done.add(("blob is", side, bench.blob))
+        if isinstance(side, Floor):
+            kept = bench.directory / "kept"
+            kept.mkdir()
+            shutil.copy(bench.directory / "blob", kept / bench.blob.removeprefix("sha256:"))
+            side.has(kept)
     name = next(key[2] for key in bench.done if isinstance(key, tuple) and key[:2] == ("blob is", side))
     return f"http://127.0.0.1:{side.port}/v2/{PROJECT}/blob/blobs/{name}"
 
 
 def pull(bench: Bench, side: Side) -> float:
-    url = _the_blob(bench, side)
+    url, token = _the_blob(bench, side), side.token([f"{PROJECT}/blob"])
     began = time.monotonic()
-    curl(side, f"{PROJECT}/blob", url)
+    curl(token, url)
     return GIB / MIB / (time.monotonic() - began)
 
 
@@ -107,7 +119,7 @@ def memory(bench: Bench, side: Side) -> float:
     """MiB of all the registry's processes while 64 clients pull at once."""
     url = _the_blob(bench, side)
     with peak_memory(side.pids) as peak, ThreadPoolExecutor(CLIENTS) as pool:
-        list(pool.map(lambda _: curl(side, f"{PROJECT}/blob", url), range(CLIENTS)))
+        list(pool.map(lambda _: curl(side.token([f"{PROJECT}/blob"]), url), range(CLIENTS)))
     return peak.mib
 
 
@@ -134,7 +146,10 @@ def copy_out(bench: Bench, side: Side) -> float:
     repository = f"{PROJECT}/image40"
     remote = f"docker://127.0.0.1:{side.port}/{repository}:1"
     if bench.once("image40", side):
-        skopeo(side, repository, f"oci:{new_layout(bench.directory, LAYERS, LAYER_SIZE)}:1", remote)
+        layout = new_layout(bench.directory, LAYERS, LAYER_SIZE)
+        skopeo(side, repository, f"oci:{layout}:1", remote)
+        if isinstance(side, Floor):
+            side.has(layout / "blobs" / "sha256")
     target = bench.directory / f"out-{secrets.token_hex(4)}"
     os.sync()
     return skopeo(side, repository, remote, f"dir:{target}")
@@ -188,12 +203,12 @@ def by_tag(bench: Bench, side: Side) -> float:
 
 
 ROWS = {
-    "push": Row("push of a 1 GiB blob", "MiB/s", "times", 2.5, push),
-    "pull": Row("pull of a 1 GiB blob", "MiB/s", "times", 1.2, pull),
+    "push": Row("push of a 1 GiB blob", "MiB/s", "times", 2.5, push, floor=True),
+    "pull": Row("pull of a 1 GiB blob", "MiB/s", "times", 1.2, pull, floor=True),
     "manifest": Row("manifest by tag, 32 connections", "req/s", "times", 3, manifest),
     "memory": Row("64 clients pull 1 GiB: memory", "MiB", "below", 300, memory, runs=1),
-    "copy-in": Row("skopeo copy of 40 layers: push", "s", "share", 0.6, copy_in),
-    "copy-out": Row("skopeo copy of 40 layers: pull", "s", "share", 0.6, copy_out),
+    "copy-in": Row("skopeo copy of 40 layers: push", "s", "share", 0.6, copy_in, floor=True),
+    "copy-out": Row("skopeo copy of 40 layers: pull", "s", "share", 0.6, copy_out, floor=True),
     "tags": Row("a page of 100,000 tags, p99", "ms", "below", 10, tag_page),
     "scale": Row("GET by tag, manifests: many/10,000", "µs", "share", 1.5, by_tag, sides=scaled),
 }
@@ -212,6 +227,14 @@ class Result:
         return self.median("slipway") / self.median("peer")
 
     @property
+    def alone(self) -> str:
+        """The client's own figure, and what ratio that would be."""
+        if not self.row.floor:
+            return ""
+        figure = self.median("client")
+        return f" {figure:9.1f} ({figure / self.median('peer'):.2f})"
+
+    @property
     def met(self) -> bool:
         goal = self.row.goal
         return {
@@ -223,6 +246,8 @@ class Result:
 
 def measure(bench: Bench, row: Row, runs: int) -> Result:
     sides = row.sides(bench)
+    if row.floor:
+        sides = {**sides, "client": bench.client}
     result = Result(row, {name: [] for name in sides})
     for number in range(runs):
         for name, side in sides.items():
@@ -237,13 +262,13 @@ def measure(bench: Bench, row: Row, runs: int) -> Result:
 
 
 def report(results: Sequence[Result]) -> int:
-    print(f"{'row':36} {'peer':>9} {'ours':>9} {'unit':5} {'ratio':>6} {'goal':>7}")
+    print(f"{'row':36} {'peer':>9} {'ours':>9} {'unit':5} {'ratio':>6} {'goal':>7}  {'':6} client alone")
     for item in results:
         sign = {"times": ">=", "share": "<=", "below": "<"}[item.row.verdict]
         unit = "" if item.row.verdict != "below" else f" {item.row.unit}"
         print(
             f"{item.row.title:36} {item.median('peer'):9.1f} {item.median('slipway'):9.1f} {item.row.unit:5} "
-            f"{item.ratio:6.2f} {sign:>3}{item.row.goal:4g}{unit}  {'met' if item.met else 'missed'}"
+            f"{item.ratio:6.2f} {sign:>3}{item.row.goal:4g}{unit}  {'met' if item.met else 'missed':6}{item.alone}"
         )
     met = sum(item.met for item in results)
     print(f"{met} of {len(results)} goals met")
@@ -264,7 +289,7 @@ def main() -> int:
             "peer": Distribution(directory / "peer", stack),
             "slipway": Slipway(directory / "slipway", stack),
         }
-        bench = Bench(directory, stack, chosen.manifests, sides)
+        bench = Bench(directory, stack, chosen.manifests, sides, Floor(directory / "client", stack))
         results = [
             measure(bench, ROWS[name], ROWS[name].runs or chosen.runs) for name in chosen.row or [*ROWS]
         ]

@@ -16,6 +16,7 @@ from slipway.content.bucket import BucketStore, open_bucket, sweep
 from slipway.errors import Invalid, NotFound, SlipwayError, Unavailable
 from slipway.oci import Digest
 from slipway.testing.faults import Fault, Faults, faulty
+from slipway.testing.pushing import no_roots
 from slipway.testing.swift import ACCESS_KEY, SECRET_KEY, Swift
 
 pytestmark = pytest.mark.slow
@@ -81,7 +82,7 @@ def test_a_request_that_fails_once_is_repeated(
     assert shaky.uploads() == []
     assert faults.seen > 10
     time.sleep(1.1)
-    assert shaky.collect(lambda: [small], NO_GRACE).removed == 1
+    assert shaky.collect(lambda *_: [small], NO_GRACE).removed == 1
     assert list(store.digests()) == [small]
 
 
@@ -91,7 +92,7 @@ def test_a_server_that_is_gone_is_unavailable_soon(shaky: BucketStore, faults: F
     works: tuple[Callable[[], object], ...] = (
         lambda: shaky.size(digest), lambda: shaky.renew(digest), lambda: shaky.open(digest),
         lambda: shaky.put(b"x"), lambda: shaky.upload("a", create=True), lambda: shaky.upload("a"),
-        shaky.uploads, lambda: list(shaky.digests()), lambda: shaky.collect(list),
+        shaky.uploads, lambda: list(shaky.digests()), lambda: shaky.collect(no_roots),
         lambda: shaky.lease("a", timedelta(1)),
     )  # fmt: skip
     for work in works:
@@ -185,7 +186,7 @@ def test_a_renewal_wins_against_a_sweep_that_was_killed(store: BucketStore, addr
     done: list[int] = []
 
     def old_sweep() -> None:
-        done.append(sweep.collect(objects, list, list, 0, 0, settle).removed)
+        done.append(sweep.collect(objects, list, no_roots, 0, 0, settle).removed)
 
     thread = threading.Thread(target=old_sweep)
     thread.start()
@@ -203,13 +204,13 @@ def test_a_renewal_wins_against_a_sweep_that_was_killed(store: BucketStore, addr
     with other.lease("still", timedelta(hours=1)) as lease:
         lease.add(digest)
         for _ in range(2):
-            assert store.collect(list, NO_GRACE).removed == 0
+            assert store.collect(no_roots, NO_GRACE).removed == 0
             assert other.read(digest, LARGE) == data
     time.sleep(1.1)
-    assert store.collect(list, NO_GRACE).removed == 1
+    assert store.collect(no_roots, NO_GRACE).removed == 1
     assert other.size(digest) is None
     time.sleep(1.1)
-    store.collect(list, NO_GRACE)
+    store.collect(no_roots, NO_GRACE)
     left = [
         item.key for page in ("blobs", "parts", "dead", "uploads", "leases") for item in objects.list(page)
     ]
@@ -225,8 +226,8 @@ def test_readers_end_before_the_bytes_go(address: str) -> None:
     time.sleep(1.1)
     with store.open(digest) as handle:
         head = handle.read(100)
-        assert store.collect(list, NO_GRACE).removed == 1
-        assert store.collect(list, NO_GRACE).removed == 0
+        assert store.collect(no_roots, NO_GRACE).removed == 1
+        assert store.collect(no_roots, NO_GRACE).removed == 0
         with pytest.raises(NotFound):
             store.open(digest)
         assert head + handle.read() == data
@@ -235,7 +236,7 @@ def test_readers_end_before_the_bytes_go(address: str) -> None:
         writer.commit()
     time.sleep(1.1)
     before = len(store._objects.list("parts"))
-    opened(address).collect(lambda: [digest], NO_GRACE)  # the time of rest is over
+    opened(address).collect(lambda *_: [digest], NO_GRACE)  # the time of rest is over
     assert len(store._objects.list("parts")) < before
     assert store.read(digest, LARGE) == data
 

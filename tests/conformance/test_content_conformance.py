@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import random
 import threading
@@ -19,6 +20,7 @@ from slipway.content import BlobUpload, ContentStore, LocalStore
 from slipway.content.bucket import open_bucket
 from slipway.errors import Conflict, Exhausted, Invalid, NotFound
 from slipway.oci import Digest
+from slipway.testing.pushing import no_roots
 from slipway.testing.swift import ACCESS_KEY, SECRET_KEY
 
 NO_GRACE = timedelta()
@@ -269,26 +271,59 @@ def test_collection_keeps_roots_leases_and_the_young(factory: Factory) -> None:
     kept, leased, lost = (store.put(data) for data in (b"kept", b"leased", b"lost"))
     with store.lease("test", timedelta(hours=1)) as lease:
         lease.add(leased)
-        assert store.collect(lambda: [kept]).removed == 0
+        assert store.collect(lambda *_: [kept]).removed == 0
         a_moment()
-        assert factory().collect(lambda: [kept], NO_GRACE).removed == 1
+        assert factory().collect(lambda *_: [kept], NO_GRACE).removed == 1
         assert set(store.digests()) == {kept, leased}
         assert set(store.leased()) == {leased}
     a_moment()
-    assert factory().collect(lambda: [kept], NO_GRACE).bytes == len(b"leased")
+    assert factory().collect(lambda *_: [kept], NO_GRACE).bytes == len(b"leased")
     assert set(store.digests()) == {kept}
     assert store.put(b"lost") == lost
     assert store.read(lost) == b"lost"
 
 
+def test_collection_takes_a_page_of_blobs_at_a_time(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Roots are asked for page by page, after the leases of that moment, and each for its own range only."""
+    for name in ("slipway.content.collect", "slipway.content.bucket.sweep"):
+        monkeypatch.setattr(importlib.import_module(name), "PAGE", 4)
+    store = factory()
+    digests = sorted(store.put(str(number).encode()) for number in range(15))
+    kept, leased = set(digests[::3]), digests[7]
+    asked: list[tuple[Digest, Digest]] = []
+
+    def roots(first: Digest, last: Digest) -> list[Digest]:
+        asked.append((first, last))
+        return [digest for digest in kept if first <= digest <= last]
+
+    a_moment()
+    with store.lease("test", timedelta(hours=1)) as lease:
+        assert lease.hold([leased, Digest.of(b"none")]) == {
+            leased: store.size(leased),
+            Digest.of(b"none"): None,
+        }
+        a_moment()
+        assert factory().collect(roots, NO_GRACE).removed == len(digests) - len(kept) - 1
+    assert set(store.digests()) == {*kept, leased}
+    assert len(asked) == 4, asked
+    assert [digest for pair in asked for digest in pair] == sorted(
+        digest for pair in asked for digest in pair
+    )
+    assert all(
+        any(first <= digest <= last for first, last in asked) for digest in digests if digest != leased
+    )
+
+
 def test_a_lease_that_is_over_protects_nothing(store: ContentStore) -> None:
     digest = store.put(b"x")
     with store.lease("test", timedelta(hours=-1)) as lease:
-        store.collect(list)
+        store.collect(no_roots)
         with pytest.raises(Conflict):
             lease.add(digest)
         a_moment()
-        assert store.collect(list, NO_GRACE).removed == 1
+        assert store.collect(no_roots, NO_GRACE).removed == 1
 
 
 def test_what_happens_between_reading_roots_and_sweeping_is_seen(factory: Factory) -> None:
@@ -297,7 +332,7 @@ def test_what_happens_between_reading_roots_and_sweeping_is_seen(factory: Factor
     reused, published, asked = store.put(b"reused"), store.put(b"published"), store.put(b"asked")
     a_moment()
 
-    def roots() -> list[Digest]:
+    def roots(*_range: Digest) -> list[Digest]:
         other = factory()
         with other.lease("test", timedelta(hours=1)) as lease:
             lease.add(reused)
@@ -327,7 +362,9 @@ def test_collection_never_takes_what_is_used(factory: Factory, seconds: int) -> 
     def collector(number: int) -> None:
         store = factory()
         while not stop.is_set():
-            found = store.collect(lambda: [digest for held in references for digest in list(held)], NO_GRACE)
+            found = store.collect(
+                lambda *_: [digest for held in references for digest in list(held)], NO_GRACE
+            )
             removed[number] += found.removed
 
     def writer(seed: int) -> None:

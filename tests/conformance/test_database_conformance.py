@@ -21,13 +21,14 @@ from slipway.app.settings import load
 from slipway.base.clock import now
 from slipway.content import LocalStore
 from slipway.errors import Conflict, Invalid, NotFound, Unavailable
-from slipway.oci import Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Reference
+from slipway.oci import Descriptor, Digest, Manifest, MediaType, Reference
 from slipway.registry import Registry
 from slipway.registry.manifests import MissingReference
 from slipway.state import Database
 from slipway.state.tables import Build, ManifestReference, Project, Repository, RepositoryBlob
 from slipway.state.tables import Manifest as ManifestRow
 from slipway.testing.postgres import Postgres
+from slipway.testing.pushing import image, pushed
 
 
 @dataclass(slots=True)
@@ -54,24 +55,6 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     yield Site(url, (one, two), (registries[0], registries[1]), accesses)
     await one.dispose()
     await two.dispose()
-
-
-async def pushed(registry: Registry, repository: str, data: bytes) -> Descriptor:
-    state = await registry.uploads.start(repository)
-    upload = registry.uploads.open(repository, state.id, None, None)
-    upload.append(data)
-    await registry.uploads.finish(repository, Digest.of(data), lambda: upload)
-    return Descriptor(MediaType.OCI_LAYER_GZIP, Digest.of(data), len(data))
-
-
-async def image(registry: Registry, repository: str, tag: str, layer: bytes = b"layer") -> Digest:
-    blob = await pushed(registry, repository, layer)
-    config = ImageConfig(
-        Platform.host(), (Digest.of(b"plain"),), {}, created="2026-01-01T00:00:00Z"
-    ).to_bytes()
-    found = await pushed(registry, repository, config)
-    manifest = Manifest(Descriptor(MediaType.OCI_CONFIG, found.digest, found.size), (blob,))
-    return (await registry.put_manifest(repository, tag, manifest.to_bytes(), manifest.media_type)).digest
 
 
 async def test_a_reader_sees_one_state_and_waits_for_no_writer(site: Site) -> None:

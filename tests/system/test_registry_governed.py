@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import pytest
 
+from slipway.testing.containerd import containerd
 from slipway.testing.platform import Running
 
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root"), pytest.mark.timeout(300)]
@@ -247,29 +248,5 @@ def test_a_runtime_asks_the_mirror(platform: Running, tmp_path: Path, runtime: s
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "i" / "manifest.json").exists()
         return
-    sock = tmp_path / "c.sock"
-    config = (
-        f'version = 2\nroot = "{tmp_path}/root"\nstate = "{tmp_path}/state"\n[grpc]\naddress = "{sock}"\n'
-    )
-    (tmp_path / "config.toml").write_text(config)
-    with subprocess.Popen(
-        ["containerd", "-c", str(tmp_path / "config.toml")], stderr=subprocess.DEVNULL
-    ) as daemon:
-        try:
-            end = time.monotonic() + 60
-            while not sock.exists() and time.monotonic() < end:
-                time.sleep(0.1)
-            command = [
-                "ctr",
-                "-a",
-                str(sock),
-                "images",
-                "pull",
-                "--hosts-dir",
-                str(directory),
-                "gone.example.org/team/app:1",
-            ]
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-            assert done.returncode == 0, done.stderr + done.stdout
-        finally:
-            daemon.terminate()
+    with containerd(tmp_path / "node") as ctr:
+        ctr.images("pull", "--hosts-dir", str(directory), "gone.example.org/team/app:1")

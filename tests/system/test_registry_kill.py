@@ -135,7 +135,7 @@ async def only_what_is_needed(directory: Path) -> None:
     for name, _age in store.uploads():
         store.upload(name).discard()
     roots = {item async for page in registry.roots.pages() for item in page}
-    store.collect(lambda: roots, timedelta(0))
+    store.collect(lambda *_: roots, timedelta(0))
     assert set(store.digests()) == {digest for digest in roots if store.size(digest) is not None} == roots
     assert list(store.fsck()) == []
     left = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -95,14 +96,26 @@ def test_any_registry_is_a_target(platforms: list[Running], tmp_path: Path) -> N
         site = first.json("site", "show", "mirror")
         assert (site["kind"], site["pending"], site["error"]) == ("registry", 0, "")
         assert site["images"] >= 1
-        metrics = first.command("site", "ls").stdout.decode()
-        assert "mirror" in metrics
+        assert "mirror" in first.command("site", "ls").stdout.decode()
+        assert metrics(first) == {"slipway_site_lag_seconds": 0.0, "slipway_site_pending_changes": 0.0}
     build(first, "out:2", "two")
     done = first.command("site", "sync", "mirror", ok=False)
     assert done.returncode == 1
     assert b"does not answer" in done.stdout
     until(lambda: first.json("site", "show", "mirror")["pending"] >= 1)
+    until(lambda: metrics(first)["slipway_site_lag_seconds"] > 0.5)
+    assert metrics(first)["slipway_site_pending_changes"] >= 1
     first.command("site", "rm", "mirror")
+
+
+def metrics(platform: Running) -> dict[str, float]:
+    """What is measured of the site ``mirror``."""
+    words = ["curl", "-sS", "--fail", "--unix-socket", str(platform.directory / "run" / "slipway.sock")]
+    done = subprocess.run(
+        [*words, "http://localhost/api/v1/metrics"], capture_output=True, text=True, check=True, timeout=60
+    )
+    found = re.findall(r'^(\w+)\{site="mirror"\} (\S+)$', done.stdout, re.MULTILINE)
+    return {name: float(value) for name, value in found}
 
 
 def skopeo_digest(address: str, name: str) -> Callable[[], str]:

@@ -20,6 +20,7 @@ from slipway.build.remote import Remotes
 from slipway.content import ContentStore
 from slipway.errors import Unavailable
 from slipway.registry import Registry, Retention, Trash
+from slipway.registry.receiving import UPLOAD_AGE
 from slipway.snapshots import SnapshotStore
 
 log = logging.getLogger(__name__)
@@ -85,12 +86,17 @@ class Housekeeping:
         await self._retention.run()
         await self._trash.empty()
         await asyncio.to_thread(self._forgotten_uploads)
-        found = await self.prune(self._bounds)
+        found = await self.prune(self._bounds, unreferenced=UPLOAD_AGE)
         if found.bytes:
             log.info("removed %s, %d bytes", found.counts, found.bytes)
 
-    async def prune(self, bounds: Bounds, *, dry_run: bool = False) -> Pruned:
-        """Remove what is beyond ``bounds``, blobs that nothing needs any more included."""
+    async def prune(
+        self, bounds: Bounds, *, dry_run: bool = False, unreferenced: timedelta = timedelta(hours=1)
+    ) -> Pruned:
+        """Remove what is beyond ``bounds``, blobs that nothing needs any more included.
+
+        ``unreferenced``: what was pushed and has no manifest yet gets that much time, or the age of ``bounds``.
+        """
         done = Pruned(dry_run)
         records = await self._cache.beyond(bounds.age, bounds.size)
         done.counts["cache records"] = len(records)
@@ -110,7 +116,7 @@ class Housekeeping:
         grace = max(bounds.age, _LEAST_GRACE)
         done.counts["unpacked layers"] = await asyncio.to_thread(self._snapshots.collect, grace)
         roots = functools.partial(self._registry.roots.from_thread, asyncio.get_running_loop())
-        blobs = await asyncio.to_thread(self._blobs.collect, roots, min(grace, timedelta(hours=1)))
+        blobs = await asyncio.to_thread(self._blobs.collect, roots, min(grace, unreferenced))
         done.counts["blobs"] = blobs.removed
         return done
 

@@ -33,6 +33,7 @@ from slipway.errors import Invalid, SlipwayError
 from slipway.registry import Registry
 from slipway.registry.findings import Advisories
 from slipway.registry.gate import PullGate
+from slipway.registry.receiving import UPLOAD_AGE
 from slipway.registry.replication import Replicator, Sites
 from slipway.registry.through import PullThrough
 from slipway.registry.webhooks import Webhooks
@@ -107,7 +108,7 @@ class RegistryRole:
         """Remove forgotten uploads and blobs that nothing refers to."""
         await self._registry.uploads.expire()
         roots = functools.partial(self._registry.roots.from_thread, asyncio.get_running_loop())
-        found = await asyncio.to_thread(self._blobs.collect, roots)
+        found = await asyncio.to_thread(self._blobs.collect, roots, UPLOAD_AGE)
         log.info("removed %d blobs, %d bytes", found.removed, found.bytes)
 
     async def lead_forever(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,11 +22,11 @@ class Lease:
     """
 
     def __init__(
-        self, directory: Path, owner: str, ttl: timedelta, touch: Callable[[Digest], bool] | None = None
+        self, directory: Path, owner: str, ttl: timedelta, renew: Callable[[Digest], int | None]
     ) -> None:
         self.id = new_id(16)
         self._path = directory / self.id
-        self._touch = touch
+        self._renew = renew
         self._held: set[Digest] = set()
         self._fd = os.open(
             self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600
@@ -42,16 +42,20 @@ class Lease:
 
     def add(self, digest: Digest) -> None:
         """Idempotent. Raises ``Conflict`` when the lease is over and was swept away."""
-        if digest in self._held:
-            return
+        if digest not in self._held:
+            self.hold((digest,))
+
+    def hold(self, digests: Iterable[Digest]) -> dict[Digest, int | None]:
+        """Add several at once; the size of each, ``None`` for one that is not here. Raises as ``add`` does."""
+        wanted = dict.fromkeys(digests)
         if self._fd < 0 or os.fstat(self._fd).st_nlink == 0:
             raise Conflict(
                 f"the lease {self.id} is over", hint="the work took longer than its lease: run it again"
             )
-        os.write(self._fd, f"{digest}\n".encode())
-        if self._touch is not None:
-            self._touch(digest)
-        self._held.add(digest)
+        os.write(self._fd, "".join(f"{digest}\n" for digest in wanted if digest not in self._held).encode())
+        sizes = {digest: self._renew(digest) for digest in wanted}
+        self._held.update(wanted)
+        return sizes
 
     def release(self) -> None:
         if self._fd >= 0:

@@ -16,12 +16,12 @@ answer; nothing is wrong then, and the same call may succeed later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
-from slipway.content.collect import Collected
+from slipway.content.collect import Collected, Roots
 from slipway.content.writer import Buffer
 from slipway.errors import NotFound
 from slipway.oci import Digest
@@ -80,6 +80,12 @@ class BlobLease(Protocol):
     def add(self, digest: Digest) -> None:
         """Idempotent. Raises ``Conflict`` when the lease is over and was swept away."""
 
+    def hold(self, digests: Iterable[Digest]) -> Mapping[Digest, int | None]:
+        """Add several at once; the size of each, ``None`` for one that is not here. Raises as ``add`` does.
+
+        What is said to be here stays as long as the lease.
+        """
+
     def release(self) -> None: ...
 
 
@@ -130,10 +136,11 @@ class ContentStore(BlobStore, Protocol):
     def delete(self, digest: Digest) -> bool:
         """Remove a blob whoever uses it; whether it was there."""
 
-    def collect(
-        self, roots: Callable[[], Iterable[Digest]], grace: timedelta = timedelta(hours=1)
-    ) -> Collected:
-        """Remove what is older than ``grace`` and neither leased nor among ``roots``, which are asked for late."""
+    def collect(self, roots: Roots, grace: timedelta = timedelta(hours=1)) -> Collected:
+        """Remove what is older than ``grace`` and neither leased nor among ``roots``, which are asked for late.
+
+        A page of blobs at a time, so that it takes no more memory however many there are.
+        """
 
     def fsck(self) -> Iterator[Digest]:
         """Blobs whose bytes are not what their name says."""

@@ -6,14 +6,14 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
 from slipway.base.files import fsync_directory
 from slipway.base.ids import new_id
-from slipway.content.collect import Collected, collect
+from slipway.content.collect import Collected, Roots, collect
 from slipway.content.leases import Lease, leased
 from slipway.content.protocol import READ_LIMIT, damaged
 from slipway.content.uploads import RunningHashes, Upload, age
@@ -145,32 +145,31 @@ class LocalStore:
         return (digest for digest, _, _ in self.listing())
 
     def listing(self) -> Iterator[tuple[Digest, int, float]]:
-        """Every blob with its size and the time it was written."""
+        """Every blob with its size and the time it was written, by digest; in memory are a shard's names at a time."""
         for algorithm in ("sha256", "sha512"):
-            for shard in sorted(self._scan(self._blobs / algorithm)):
-                for name in sorted(self._scan(shard)):
+            for shard in self._names(self._blobs / algorithm):
+                for name in self._names(self._blobs / algorithm / shard):
                     # Gone meanwhile, or a stray file: neither is a blob.
                     with contextlib.suppress(FileNotFoundError, Invalid):
-                        digest, status = Digest(algorithm, name.name), name.stat()
+                        digest = Digest(algorithm, name)
+                        status = os.stat(self.path(digest))
                         yield digest, status.st_size, status.st_mtime
 
     @staticmethod
-    def _scan(directory: Path) -> list[Path]:
+    def _names(directory: Path) -> list[str]:
         try:
-            return list(directory.iterdir())
+            return sorted(os.listdir(directory))
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def lease(self, owner: str, ttl: timedelta) -> Lease:
         """Protect what is added to the lease from collection, for at most ``ttl``."""
-        return Lease(self._leases, owner, ttl, self.touch)
+        return Lease(self._leases, owner, ttl, self.renew)
 
     def leased(self) -> Iterator[Digest]:
         return leased(self._leases)
 
-    def collect(
-        self, roots: Callable[[], Iterable[Digest]], grace: timedelta = timedelta(hours=1)
-    ) -> Collected:
+    def collect(self, roots: Roots, grace: timedelta = timedelta(hours=1)) -> Collected:
         return collect(self, roots, grace)
 
     def fsck(self) -> Iterator[Digest]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway.base.clock import now
+from slipway.content import BlobStore
 from slipway.errors import Conflict, Invalid, NotFound
 from slipway.oci import Digest, Index, Manifest
 from slipway.registry import tagging, usage
@@ -17,6 +18,8 @@ from slipway.registry.repositories import project_of
 from slipway.state import Database, add_once
 from slipway.state.tables import Manifest as Row
 from slipway.state.tables import ManifestReference, Repository, RepositoryBlob, Tag
+
+_MANY = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,26 +81,66 @@ async def check_references(
     session: AsyncSession,
     repository: Repository,
     manifest: Manifest | Index,
-    size_of: Callable[[Digest], int | None],
+    blobs: Mapping[Digest, int | None],
 ) -> None:
     """Raises ``MissingReference`` unless everything the manifest needs is in this repository.
 
-    ``Invalid`` if something has another size than it says: clients plan, and limit what they read, by it.
+    ``blobs`` are those that it ``needs``, with their sizes, under a lease that ends after this transaction. The images
+    that an index needs stay where they are until then. ``Invalid`` if something has another size than it says: clients
+    plan, and limit what they read, by it.
     """
+    if isinstance(manifest, Index):
+        sizes: Mapping[Digest, int | None] = await _images(session, repository, manifest)
+    else:
+        linked = await _linked(session, repository, [str(digest) for digest in blobs])
+        sizes = {digest: size for digest, size in blobs.items() if str(digest) in linked}
     for item in manifest.references:
-        size: int | None
-        if isinstance(manifest, Index):
-            row = await by_digest(session, repository, str(item.digest))
-            size = row.size if row is not None else None
-        elif item.urls:
+        if item.urls:
             continue  # a foreign layer: never fetched, need not be here
-        else:
-            linked = await session.get(RepositoryBlob, (repository.id, str(item.digest)))
-            size = size_of(item.digest) if linked is not None else None
+        size = sizes.get(item.digest)
         if size is None:
             raise MissingReference(f"the manifest needs {item.digest}, which is not in {repository.name!r}")
         if size != item.size:
             raise Invalid(f"the manifest says {item.digest} has {item.size} bytes; it has {size}")
+
+
+def keep_bytes(blobs: BlobStore, data: bytes, digest: Digest) -> None:
+    """A manifest's own bytes, by the digest that it goes by. Blocks. Raises ``Invalid`` for another's."""
+    with blobs.writer(digest.algorithm) as writer:
+        writer.write(data)
+        writer.commit(digest)
+
+
+def needs(manifest: Manifest | Index) -> list[Digest]:
+    """The blobs that have to be here for a manifest to be put; an index needs manifests."""
+    if isinstance(manifest, Index):
+        return []
+    return [item.digest for item in manifest.references if not item.urls]
+
+
+async def _images(session: AsyncSession, repository: Repository, index: Index) -> dict[Digest, int | None]:
+    """Those that are here, with their sizes. Nobody throws one away before this transaction ends."""
+    found: dict[Digest, int | None] = {}
+    wanted = sorted({str(item.digest) for item in index.references})
+    for first in range(0, len(wanted), _MANY):
+        query = select(Row.digest, Row.size).where(
+            Row.repository_id == repository.id,
+            Row.digest.in_(wanted[first : first + _MANY]),
+            Row.deleted.is_(None),
+        )
+        # In the order of ids, as everybody who locks several. Other indexes may take the same ones meanwhile.
+        locked = query.order_by(Row.id).with_for_update(read=True)
+        found |= {Digest.parse(digest): size for digest, size in await session.execute(locked)}
+    return found
+
+
+async def _linked(session: AsyncSession, repository: Repository, digests: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for first in range(0, len(digests), _MANY):
+        some = RepositoryBlob.digest.in_(digests[first : first + _MANY])
+        query = select(RepositoryBlob.digest).where(RepositoryBlob.repository_id == repository.id, some)
+        found.update(await session.scalars(query))
+    return found
 
 
 async def record(

@@ -21,6 +21,8 @@ from slipway.registry.links import Links
 from slipway.registry.uploads import UploadState, check_chunk
 
 UPLOAD_AGE = timedelta(days=1)
+"""How long an upload is waited for, and a blob that was pushed for the manifest that is to come after all others."""
+
 _NONCE = 24
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from slipway.content import ContentStore, holding
+from slipway.content import BlobLease, ContentStore, holding
 from slipway.errors import Invalid, NotFound
 from slipway.oci import (
     Descriptor,
@@ -35,6 +35,7 @@ from slipway.registry.pulls import Pulls
 from slipway.registry.receiving import Receiving
 from slipway.registry.recent import RecentBytes
 from slipway.registry.roots import Roots
+from slipway.registry.tagging import Words
 from slipway.state import Database
 
 
@@ -82,20 +83,18 @@ class Registry:
         ``usage.QuotaExceeded``, and ``Conflict`` for an immutable tag.
         """
         manifest = parse_manifest(data, content_type)
-        algorithm = "sha512" if reference.startswith("sha512:") else "sha256"
-        digest = Digest.of(data) if algorithm == "sha256" else _sha512(data)
+        digest = _sha512(data) if reference.startswith("sha512:") else Digest.of(data)
         if ":" in reference and Digest.parse(reference) != digest:
             raise Invalid(f"the manifest's digest is {digest}, not {reference}")
         if ":" not in reference and not is_tag(reference):
             raise Invalid(f"not a tag: {reference[:200]!r}")
-        async with holding(self.blobs, "manifest", digest):
-            await asyncio.to_thread(self._put_blob, data, algorithm)
-            sizes = await asyncio.to_thread(self._sizes, manifest)
-            words = await asyncio.to_thread(words_of, self.blobs, manifest)
+        async with holding(self.blobs, "manifest") as lease:
+            # All of it leased before it is looked for: what is here now is here when the transaction ends.
+            sizes, words = await asyncio.to_thread(self._put_manifest, lease, data, digest, manifest)
             try:
                 async with self._database.session() as session:
                     owner = await repositories.ensure(session, repository)
-                    await manifests.check_references(session, owner, manifest, sizes.get)
+                    await manifests.check_references(session, owner, manifest, sizes)
                     row = await manifests.record(session, owner, manifest, digest, len(data), by)
                     tag = "" if ":" in reference else reference
                     if tag and moved is not None:
@@ -110,10 +109,13 @@ class Registry:
                 raise
         return StoredManifest(data, manifest.media_type, digest)
 
-    def _sizes(self, manifest: Manifest | Index) -> dict[Digest, int | None]:
-        """Of the blobs it needs, asked before the transaction that looks at them; an index needs manifests."""
-        needed = manifest.references if isinstance(manifest, Manifest) else ()
-        return {item.digest: self.blobs.size(item.digest) for item in needed if not item.urls}
+    def _put_manifest(
+        self, lease: BlobLease, data: bytes, digest: Digest, manifest: Manifest | Index
+    ) -> tuple[Mapping[Digest, int | None], Words]:
+        """Store the bytes; the sizes of the blobs that the manifest needs, leased, and what it says of itself."""
+        sizes = lease.hold([digest, *manifests.needs(manifest)])
+        manifests.keep_bytes(self.blobs, data, digest)
+        return sizes, words_of(self.blobs, manifest)
 
     async def _refused(self, kind: str, repository: str, reference: str, digest: Digest, by: str) -> None:
         tag = "" if ":" in reference else reference
@@ -122,11 +124,6 @@ class Registry:
             await events.emit(
                 session, kind, project, repository, by=by, tag=tag, digest=str(digest), allowed=False
             )
-
-    def _put_blob(self, data: bytes, algorithm: str = "sha256") -> Digest:
-        with self.blobs.writer(algorithm) as writer:
-            writer.write(data)
-            return writer.commit()[0]
 
     async def delete_manifest(
         self, repository: str, reference: str, by: str = "", *,
@@ -146,10 +143,6 @@ class Registry:
         if not kept:  # apart: who counts takes the project's row first, who moves tags the clock's
             async with self._database.session() as session:
                 await trash.purge(session, await repositories.require(session, repository), reference)
-
-    # Blobs
-
-    # Uploads
 
     # For the rooms beside and above
 
@@ -189,9 +182,7 @@ class Registry:
             words = await asyncio.to_thread(words_of, self.blobs, index)
             async with self._database.session() as session:
                 owner = await repositories.require(session, repository)
-                for item in images:
-                    if await manifests.by_digest(session, owner, str(item.digest)) is None:
-                        raise NotFound(f"there is no manifest {item.digest} in {repository!r}")
+                await manifests.check_references(session, owner, index, {})
                 row = await manifests.record(session, owner, index, digest, len(raw), by)
                 for tag in tags:
                     await tagging.put(session, owner, tag, row, by)

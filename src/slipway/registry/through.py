@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import select
 
 from slipway.access import Vault
-from slipway.content import ContentStore, holding
+from slipway.content import holding
 from slipway.distribution import Login, RemoteRegistry
 from slipway.errors import Denied, NotFound, SlipwayError, Unavailable
 from slipway.oci import Descriptor, Digest, parse_manifest
@@ -120,7 +120,7 @@ class PullThrough:
         digest = Digest.parse(reference) if ":" in reference else Digest.of(data)
         store = self._registry.blobs
         async with holding(store, "upstream", digest, ttl=_LEASE):
-            await asyncio.to_thread(_put, store, data, digest)
+            await asyncio.to_thread(manifests.keep_bytes, store, data, digest)
             async with self._database.session() as session:
                 owner = await repositories.ensure(session, repository)
                 row = await manifests.record(session, owner, manifest, digest, len(data), _BY)
@@ -228,9 +228,3 @@ class PullThrough:
             return await work()
         finally:
             del self._fetching[key]
-
-
-def _put(store: ContentStore, data: bytes, digest: Digest) -> None:
-    with store.writer(digest.algorithm) as writer:
-        writer.write(data)
-        writer.commit(digest)

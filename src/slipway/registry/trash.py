@@ -111,7 +111,9 @@ async def _together(session: AsyncSession, owner: Repository, row: Manifest) -> 
     )
     about = (Manifest.subject == row.digest) | Manifest.id.in_(beside)
     here = Manifest.repository_id == owner.id, Manifest.deleted.is_(None)
-    return [row.id, *await session.scalars(select(Manifest.id).where(about, *here))]
+    # Locked, so that nobody tags one of them between a look at its tags and its end.
+    query = select(Manifest.id).where(about, *here).order_by(Manifest.id).with_for_update(of=Manifest)
+    return [row.id, *await session.scalars(query)]
 
 
 def _may(own: bool, by: str, pushed_by: str, what: str) -> None:
@@ -140,14 +142,24 @@ async def restore(session: AsyncSession, owner: Repository, reference: str, by: 
         raise NotFound(f"there is no {reference[:150]!r} of {owner.name!r} in the trash")
     if ":" not in reference and await session.get(Tag, (owner.id, reference)) is not None:
         raise Conflict(f"the tag {reference!r} of {owner.name!r} is there again", hint="remove it first")
-    thrown = Manifest.repository_id == owner.id, Manifest.deleted == moment
-    await session.execute(update(Manifest).where(*thrown).values(deleted=None))
     here = DeletedTag.repository_id == owner.id, DeletedTag.deleted == moment
-    for gone in list(await session.scalars(select(DeletedTag).where(*here))):
-        row = await session.get(Manifest, gone.manifest_id) if gone.manifest_id else None
-        if row is not None and await session.get(Tag, (owner.id, gone.name)) is None:
-            row.deleted = None
-            await tagging.put(session, owner, gone.name, row, by)
+    graves = list(await session.scalars(select(DeletedTag).where(*here)))
+    ids = [gone.manifest_id for gone in graves if gone.manifest_id]
+    thrown = Manifest.repository_id == owner.id, (Manifest.deleted == moment) | Manifest.id.in_(ids)
+    # All locked, and before any tag moves: who throws one away, or empties the trash, comes before this or after it.
+    locked = select(Manifest).where(*thrown).order_by(Manifest.id).with_for_update()
+    found = await session.scalars(locked.execution_options(populate_existing=True))
+    images = {row.id: row for row in found}
+    if not any(row.digest == reference for row in images.values()) and not any(
+        gone.name == reference and gone.manifest_id in images for gone in graves
+    ):
+        raise NotFound(f"{reference[:150]!r} of {owner.name!r} has just gone for good")
+    for row in images.values():
+        row.deleted = None
+    for gone in graves:
+        image = images.get(gone.manifest_id or 0)
+        if image is not None and await session.get(Tag, (owner.id, gone.name)) is None:
+            await tagging.put(session, owner, gone.name, image, by)
     tag, digest = ("", reference) if ":" in reference else (reference, "")
     await _emit(session, owner, events.RESTORED, by, tag=tag, digest=digest)
 
@@ -175,7 +187,9 @@ async def purge(session: AsyncSession, owner: Repository, reference: str) -> Non
 
 
 async def _remove(session: AsyncSession, which: ColumnElement[bool]) -> int:
-    ids = list(await session.scalars(select(Manifest.id).where(which)))
+    # Locked: one that is restored or pushed again in this moment is in the trash no longer, and stays.
+    locked = select(Manifest.id).where(which).order_by(Manifest.id).with_for_update()
+    ids = list(await session.scalars(locked))
     for first in range(0, len(ids), 500):
         some = Manifest.id.in_(ids[first : first + 500])
         await usage.remove(session, some)

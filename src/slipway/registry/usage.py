@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import ColumnElement, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -74,13 +74,27 @@ async def remove(session: AsyncSession, manifests: ColumnElement[bool]) -> int:
     mine = ProjectBlob.project_id == bindparam("p"), ProjectBlob.digest == bindparam("d")
     fewer = update(ProjectBlob).where(*mine).values(count=ProjectBlob.count - bindparam("n"))
     await connection.execute(fewer, rows)
-    gone = select(ProjectBlob.project_id, func.sum(ProjectBlob.size)).where(ProjectBlob.count <= 0)
     freed = 0
-    for project, size in (await session.execute(gone.group_by(ProjectBlob.project_id))).all():
+    for project in sorted({row["p"] for row in rows}):
+        names = [row["d"] for row in rows if row["p"] == project]
+        size = 0
+        for first in range(0, len(names), _MANY):
+            size += await _forget(session, project, names[first : first + _MANY])
         await session.execute(update(Project).where(Project.id == project).values(used=Project.used - size))
         freed += size
-    await session.execute(delete(ProjectBlob).where(ProjectBlob.count <= 0))
     return freed
+
+
+async def _forget(session: AsyncSession, project: int, digests: Sequence[str]) -> int:
+    """Those that no manifest of the project needs any more; their bytes."""
+    unneeded = (
+        ProjectBlob.project_id == project,
+        ProjectBlob.digest.in_(digests),
+        ProjectBlob.count <= 0,
+    )
+    size = await session.scalar(select(func.sum(ProjectBlob.size)).where(*unneeded))
+    await session.execute(delete(ProjectBlob).where(*unneeded))
+    return int(size or 0)
 
 
 def check(project: str, used: int, quota: int | None) -> None:

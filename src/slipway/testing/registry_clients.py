@@ -25,26 +25,26 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 WRK_SECONDS = 5
 
 
-def curl(side: Side, repository: str, url: str, *words: str) -> str:
-    header = f"Authorization: Bearer {side.token([repository])}"
+def curl(token: str, url: str, *words: str) -> str:
+    header = f"Authorization: Bearer {token}"
     return call(["curl", "-sS", "--fail", "-o", "/dev/null", "-H", header, *words, url])
 
 
-def upload(side: Side, repository: str, blob: Path, digest: str) -> None:
+def upload(side: Side, token: str, repository: str, blob: Path, digest: str) -> None:
     """As clients push: POST, PATCH, PUT."""
-    header = {"Authorization": f"Bearer {side.token([repository])}"}
+    header = {"Authorization": f"Bearer {token}"}
     start = urllib.request.Request(
         f"http://127.0.0.1:{side.port}/v2/{repository}/blobs/uploads/", b"", header, method="POST"
     )
     with urllib.request.urlopen(start) as answer:
         place = _absolute(side, answer.headers["Location"])
-    place = _absolute(side, _patched(side, repository, place, blob))
+    place = _absolute(side, _patched(token, place, blob))
     sign = "&" if "?" in place else "?"
-    curl(side, repository, f"{place}{sign}digest={digest}", "-X", "PUT", "-d", "")
+    curl(token, f"{place}{sign}digest={digest}", "-X", "PUT", "-d", "")
 
 
-def _patched(side: Side, repository: str, place: str, blob: Path) -> str:
-    header = f"Authorization: Bearer {side.token([repository])}"
+def _patched(token: str, place: str, blob: Path) -> str:
+    header = f"Authorization: Bearer {token}"
     words = ["-X", "PATCH", "-H", header, "-H", "Content-Type: application/octet-stream", "-T", str(blob)]
     head = call(["curl", "-sS", "--fail", "-D", "-", "-o", "/dev/null", *words, place])
     found = re.findall(r"(?im)^location:\s*(\S+)", head)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import pytest
 from slipway.content import LocalStore
 from slipway.errors import Conflict, Exhausted
 from slipway.oci import Digest
+from slipway.testing.pushing import no_roots
 
 NO_GRACE = timedelta()
 
@@ -104,9 +107,36 @@ def made_old(store: LocalStore, *digests: Digest) -> None:
 
 def test_a_lease_that_was_swept_away_says_so(store: LocalStore) -> None:
     lease = store.lease("test", timedelta(seconds=-5))
-    store.collect(list)
+    store.collect(no_roots)
     with pytest.raises(Conflict):
         lease.add(Digest.of(b"x"))
+
+
+def test_a_large_store_is_collected_in_little_memory(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20,000 blobs; all of them at once would be some 8 MiB."""
+    monkeypatch.setattr(importlib.import_module("slipway.content.collect"), "PAGE", 500)
+    for number in range(20_000):
+        path = store.path(Digest.of(str(number).encode()))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (1, 1))
+    asked: list[Digest] = []
+
+    def roots(first: Digest, last: Digest) -> list[Digest]:
+        asked.append(first)
+        return [first, last]
+
+    tracemalloc.start()
+    try:
+        found = store.collect(roots)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert asked == sorted(asked)
+    assert (len(asked), found.removed) == (40, 20_000 - 80)
+    assert peak < 2 << 20, peak
 
 
 def test_half_written_leases_do_not_stop_collection(store: LocalStore, tmp_path: Path) -> None:
@@ -115,7 +145,7 @@ def test_half_written_leases_do_not_stop_collection(store: LocalStore, tmp_path:
     (tmp_path / "leases" / "empty").write_text("")
     (tmp_path / "leases" / "head").write_text("17")
     (tmp_path / "leases" / "half").write_text(f"{time.time() + 60:.0f} somebody\n{digest}\nsha512:{'a' * 99}")
-    assert store.collect(list).removed == 1
+    assert store.collect(no_roots).removed == 1
     assert list(store.digests()) == [digest]
 
 

@@ -8,14 +8,13 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
-from starlette.requests import Request
 
 from slipway.api.registry import Pace, inflow
-from slipway.api.registry.bodies import pieces
+from slipway.api.registry.bodies import Window
 from slipway.app import http
 from slipway.testing.registry import SECRET, USER, Serving, digest_of, serving
 
@@ -86,12 +85,15 @@ class Clock:
         self._now = loop.time()
         self.taken = 0
         monkeypatch.setattr(loop, "time", lambda: self._now)
-        monkeypatch.setattr(inflow, "pieces", self._pieces)
+        clock = self
 
-    async def _pieces(self, request: Request, pace: Pace) -> AsyncIterator[bytes]:
-        async for piece in pieces(request, pace):
-            self.taken += len(piece)
-            yield piece
+        class Watched(Window):
+            async def wait(self, piece: Awaitable[int]) -> int:
+                count = await super().wait(piece)
+                clock.taken += count
+                return count
+
+        monkeypatch.setattr(inflow, "Window", Watched)
 
     def passes(self, seconds: float) -> None:
         self._now += seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,7 +12,7 @@ from slipway.api.files import ArrivingSlice, FileSlice
 from slipway.api.registry.bodies import TooSlow
 from slipway.api.registry.errors import Coded
 from slipway.api.registry.inflow import Inflow
-from slipway.errors import Invalid
+from slipway.errors import Invalid, SlipwayError
 from slipway.oci import Digest
 from slipway.registry import Registry
 from slipway.registry.through import BlobFound
@@ -56,9 +57,15 @@ async def start(registry: Registry, request: Request, name: str, _rest: str) -> 
         digest = _digest(query["mount"])
         if await registry.linked.mount(name, digest, query["from"]):
             return _created(name, digest)
+    whole = _digest(query["digest"]) if query.get("digest") else None
     state = await registry.uploads.start(name)
-    if query.get("digest"):
-        return await _finish(registry, request, name, state.id, _digest(query["digest"]))
+    if whole is not None:
+        try:
+            return await _finish(registry, request, name, state.id, whole)
+        except BaseException:  # nobody has heard of this upload, so nobody goes on with it
+            with contextlib.suppress(SlipwayError):
+                await asyncio.shield(registry.uploads.cancel(name, state.id))
+            raise
     return _accepted(name, state.id, state.range, 202)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from slipway.base.ids import new_id
 from slipway.content.bucket.objects import BETWEEN_CLOCKS, Missing, Objects
 from slipway.errors import Conflict
 from slipway.oci import Digest
+
+_AT_ONCE = 8
 
 
 class BucketLease:
@@ -37,16 +40,24 @@ class BucketLease:
 
     def add(self, digest: Digest) -> None:
         """Idempotent. Raises ``Conflict`` when the lease is over."""
+        if digest not in self._held:
+            self.hold((digest,))
+
+    def hold(self, digests: Iterable[Digest]) -> dict[Digest, int | None]:
+        """Add several with one request, and renew them beside one another; the size of each that is here."""
+        wanted = list(dict.fromkeys(digests))
         with self._lock:
-            if digest in self._held:
-                return
             if time.time() > self._end:
                 raise Conflict(
                     f"the lease {self.id} is over", hint="the work took longer than its lease: run it again"
                 )
-            self._write([*self._held, digest])
-            self._renew(digest)
-            self._held.append(digest)
+            held = list(dict.fromkeys([*self._held, *wanted]))
+            if len(held) > len(self._held):
+                self._write(held)
+            with ThreadPoolExecutor(_AT_ONCE, "renew") as pool:
+                sizes = dict(zip(wanted, pool.map(self._renew, wanted), strict=True))
+            self._held = held
+        return sizes
 
     def _write(self, digests: list[Digest]) -> None:
         lines = [f"{self._end:.0f} {self._owner}", *map(str, digests)]

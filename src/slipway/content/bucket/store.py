@@ -26,7 +26,7 @@ from slipway.content.bucket.leases import BucketLease, leased
 from slipway.content.bucket.objects import Missing, Objects
 from slipway.content.bucket.parts import PART, Hashes, Parts
 from slipway.content.bucket.uploads import BucketUpload
-from slipway.content.collect import Collected
+from slipway.content.collect import Collected, Roots
 from slipway.content.protocol import READ_LIMIT, damaged
 from slipway.content.writer import Buffer, check
 from slipway.errors import Exhausted, Invalid, NotFound, Unavailable
@@ -126,9 +126,7 @@ class BucketStore:
             sweep.bury(self._objects, digest, one)
         return bool(found)
 
-    def collect(
-        self, roots: Callable[[], Iterable[Digest]], grace: timedelta = timedelta(hours=1)
-    ) -> Collected:
+    def collect(self, roots: Roots, grace: timedelta = timedelta(hours=1)) -> Collected:
         return sweep.collect(
             self._objects,
             self.leased,

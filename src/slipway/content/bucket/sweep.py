@@ -2,10 +2,10 @@
 
 A disk's sweep takes a lock that every push takes, too. A bucket has no lock, and no conditional deletion on every
 server; what it has is that a listing shows everything that was written before. So each side writes its mark first and
-looks second, and at least one sees the other::
+looks second, and at least one sees the other. For each page of blobs::
 
     sweep                                   whoever renews or leases
-    1 list all blobs
+    1 list them
     2 read leases, then roots
     3 write a tomb beside what is left      a write the young mark
     4 list again                            b list: a tomb?
@@ -38,7 +38,7 @@ from slipway.content.bucket.blobs import Publication, Record, home, publications
 from slipway.content.bucket.decisions import published
 from slipway.content.bucket.objects import Item, Missing, Objects
 from slipway.content.bucket.parts import remove_parts
-from slipway.content.collect import Collected
+from slipway.content.collect import PAGE, Collected, Roots, drop_ended, pages, unneeded
 from slipway.errors import Invalid
 from slipway.oci import Digest
 
@@ -59,7 +59,7 @@ def listing(objects: Objects) -> Iterator[tuple[Digest, list[Publication]]]:
 def collect(
     objects: Objects,
     leased: Callable[[], Iterable[Digest]],
-    roots: Callable[[], Iterable[Digest]],
+    roots: Roots,
     grace: float,
     rest: float,
     settle: Callable[[], None],
@@ -67,21 +67,31 @@ def collect(
     """``settle`` waits between 3 and 4, for servers whose listings are late; nothing else depends on time."""
     now = objects.clock()
     _remove_dead(objects, now - rest)
-    candidates: dict[Digest, list[Publication]] = {}
-    for digest, found in listing(objects):
-        if all(one.touched < now - max(grace, 0) for one in found):
-            candidates[digest] = found
-    for keep in (leased, roots):
-        for digest in keep():
-            candidates.pop(digest, None)
+    end = now - max(grace, 0)
+    old = (item for item in listing(objects) if all(one.touched < end for one in item[1]))
+    done = Collected(0, 0)
+    doomed: dict[Digest, list[Publication]] = {}
+    drop_ended(leased)
+    for page in pages(old):
+        unneeded(page, leased, roots)
+        doomed |= page
+        if len(doomed) >= PAGE:  # not for each page: ``settle`` may take its time
+            done = _remove(objects, doomed, settle, done)
+            doomed = {}
+    return _remove(objects, doomed, settle, done) if doomed else done
+
+
+def _remove(
+    objects: Objects, doomed: dict[Digest, list[Publication]], settle: Callable[[], None], done: Collected
+) -> Collected:
+    """3 to 5."""
     sweep = new_id()
-    for found in candidates.values():
+    for found in doomed.values():
         for one in found:
             objects.put(_tomb(one, sweep), b"")
-    if candidates:
-        settle()
-    removed = freed = 0
-    for digest, found in candidates.items():
+    settle()
+    removed, freed = done.removed, done.bytes
+    for digest, found in doomed.items():
         if _bury(objects, digest, found, sweep):
             removed, freed = removed + 1, freed + found[0].size
     return Collected(removed, freed)
@@ -119,7 +129,7 @@ def bury(objects: Objects, digest: Digest, one: Publication) -> None:
 
 
 def _remove_dead(objects: Objects, end: float) -> None:
-    for item in objects.list("dead"):
+    for item in itertools.chain.from_iterable(objects.scan("dead")):
         if item.modified > end:
             continue
         try:

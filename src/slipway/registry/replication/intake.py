@@ -88,13 +88,14 @@ class Intake:
     ) -> None:
         store = self._registry.blobs
         await asyncio.to_thread(lease.add, digest)
-        await asyncio.to_thread(store.put, data)
+        await asyncio.to_thread(manifests.keep_bytes, store, data, digest)
+        sizes = await asyncio.to_thread(lease.hold, manifests.needs(manifest))
         async with self._database.session() as session:
             owner = await repositories.ensure(session, repository)
             if isinstance(manifest, Manifest):
                 blobs = ((item.digest, item.size) for item in manifest.references if not item.urls)
                 await repositories.link(session, owner, *blobs)
-            await manifests.check_references(session, owner, manifest, store.size)
+            await manifests.check_references(session, owner, manifest, sizes)
             await manifests.record(session, owner, manifest, digest, len(data), "replication")
 
     async def move(self, repository: str, tag: str, digest: str, moved: Moved) -> Outcome:

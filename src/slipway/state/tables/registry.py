@@ -32,7 +32,7 @@ class Manifest(Base):
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     repository_id: Mapped[int] = mapped_column(ForeignKey("repositories.id", ondelete="CASCADE"))
-    digest: Mapped[str]
+    digest: Mapped[str] = mapped_column(index=True)
     media_type: Mapped[str]
     artifact_type: Mapped[str] = mapped_column(default="")
     subject: Mapped[str | None]
