@@ -171,5 +171,8 @@ class RunStep:
         }
 
     def _hosts(self) -> str:
-        lines = [f"127.0.0.1 localhost {self.hostname or HOSTNAME}", "::1 localhost ip6-localhost ip6-loopback"]
+        lines = [
+            f"127.0.0.1 localhost {self.hostname or HOSTNAME}",
+            "::1 localhost ip6-localhost ip6-loopback",
+        ]
         return "\n".join([*lines, *(f"{address} {name}" for name, address in self.hosts)]) + "\n"

@@ -210,7 +210,12 @@ def _facts(operation: RunOp, chain: Digest | None, shown: Sequence[str]) -> dict
     """What the key is made of, by names that a person understands."""
     facts = {"command": json.dumps(operation.argv), "the image below": str(chain)}
     facts |= {f"the variable {name}": value for name, value in operation.env}
-    facts |= {"WORKDIR": operation.cwd, "USER": operation.user, "--network": operation.network, "hostname": operation.hostname}
+    facts |= {
+        "WORKDIR": operation.cwd,
+        "USER": operation.user,
+        "--network": operation.network,
+        "hostname": operation.hostname,
+    }
     facts |= {"--security": operation.security, "heredocs": json.dumps(operation.files)}
     facts |= {f"the mount {mount.target}": repr(mount) for mount in operation.mounts}
     return facts | {f"what is mounted ({number})": text for number, text in enumerate(shown, 1)}
