@@ -36,7 +36,7 @@ def server(path: Path, answer: bytes, pieces: int = 0) -> Iterator[list[bytes]]:
                     data += piece
                 heard.append(data)
                 with suppress(OSError):  # the client has gone: it heard enough
-                    for begin in range(0, len(answer), pieces or len(answer)):
+                    for begin in range(0, len(answer), pieces or len(answer) or 1):
                         connection.sendall(answer[begin : begin + (pieces or len(answer))])
 
         thread = threading.Thread(target=work)
