@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import cast
 
 from isal import isal_zlib
 
@@ -39,7 +38,7 @@ class Gzip:
         self._header = _HEADER
 
     def compress(self, data: bytes, /) -> bytes:
-        found = [self._header]
+        found: list[bytes | memoryview] = [self._header]
         self._header = b""
         rest = memoryview(data)
         while self._held + len(rest) >= _WINDOW:
@@ -54,9 +53,9 @@ class Gzip:
 
     def flush(self) -> bytes:
         """The end; nothing can be compressed afterwards."""
-        found = [self._header, *self._packed(memoryview(b"".join(self._waiting)))]
+        found: list[bytes | memoryview] = [self._header, *self._packed(memoryview(b"".join(self._waiting)))]
         self._waiting = []
-        found.append(cast(bytes, self._deflate.flush()) if self._deflate is not None else _LAST)
+        found.append(self._deflate.flush() if self._deflate is not None else _LAST)
         found.append(struct.pack("<II", self._checksum, self._size & 0xFFFFFFFF))
         return b"".join(found)
 

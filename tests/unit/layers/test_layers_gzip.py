@@ -10,8 +10,8 @@ import zlib
 from collections.abc import Iterator
 
 import pytest
-from isal import igzip
 
+from slipway.layers.compression import decompressed
 from slipway.layers.gzip import Gzip
 
 MIB = 1024 * 1024
@@ -47,7 +47,7 @@ def test_any_mixture_comes_back_and_pieces_do_not_matter(seed: int) -> None:
     made = packed(data, whole(MIB))
     assert packed(data, any_size(rng)) == made
     assert gzip.decompress(made) == data
-    assert igzip.IGzipFile(fileobj=io.BytesIO(made)).read() == data
+    assert decompressed(io.BytesIO(made), "gzip").read() == data
     stream = zlib.decompressobj(31)
     assert (stream.decompress(made), stream.eof, stream.unused_data) == (data, True, b"")
 
