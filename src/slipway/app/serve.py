@@ -79,7 +79,9 @@ async def serve(settings: Settings) -> None:
 def _watch_children() -> None:
     """By descriptors. Python 3.11 has a thread wait for each process; 3.12 does this by itself."""
     if sys.version_info < (3, 12) and hasattr(os, "pidfd_open"):
-        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+        watcher = asyncio.PidfdChildWatcher()
+        watcher.attach_loop(asyncio.get_running_loop())
+        asyncio.set_child_watcher(watcher)
 
 
 def _tune_collector() -> None:
