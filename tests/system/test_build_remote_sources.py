@@ -209,6 +209,18 @@ def test_a_private_repository_as_the_context(platform: Running, server: Server, 
     platform.command("build", address, "-t", "private", "--secret", f"id=GIT_AUTH_TOKEN,src={tmp_path}/word")
 
 
+def test_the_git_directory_of_a_context_is_kept_when_asked(
+    platform: Running, server: Server, tmp_path: Path
+) -> None:
+    address = f"http://{server.host}/open.git"
+    for number, (words, kept) in enumerate(
+        (([], False), (["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1"], True))
+    ):
+        out = tmp_path / f"out{number}"
+        platform.command("build", address, *words, "-o", str(out))
+        assert (out / ".git" / "HEAD").exists() is kept
+
+
 def test_an_oci_layout_as_a_context(platform: Running, tmp_path: Path) -> None:
     made, source = tmp_path / "made", tmp_path / "source"
     made.mkdir()

@@ -1,14 +1,16 @@
-"""The record of what was done and what was refused, read."""
+"""The record of what was done and what was refused."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, select
 
+from slipway.access.identity import Identity
+from slipway.base.clock import now
 from slipway.state import Database
 from slipway.state.tables import AuditEvent as Row
 
@@ -67,6 +69,28 @@ class AuditLog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def add(
+        self,
+        identity: Identity,
+        action: str,
+        target: str,
+        *,
+        project: str = "",
+        allowed: bool = True,
+        detail: Mapping[str, Any] | None = None,
+    ) -> None:
+        row = Row(
+            moment=now(),
+            actor=identity.name,
+            action=action,
+            target=target,
+            project=project,
+            allowed=allowed,
+            detail=dict(detail or {}),
+        )
+        async with self._database.session() as session:
+            session.add(row)
 
     async def events(self, wanted: AuditFilter, count: int) -> list[AuditEvent]:
         """Newest first."""

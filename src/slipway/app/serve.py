@@ -9,6 +9,8 @@ import logging
 import os
 import socket
 import struct
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from slipway.api.platform import create_app
@@ -24,6 +26,9 @@ from slipway.base import linux
 from slipway.base.rate import RateLimit
 
 log = logging.getLogger(__name__)
+# Most of them wait for the disk: those of twenty builds should not wait for each other.
+_THREADS = 32
+_ARENAS = 4
 _KEPT_BLOCK = 4 * 1024 * 1024  # above: what checking one password takes (19 MiB), in as many threads as check
 
 
@@ -47,6 +52,8 @@ async def serve(settings: Settings) -> None:
     logging.basicConfig(
         level=settings["log.level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "work"))
+    _watch_children()
     with sockets.only_one(settings):
         tls = tls_of(settings)
         if tls is None and not is_loopback(settings["listen"]):
@@ -61,11 +68,20 @@ async def serve(settings: Settings) -> None:
         await platform.open()
         _tune_collector()
         linux.return_memory_above(_KEPT_BLOCK)
+        linux.limit_arenas(_ARENAS)
         try:
             await _serve_sockets(platform, settings, listener, tls)
         finally:
             await platform.close()
             settings.socket.unlink(missing_ok=True)
+
+
+def _watch_children() -> None:
+    """By descriptors. Python 3.11 has a thread wait for each process; 3.12 does this by itself."""
+    if sys.version_info < (3, 12) and hasattr(os, "pidfd_open"):
+        watcher = asyncio.PidfdChildWatcher()
+        watcher.attach_loop(asyncio.get_running_loop())
+        asyncio.set_child_watcher(watcher)
 
 
 def _tune_collector() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 
 SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429
 SYS_FSOPEN, SYS_FSCONFIG, SYS_FSMOUNT = 430, 431, 432
@@ -197,6 +198,12 @@ def return_memory_above(size: int) -> None:
     for each thread, once one of that size was freed. Other C libraries ignore it."""
     with contextlib.suppress(AttributeError):
         _LIBC.mallopt(ctypes.c_int(_M_MMAP_THRESHOLD), ctypes.c_int(size))
+
+
+def limit_arenas(count: int) -> None:
+    """How many heaps glibc makes for threads, eight for each core by itself; each keeps what was freed in it."""
+    with contextlib.suppress(AttributeError):
+        _LIBC.mallopt(ctypes.c_int(_M_ARENA_MAX), ctypes.c_int(count))
 
 
 def idmapped_bind(source: str | Path, target: str | Path, userns_fd: int, read_only: bool = False) -> None:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import select, update
-
 from slipway import __version__
 from slipway.base.clock import iso, now
 from slipway.base.ids import new_id
-from slipway.base.progress import Event, Progress
+from slipway.base.progress import Progress
 from slipway.build.attest import Provenance
 from slipway.build.attest.attestor import Attestor
 from slipway.build.base_images import Images
@@ -27,6 +24,7 @@ from slipway.build.lint import Finding
 from slipway.build.pods.builder import Place, PodBuilder
 from slipway.build.policy import BuildPolicy
 from slipway.build.queue import FairQueue
+from slipway.build.records import BuildLog, BuildRecords
 from slipway.build.request import Built, Solved, SolveRequest
 from slipway.build.sandbox import Limits, Sandbox, Sandboxes
 from slipway.build.solve import Reporter, Solver
@@ -36,12 +34,8 @@ from slipway.content import BlobLease, holding
 from slipway.errors import Cancelled, Conflict, Exhausted, NotFound, SlipwayError, Unsupported
 from slipway.oci import Descriptor, ImageConfig
 from slipway.state import Database
-from slipway.state.tables import Build as Row
-from slipway.state.tables import Project
 
 _LEASE = timedelta(hours=12)
-_POLL = 0.1
-ACTIVE = ("queued", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +91,7 @@ class BuildJobs:
         self._queue = queue
         self._attestor = attestor
         self._running: dict[str, asyncio.Task[Built]] = {}
-        directory.mkdir(parents=True, exist_ok=True)
+        self.records = BuildRecords(database, directory)
 
     @property
     def _mark(self) -> str:
@@ -110,7 +104,10 @@ class BuildJobs:
     async def run(self, request: JobRequest, images: Images, progress: Progress) -> Built:
         """Build and store. Raises what went wrong; cancelling the caller cancels the build."""
         build_id = new_id(12)
-        policy = await self._record(build_id, request)
+        policy = await self.records.add(
+            build_id, request.project, lambda policy: policy.limits(self._limits).to_json(), app=request.app,
+            service=request.service, owner=request.owner, source=request.solve.source,
+        )  # fmt: skip
         task = asyncio.create_task(self._run(build_id, request, policy, images, progress))
         self._running[build_id] = task
         try:
@@ -128,7 +125,7 @@ class BuildJobs:
     async def _run(
         self, build_id: str, request: JobRequest, policy: BuildPolicy, images: Images, progress: Progress
     ) -> Built:
-        log = _Log(self.log_path(build_id), progress)
+        log = BuildLog(self.records.log_path(build_id), progress)
         began = asyncio.get_running_loop().time()
         log({"event": "build.start", "build": build_id, "service": request.service})
         state, error, built = "failed", "", None
@@ -139,7 +136,7 @@ class BuildJobs:
                 request.project, policy.priority + request.priority, policy.parallel,
                 lambda ahead: log({**about, "ahead": ahead}),
             ):  # fmt: skip
-                await self._set(build_id, state="running", started=now())
+                await self.records.set(build_id, state="running", started=now())
                 built = await self._solve(build_id, request, policy, images, log)
             state = "succeeded"
             return built
@@ -158,7 +155,9 @@ class BuildJobs:
             log.close()
             digest = str(built.digest) if built else None
             await asyncio.shield(
-                self._set(build_id, state=state, finished=now(), error=error or None, image_digest=digest)
+                self.records.set(
+                    build_id, state=state, finished=now(), error=error or None, image_digest=digest
+                )
             )
 
     async def _solve(
@@ -237,90 +236,21 @@ class BuildJobs:
         """Raises ``NotFound``, or ``Conflict`` when it has ended."""
         task = self._running.get(build_id)
         if task is None:
-            record = await self.get(build_id)
+            record = await self.records.get(build_id)
             raise Conflict(f"the build {build_id} has {record.state} already")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    # Records
-
-    def log_path(self, build_id: str) -> Path:
-        return self._directory / f"{build_id}.jsonl"
-
-    async def _record(self, build_id: str, request: JobRequest) -> BuildPolicy:
-        async with self._database.session() as session:
-            project = await session.scalar(select(Project).where(Project.name == request.project))
-            if project is None:
-                raise NotFound(f"there is no project {request.project!r}")
-            policy = BuildPolicy.parse(project.policy.get("build"))
-            session.add(
-                Row(
-                    id=build_id, project_id=project.id, app=request.app, service=request.service, owner=request.owner,
-                    state="queued", created=now(), limits=policy.limits(self._limits).to_json(),
-                    source=request.solve.source, log_path=str(self.log_path(build_id)),
-                )
-            )  # fmt: skip
-        return policy
-
-    async def _set(self, build_id: str, **values: Any) -> None:
-        async with self._database.session() as session:
-            await session.execute(update(Row).where(Row.id == build_id).values(**values))
-
-    async def get(self, build_id: str) -> Row:
-        async with self._database.read() as session:
-            row = await session.get(Row, build_id)
-        if row is None:
-            raise NotFound(f"there is no build {build_id!r}", hint="`slipway builds ls` lists them")
-        return row
-
-    async def project_of(self, build_id: str) -> str:
-        row = await self.get(build_id)
-        async with self._database.read() as session:
-            project = await session.get(Project, row.project_id)
-        return project.name if project else ""
-
-    async def list(self, projects: Sequence[str], count: int = 200) -> list[tuple[Row, str]]:
-        """Newest first, with their projects' names."""
-        query = (
-            select(Row, Project.name)
-            .join(Project, Project.id == Row.project_id)
-            .where(Project.name.in_(projects))
-            .order_by(Row.created.desc())
-            .limit(count)
-        )
-        async with self._database.read() as session:
-            return [(row, name) for row, name in (await session.execute(query)).all()]
-
     async def log(self, build_id: str, follow: bool) -> AsyncIterator[dict[str, Any]]:
-        """Every event of a build, and what comes while it runs."""
-        await self.get(build_id)
-        going = True
-        try:
-            handle = await asyncio.to_thread(self.log_path(build_id).open, "rb")
-        except FileNotFoundError:
-            return
-        with handle:
-            rest = b""
-            while going:
-                going = follow and build_id in self._running
-                while data := await asyncio.to_thread(handle.read, 1 << 20):
-                    *lines, rest = (rest + data).split(b"\n")
-                    for line in lines:
-                        yield json.loads(line)
-                if going:
-                    await asyncio.sleep(_POLL)
+        """Every event of a build, and with ``follow`` what comes while it runs."""
+        async for event in self.records.events(build_id, lambda: follow and build_id in self._running):
+            yield event
 
     async def recover(self) -> None:
         """What was running when the server was killed can be retried."""
         self._sandboxes.recover()
         await recover(await Builders(self._database).all(), self._mark)
-        async with self._database.session() as session:
-            left = update(Row).where(Row.state.in_(ACTIVE))
-            await session.execute(
-                left.values(
-                    state="interrupted", finished=now(), error="the server was restarted; build it again"
-                )
-            )
+        await self.records.interrupt()
 
     async def close(self) -> None:
         for task in list(self._running.values()):
@@ -350,28 +280,6 @@ async def _imported(request: SolveRequest, images: Images, reporter: Reporter) -
         except NotFound as error:
             reporter.warning(f"there is no cache {reference}: {error.message}")
     return Imported(found)
-
-
-class _Log:
-    """Passes events on, and into the build's file."""
-
-    def __init__(self, path: Path, progress: Progress) -> None:
-        self._path = path
-        self._handle = path.open("ab", buffering=0)
-        self._progress = progress
-
-    def __call__(self, event: Event) -> None:
-        line = json.dumps(dict(event)).encode() + b"\n"
-        with suppress(OSError):  # a full disk must not hide the error that it causes elsewhere
-            if self._handle.closed:  # said after the build's end, when nobody follows it any more
-                with self._path.open("ab") as handle:
-                    handle.write(line)
-                return
-            self._handle.write(line)
-        self._progress(event)
-
-    def close(self) -> None:
-        self._handle.close()
 
 
 def _done(

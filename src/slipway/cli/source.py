@@ -1,14 +1,13 @@
-"""Handing source code to the server: by its path on the same machine, else as a tar."""
+"""Handing source code to the server: by its path on the same machine, else as a tar.
+
+What only the others need is imported by them: the commonest build should not wait for it.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 import sys
-import tarfile
-import tempfile
 from pathlib import Path
 
 from slipway.client import Client
@@ -32,6 +31,10 @@ def is_repository(word: str) -> bool:
 
 def standard_input(client: Client) -> tuple[bodies.Source, str | None]:
     """``-`` instead of a directory: a tar of any compression, or a Dockerfile alone, which comes back as text."""
+    import shutil
+    import tarfile
+    import tempfile
+
     with tempfile.TemporaryFile() as spool:
         shutil.copyfileobj(sys.stdin.buffer, spool, 1 << 20)
         spool.seek(0)
@@ -83,6 +86,9 @@ def source_of(client: Client, directory: Path) -> bodies.Source:
     revision = _revision(directory)
     if client.is_local and os.geteuid() == 0:
         return bodies.Source(path=str(directory.resolve()), revision=revision)
+    import tarfile
+    import tempfile
+
     with tempfile.TemporaryFile() as spool:
         with tarfile.open(fileobj=spool, mode="w") as archive:
             archive.add(directory, arcname=".")
@@ -103,6 +109,11 @@ def variables_of(directory: Path, files: tuple[str, ...]) -> dict[str, str]:
 
 def _revision(directory: Path) -> str:
     """The commit the directory is at, with ``+`` when it has changes; empty without git."""
+    whole = directory.absolute()
+    if "GIT_DIR" not in os.environ and not any((path / ".git").exists() for path in (whole, *whole.parents)):
+        return ""
+    import subprocess
+
     try:
         commit = _git(directory, "rev-parse", "--short=12", "HEAD")
         return commit + ("+" if commit and _git(directory, "status", "--porcelain", "--", ".") else "")
@@ -111,6 +122,8 @@ def _revision(directory: Path) -> str:
 
 
 def _git(directory: Path, *words: str) -> str:
+    import subprocess
+
     done = subprocess.run(
         ["git", "-C", str(directory), *words], capture_output=True, text=True, timeout=5, check=False
     )

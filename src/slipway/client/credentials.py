@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.base.files import atomic_write
 from slipway.errors import Invalid
 
 DEFAULT_SOCKET = "/run/slipway/slipway.sock"
@@ -55,6 +54,8 @@ class Credentials:
 
     def save(self) -> Path:
         path = self.path()
+        from slipway.base.files import atomic_write
+
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         value = {"server": self.server, "token": self.token, "authority": self.authority}
         atomic_write(path, json.dumps(value), 0o600)

@@ -12,6 +12,7 @@ import zstandard
 from isal import igzip, isal_zlib
 
 from slipway.errors import Invalid
+from slipway.layers.gzip import Gzip
 from slipway.oci import MediaType
 
 Compression = Literal["gzip", "zstd", "none"]
@@ -25,8 +26,6 @@ _ISAL_ERROR = cast(type[Exception], isal_zlib.error)
 BROKEN: tuple[type[Exception], ...] = (
     EOFError, OSError, zlib.error, _ISAL_ERROR, zstandard.ZstdError, lzma.LZMAError,
 )  # fmt: skip
-_GZIP_WINDOW = 31
-_GZIP_LEVEL = 1
 _ZSTD_LEVEL = 3
 _ZSTD_MAX_WINDOW = 1 << 27
 _ZSTD_PIECE = 2048  # a hostile one unpacks to 64 MiB at the most
@@ -52,7 +51,7 @@ class _Plain:
 def compressor(kind: Compression) -> Compressor:
     """A fresh compressor; its output depends on its input only (no time, no name in the gzip header)."""
     if kind == "gzip":
-        return cast(Compressor, isal_zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WINDOW))
+        return Gzip()
     if kind == "zstd":
         return cast(Compressor, zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj())
     return _Plain()

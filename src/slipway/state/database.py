@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 
 from slipway.state.foreign import foreign_errors
 from slipway.state.postgres import make_engine
+from slipway.state.sqlite import connect
 
 _READING = "slipway_reading"
 _LOCK = 7_064_155_711  # any number that no other program locks in this database
@@ -30,7 +31,11 @@ class Database:
     """One database, by SQLAlchemy URL (``sqlite+aiosqlite:///path`` or ``postgresql+asyncpg://…``)."""
 
     def __init__(self, url: str) -> None:
-        self.engine = make_engine(url) if url.startswith("postgresql") else create_async_engine(url)
+        self.engine = (
+            make_engine(url)
+            if url.startswith("postgresql")
+            else create_async_engine(url, connect_args={"async_creator_fn": connect})
+        )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         options: dict[str, Any] = {_READING: True}
         if self.engine.dialect.name == "postgresql":
@@ -167,8 +172,8 @@ class Database:
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _record: Any) -> None:
-    # SQLAlchemy emits BEGIN itself (below); pysqlite's own implicit BEGIN would come too late to lock.
-    connection.isolation_level = None
+    # SQLAlchemy emits BEGIN itself (below): pysqlite's own implicit BEGIN, which `connect` has switched off, would come
+    # too late to lock.
     cursor = connection.cursor()
     for pragma in _PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")

@@ -18,7 +18,8 @@ try:
     cli.main(sys.argv[1:], standalone_mode=False)
 except Exception:
     pass
-print([name for name in ("pydantic", "rich", "slipway.build", "sqlalchemy") if name in sys.modules])
+heavy = ("pydantic", "rich", "slipway.build", "sqlalchemy", "http.client", "ssl", "tarfile", "subprocess")
+print([name for name in heavy if name in sys.modules])
 """
 
 

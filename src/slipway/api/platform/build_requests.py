@@ -9,6 +9,7 @@ from pathlib import Path
 from slipway import wire
 from slipway.access import Identity
 from slipway.build.cache_images import CacheTarget
+from slipway.build.plan.steering import KEEP_GIT_DIR, is_set
 from slipway.build.request import SolveRequest
 from slipway.build.ssh_agent import check_agent
 from slipway.distribution import Login
@@ -29,7 +30,8 @@ def solve_request(caller: Identity, request: wire.BuildRequest) -> SolveRequest:
     return SolveRequest(
         "", Path("/"), request.dockerfile, request.inline, request.target, request.args, request.labels,
         no_cache=request.no_cache, secrets=_secrets(request.secrets), agents=_agents(caller, request.ssh),
-        from_git=bool(request.source.git), uncached=frozenset(name.lower() for name in request.no_cache_filter),
+        from_git=bool(request.source.git) and not is_set(request.args, KEEP_GIT_DIR),
+        uncached=frozenset(name.lower() for name in request.no_cache_filter),
         source=_called(request.source), epoch=_epoch(request.args), cache_to=tuple(targets),
         cache_from=tuple(Reference.parse(text) for text in request.cache_from),
     )  # fmt: skip

@@ -32,6 +32,7 @@ from slipway.build.builders import BuilderRecord
 from slipway.build.jobs import JobRequest
 from slipway.build.layout_images import WithLayouts, layout_reference
 from slipway.build.own_image import PLATFORM
+from slipway.build.plan.steering import MULTI_PLATFORM, is_set
 from slipway.build.pods.image import WORKER
 from slipway.build.remote import Credentials
 from slipway.build.request import SolveRequest
@@ -57,6 +58,7 @@ async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildR
     platforms = platforms_of(request)
     asked = replace(solve_request(caller, request), platform=platforms[0])
     builder = await parts.builders.require(request.builder, project) if request.builder else None
+    as_index = is_set(request.args, MULTI_PLATFORM)
     if request.priority == "high":
         await parts.access.require(caller, project, Permission.MANAGE)
     await parts.access.audit(caller, "build", repository, project=project)
@@ -89,7 +91,7 @@ async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildR
                 blobs = parts.registry.blobs
                 lease = await stack.enter_async_context(holding(blobs, "layouts", ttl=_LEASE))
                 images = WithLayouts(images, layouts, blobs, lease)
-            if len(platforms) > 1:
+            if len(platforms) > 1 or as_index:
                 return await _build_each(parts, job, platforms, images, progress)
             built = await parts.jobs.run(job, images, progress)
         return {"build": built.build_id, "reference": built.reference, "digest": str(built.digest)}
@@ -180,7 +182,7 @@ async def builds(parts: Parts, caller: Caller, project: str = "") -> list[wire.B
     if project:
         await parts.access.require(caller, project, Permission.VIEW)
     names = [project] if project else [item.name for item in await parts.access.projects(caller)]
-    return [_record(row, name) for row, name in await parts.jobs.list(names)]
+    return [_record(row, name) for row, name in await parts.jobs.records.list(names)]
 
 
 @router.post("/builds/prune")
@@ -194,20 +196,20 @@ async def prune(parts: Parts, caller: Caller, request: wire.Prune) -> wire.Prune
 
 @router.get("/builds/{build_id}")
 async def show(parts: Parts, caller: Caller, build_id: str) -> wire.Build:
-    project = await parts.jobs.project_of(build_id)
+    project = await parts.jobs.records.project_of(build_id)
     await parts.access.require(caller, project, Permission.VIEW)
-    return _record(await parts.jobs.get(build_id), project)
+    return _record(await parts.jobs.records.get(build_id), project)
 
 
 @router.get("/builds/{build_id}/log")
 async def log(parts: Parts, caller: Caller, build_id: str, follow: bool = False) -> Response:
-    await parts.access.require(caller, await parts.jobs.project_of(build_id), Permission.VIEW)
+    await parts.access.require(caller, await parts.jobs.records.project_of(build_id), Permission.VIEW)
     return lines(parts.jobs.log(build_id, follow))
 
 
 @router.post("/builds/{build_id}/cancel", status_code=204)
 async def cancel(parts: Parts, caller: Caller, build_id: str) -> None:
-    project = await parts.jobs.project_of(build_id)
+    project = await parts.jobs.records.project_of(build_id)
     await parts.access.require(caller, project, Permission.BUILD)
     await parts.jobs.cancel(build_id)
     await parts.access.audit(caller, "build.cancel", build_id, project=project)

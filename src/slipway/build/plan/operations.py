@@ -110,11 +110,13 @@ class RunOp:
     sources: tuple[Source | None, ...] = ()
     files: tuple[tuple[str, str], ...] = ()
     devices: tuple[DeviceRequest, ...] = ()
+    hostname: str = ""
 
     def definition(self) -> bytes:
         return frame(
             frame(*self.argv), _pairs(self.env), self.cwd, self.user, self.network, self.security,
             frame(*(repr(_unnamed(mount)) for mount in self.mounts)), _pairs(self.files),
+            *([self.hostname] if self.hostname else []),
         )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from slipway.build.dockerfile import BindMount, CacheMount, Mount, Run, opening
+from slipway.build.plan import steering
 from slipway.build.plan.lowering import Lowering, clean
 from slipway.build.plan.metadata import in_shell
 from slipway.build.plan.operations import RunOp, Source
@@ -24,12 +25,14 @@ def run(at: Lowering, item: Run) -> RunOp:
     return RunOp(
         tuple(argv), tuple(env.items()), tuple(pair for pair in proxies if pair[0] not in env),
         at.state.workdir, at.state.user, item.network, _described(item), item.location, item.security, mounts, sources,
-        files, item.devices,
+        files, item.devices, steering.hostname(at.plan.build_args),
     )  # fmt: skip
 
 
 def _placed(at: Lowering, mount: Mount) -> Mount:
     """With an absolute target: a relative one begins at the WORKDIR."""
+    if isinstance(mount, CacheMount):
+        mount = replace(mount, id=steering.cache_id(at.plan.build_args, mount.id))
     if not mount.target:
         return mount
     target = clean(mount.target, at.state.workdir)

@@ -122,6 +122,7 @@ class Device:
         return {"path": self.path.removeprefix("/dev/"), "major": self.major, "minor": self.minor}
 
 
+HOSTNAME = "slipway-build"
 StepMount = Bind | Layers | Tmpfs | SmallFile
 
 
@@ -147,6 +148,7 @@ class RunStep:
     mounts: Sequence[StepMount] = ()
     insecure: bool = False
     devices: Sequence[Device] = ()
+    hostname: str = ""
 
     def to_json(self, resolver: str) -> dict[str, Any]:
         """The worker's specification of this step; ``resolver`` is the text of its /etc/resolv.conf."""
@@ -161,6 +163,7 @@ class RunStep:
             "gid": self.gid,
             "groups": list(self.groups),
             "network": self.network,
+            "hostname": self.hostname or HOSTNAME,
             "insecure": self.insecure,
             "files": {"resolv.conf": resolver, "hosts": self._hosts()},
             "mounts": [mount.to_json() for mount in self.mounts],
@@ -168,5 +171,8 @@ class RunStep:
         }
 
     def _hosts(self) -> str:
-        lines = ["127.0.0.1 localhost slipway-build", "::1 localhost ip6-localhost ip6-loopback"]
+        lines = [
+            f"127.0.0.1 localhost {self.hostname or HOSTNAME}",
+            "::1 localhost ip6-localhost ip6-loopback",
+        ]
         return "\n".join([*lines, *(f"{address} {name}" for name, address in self.hosts)]) + "\n"

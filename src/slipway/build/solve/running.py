@@ -42,6 +42,12 @@ class Pending:
     ahead: Ahead
     task: asyncio.Task[MadeLayer]
 
+    async def finished(self) -> Made:
+        """The layer after all, now."""
+        self.ahead.wanted.set()
+        made: MadeLayer = await asyncio.shield(self.task)
+        return made.made
+
 
 class Runner:
     """Runs the RUN operations of one build."""
@@ -90,12 +96,6 @@ class Runner:
         found: MadeLayer = await task
         step.cached = found.cached
         return await self._maker.adopt(key, found)
-
-    async def finished(self, pending: Pending) -> Made:
-        """The layer after all, now."""
-        pending.ahead.wanted.set()
-        made: MadeLayer = await asyncio.shield(pending.task)
-        return made.made
 
     async def _keyed(
         self, operation: RunOp, layers: tuple[LayerRef, ...], step: Step, platform: Platform,
@@ -195,7 +195,7 @@ class Runner:
             self._snapshots.lowers(chain), self._snapshots.prepare(chain), operation.argv, tuple(env.items()),
             operation.cwd, account.uid, account.gid, account.groups, operation.network,
             mounts=[*added, *given.mounts], insecure=operation.security == "insecure",
-            devices=devices.nodes,
+            devices=devices.nodes, hostname=operation.hostname,
         )  # fmt: skip
 
 
@@ -210,7 +210,12 @@ def _facts(operation: RunOp, chain: Digest | None, shown: Sequence[str]) -> dict
     """What the key is made of, by names that a person understands."""
     facts = {"command": json.dumps(operation.argv), "the image below": str(chain)}
     facts |= {f"the variable {name}": value for name, value in operation.env}
-    facts |= {"WORKDIR": operation.cwd, "USER": operation.user, "--network": operation.network}
+    facts |= {
+        "WORKDIR": operation.cwd,
+        "USER": operation.user,
+        "--network": operation.network,
+        "hostname": operation.hostname,
+    }
     facts |= {"--security": operation.security, "heredocs": json.dumps(operation.files)}
     facts |= {f"the mount {mount.target}": repr(mount) for mount in operation.mounts}
     return facts | {f"what is mounted ({number})": text for number, text in enumerate(shown, 1)}

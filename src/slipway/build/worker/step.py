@@ -13,7 +13,6 @@ from slipway.build.worker.confine import confine
 from slipway.build.worker.root import Root
 from slipway.build.worker.system import mount_system
 
-_HOSTNAME = "slipway-build"
 _PRIVATE = linux.CLONE_NEWNS | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWCGROUP
 
 
@@ -27,7 +26,7 @@ def become_command(
         _unprotected()
         linux.unshare(_PRIVATE)
         linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
-        socket.sethostname(_HOSTNAME)
+        socket.sethostname(specification["hostname"])
         if not _is_here(netns):
             linux.setns(netns, linux.CLONE_NEWNET)
         root = Root(specification, user_ns)

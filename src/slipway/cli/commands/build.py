@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from slipway.cli.caches import cache_source, cache_target
 from slipway.cli.events.plain import describe, explained
-from slipway.cli.logins import read_logins
-from slipway.cli.outputs import Output
 from slipway.cli.secrets import read_agents, read_secrets
 from slipway.cli.session import Session, with_session
 from slipway.cli.sizes import size_of
@@ -19,6 +18,9 @@ from slipway.cli.source import is_repository, read_contexts, source_of, standard
 from slipway.client import Client
 from slipway.errors import Invalid
 from slipway.wire import bodies
+
+if TYPE_CHECKING:
+    from slipway.cli.outputs import Output
 
 _FOREVER, _UNLIMITED = 36500.0, 1 << 60
 
@@ -118,7 +120,7 @@ def build(
     CONTEXT is a directory with a Dockerfile, the address of a git repository (with #REF:SUBDIRECTORY), or - for a tar
     or a Dockerfile on standard input.
     """
-    places = [Output.parse(item) for item in outputs]
+    places = _places(outputs)
     if sum(item.dest == "-" for item in places) > 1:
         raise Invalid("only one output can be standard output")
     source, inline = _source(session.client, context, dockerfile)
@@ -139,7 +141,7 @@ def build(
         priority=priority,
         builder=builder,
         platforms=[name for item in platforms for name in item.split(",")],
-        logins=read_logins(hosts),
+        logins=_logins(hosts),
         cache_from=[cache_source(item) for item in sources],
         cache_to=[cache_target(item) for item in targets],
         ssh=read_agents(agents),
@@ -160,6 +162,22 @@ def build(
         place.write(session, image)
     if not session.json and not piped:
         click.echo(f"{result['reference']}\n{result['digest']}")
+
+
+def _places(outputs: tuple[str, ...]) -> list[Output]:
+    if not outputs:
+        return []
+    from slipway.cli.outputs import Output
+
+    return [Output.parse(item) for item in outputs]
+
+
+def _logins(hosts: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    if not hosts:
+        return {}
+    from slipway.cli.logins import read_logins
+
+    return read_logins(hosts)
 
 
 def _time() -> dict[str, str]:
