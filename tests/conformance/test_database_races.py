@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import random
 import time
 from collections.abc import AsyncIterator, Coroutine
