@@ -276,4 +276,4 @@ async def test_a_head_that_is_too_large_is_refused(app: App, ended: bool) -> Non
         writer.write(request(0, 10).replace(b"Host: x", b"Host: x\r\nX-Long: " + b"y" * 30_000))
         assert await answer(other) == DATA[:10]
         writer.close()
-    assert app.offered == [True]
+    assert app.offered == {True}
