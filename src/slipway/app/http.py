@@ -1,10 +1,9 @@
 """The HTTP server's connections: uvicorn's, and what a registry needs beyond them.
 
 ``http.response.zerocopysend`` (an extension of ASGI) hands a file to the kernel: its bytes go from the page cache to
-the socket and are never seen by Python. ``slipway.request.body`` (``slipway.app.bodies``) is the way in. A client that
-sends no complete request head, or one without an end, or takes nothing of an answer, is ended, so that neither
-connections nor memory can be held for nothing. One that is answered while it still sends its body has time to read the
-answer.
+the socket and are never seen by Python. A client that sends no complete request head, or one without an end, or takes
+nothing of an answer, is ended, so that neither connections nor memory can be held for nothing. One that is answered
+while it still sends its body has time to read the answer.
 """
 
 from __future__ import annotations
@@ -18,12 +17,11 @@ import select
 import socket
 import struct
 import termios
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import is_ssl
-
-from slipway.app.bodies import BODY, TURN_MS, DirectBody, body_length, in_thread
 
 ZERO_COPY = "http.response.zerocopysend"
 HEAD_SECONDS = 30.0  # for the request line and all headers
@@ -31,6 +29,7 @@ MOST_HEAD = 64 * 1024  # bytes of them
 IDLE_SECONDS = 120.0
 LINGER_SECONDS = 5.0  # for the rest of a body that nobody wants, after the last answer of a connection
 _PIECE = 16 * 1024 * 1024  # bytes handed over at once, so that many downloads take turns
+_TURN_MS = 2  # for how long a thread waits for a client that is as quick as we are
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -47,13 +46,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._await_head()
         self.app = functools.partial(_lingering, self.app)
         if not is_ssl(transport):  # the kernel cannot encrypt for us
-            self.app = functools.partial(_directly, self.app, self)
+            self.app = functools.partial(_with_files, self.app, self.idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-        self.app = _refuse_head  # which does not lead back to this connection, so that it is gone at once
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -115,45 +113,31 @@ async def _lingering(app: Any, scope: Any, receive: Any, send: Any) -> None:
             and message["type"] == "http.response.body" and not message.get("more_body")
         ):  # fmt: skip
             await send({**message, "more_body": True})
-            with contextlib.suppress(TimeoutError, ConnectionError):
-                async with asyncio.timeout(LINGER_SECONDS):
-                    await _drain(scope.get("extensions", {}).get(BODY), receive)
+            await _drain(receive)
             message = {"type": "http.response.body"}
         await send(message)
 
     await app(scope, receive, sending)
 
 
-async def _drain(body: DirectBody | None, receive: Any) -> None:
-    if body is not None and body.begun:
-        nowhere = memoryview(bytearray(64 * 1024))
-        while await body.readinto(nowhere):
-            pass
-        return
-    while (message := await receive())["type"] == "http.request" and message["more_body"]:
-        pass
+async def _drain(receive: Any) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (message := await receive())["type"] == "http.request" and message["more_body"]:
+                pass
 
 
-async def _directly(app: Any, protocol: HttpProtocol, scope: Any, receive: Any, send: Any) -> None:
-    """Offers the two extensions."""
-    extensions = scope.setdefault("extensions", {})
-    extensions[ZERO_COPY] = {}
+async def _with_files(app: Any, idle: float, scope: Any, receive: Any, send: Any) -> None:
+    scope.setdefault("extensions", {})[ZERO_COPY] = {}
     cycle: RequestResponseCycle = send.__self__
 
     async def sending(message: Any) -> None:
         if message["type"] == ZERO_COPY:
-            await _send_file(cycle, message["file"], message["offset"], message["count"], protocol.idle)
+            await _send_file(cycle, message["file"], message["offset"], message["count"], idle)
         else:
             await send(message)
 
-    # The length is of no use for a request whose body the parser has passed already.
-    length = body_length(scope) if protocol.cycle is cycle else None
-    if not length:
-        await app(scope, receive, sending)
-        return
-    with contextlib.closing(DirectBody(protocol, cycle, length)) as body:
-        extensions[BODY] = body
-        await app(scope, receive, sending)
+    await app(scope, receive, sending)
 
 
 async def _refuse_head(_scope: Any, _receive: Any, send: Any) -> None:
@@ -182,8 +166,7 @@ async def _send_file(cycle: RequestResponseCycle, file: int, offset: int, count:
                 await asyncio.sleep(0)
                 continue
             try:
-                piece = functools.partial(_send_piece, out, file, offset, min(_PIECE, end - offset))
-                sent = await in_thread(piece)  # what is not in the page cache is read from the disk
+                sent = await _in_thread(_send_piece, out, file, offset, min(_PIECE, end - offset))
             except BlockingIOError:
                 await _writable(out, idle)
                 continue
@@ -208,7 +191,7 @@ def _send_piece(out: int, file: int, offset: int, count: int) -> int:
     sent = os.sendfile(out, file, offset, count)
     room = select.poll()
     room.register(out, select.POLLOUT)
-    while 0 < sent < count and room.poll(TURN_MS):
+    while 0 < sent < count and room.poll(_TURN_MS):
         try:
             more = os.sendfile(out, file, offset + sent, count - sent)
         except BlockingIOError:
@@ -217,6 +200,19 @@ def _send_piece(out: int, file: int, offset: int, count: int) -> int:
             break
         sent += more
     return sent
+
+
+async def _in_thread(call: Callable[..., int], *arguments: int) -> int:
+    """In a thread, since what is not in the page cache is read from the disk.
+
+    Who is cancelled waits for its end nevertheless: the descriptors, once closed, would soon be somebody else's.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(call, *arguments))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
 
 
 async def _writable(fd: int, idle: float) -> None:

@@ -316,3 +316,28 @@ async def _trickle(writer: asyncio.StreamWriter) -> None:
     while True:
         writer.write(b"x")
         await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_head_that_is_too_large_is_refused(app: App, ended: bool) -> None:
+    async with serving(app) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        text = b"x" * (http.MOST_HEAD + 1)
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while not ended and sent < 100 << 20 and not writer.is_closing():
+                writer.write(b"X-Large: " + text + b"\r\n")
+                await writer.drain()
+                sent += len(text)
+            if ended:
+                writer.write(b"X-Large: " + text + b"\r\n\r\n")
+            assert b" 431 " in await reader.readline()
+            await reader.read()
+        writer.close()
+        assert sent < 50 << 20
+        other, writer = await asyncio.open_connection(*address)
+        writer.write(request(0, 10).replace(b"Host: x", b"Host: x\r\nX-Long: " + b"y" * 30_000))
+        assert await answer(other) == DATA[:10]
+        writer.close()
+    assert app.offered == {True}

@@ -8,13 +8,14 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
 
 from slipway.api.registry import Pace, inflow
-from slipway.api.registry.bodies import Window
+from slipway.api.registry.bodies import pieces
 from slipway.app import http
 from slipway.testing.registry import SECRET, USER, Serving, digest_of, serving
 
@@ -85,15 +86,12 @@ class Clock:
         self._now = loop.time()
         self.taken = 0
         monkeypatch.setattr(loop, "time", lambda: self._now)
-        clock = self
+        monkeypatch.setattr(inflow, "pieces", self._pieces)
 
-        class Watched(Window):
-            async def wait(self, piece: Awaitable[int]) -> int:
-                count = await super().wait(piece)
-                clock.taken += count
-                return count
-
-        monkeypatch.setattr(inflow, "Window", Watched)
+    async def _pieces(self, request: Request, pace: Pace) -> AsyncIterator[bytes]:
+        async for piece in pieces(request, pace):
+            self.taken += len(piece)
+            yield piece
 
     def passes(self, seconds: float) -> None:
         self._now += seconds

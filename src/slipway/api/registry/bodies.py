@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
@@ -28,53 +28,27 @@ class Pace:
 DEFAULT_PACE = Pace()
 
 
-class Window:
-    """Looks to it that a client keeps a pace."""
-
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
-        self._loop = asyncio.get_running_loop()
-        self._bytes = 0
-        self._end = self._loop.time() + pace.seconds
-        self._came = 0.0
-
-    async def wait(self, piece: Awaitable[int]) -> int:
-        """Wait for a piece of some bytes. Raises ``TooSlow``."""
-        if self._came:
-            self._end += (
-                self._loop.time() - self._came
-            )  # what the server does with the bytes is not the client's time
-        try:
-            async with asyncio.timeout_at(self._end):
-                count = await piece
-        except TimeoutError as error:
-            raise TooSlow(
-                f"fewer than {self._pace.least} bytes came in {self._pace.seconds:g} seconds",
-                hint="what has arrived is kept: resume the upload",
-            ) from error
-        self._came = self._loop.time()
-        self._bytes += count
-        if self._bytes >= self._pace.least:
-            self._bytes, self._end = 0, self._came + self._pace.seconds
-        return count
-
-
 async def pieces(request: Request, pace: Pace) -> AsyncIterator[bytes]:
     """The body as it comes in. Raises ``TooSlow``, and ``Invalid`` when the client goes away in the middle."""
+    loop = asyncio.get_running_loop()
     stream = request.stream()
-    window = Window(pace)
-    chunk = b""
-
-    async def following() -> int:
-        nonlocal chunk
-        chunk = await anext(stream)
-        return len(chunk)
-
+    window, end = 0, loop.time() + pace.seconds
     try:
         while True:
-            await window.wait(following())
+            async with asyncio.timeout_at(end):
+                chunk = await anext(stream)
+            came = loop.time()
             yield chunk
+            end += loop.time() - came  # what the server does with the bytes is not the client's time
+            window += len(chunk)
+            if window >= pace.least:
+                window, end = 0, loop.time() + pace.seconds
     except StopAsyncIteration:
         return
+    except TimeoutError as error:
+        raise TooSlow(
+            f"fewer than {pace.least} bytes came in {pace.seconds:g} seconds",
+            hint="what has arrived is kept: resume the upload",
+        ) from error
     except ClientDisconnect as error:
         raise Invalid("the client went away in the middle of the upload") from error
