@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import compileall
 import json
 import os
 import statistics
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import slipway
 from slipway.build.sandbox import Limits, Sandboxes
 from slipway.testing.memory import family, peak_memory
 from slipway.testing.peers import BASE, Buildah, Docker, scratch, start_registry
@@ -42,6 +44,8 @@ class Slipway:
     """The platform, by its command line; what is built is in its registry already."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
+        # As an installation does. A checkout compiles as it goes, and not at all with PYTHONDONTWRITEBYTECODE.
+        compileall.compile_dir(Path(slipway.__file__).parent, quiet=1)
         self.running = Running.make(directory)
         self.running.seed_base()
         stack.callback(self.running.down)

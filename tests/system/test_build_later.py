@@ -66,6 +66,15 @@ async def test_the_copy_does_not_wait_and_is_the_same(bench: BuildBench, epoch: 
         assert again.solved.layers == made.solved.layers
 
 
+async def test_a_copy_that_came_to_the_same_is_the_one_that_was_there(bench: BuildBench) -> None:
+    """Its layer is written while its key is made, and thrown away when that is known."""
+    first = await bench.build(SHORT)
+    await bench.solver.later.settle()
+    again = await bench.build(SHORT, uncached=frozenset({"two"}))
+    assert again.ran == ["RUN echo two > /two"]
+    assert again.solved.layers == first.solved.layers
+
+
 async def test_its_key_is_that_of_a_layer_that_was_waited_for(bench: BuildBench) -> None:
     await bench.build(TEXT, target="one")
     made = await bench.build(TEXT)

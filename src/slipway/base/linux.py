@@ -200,6 +200,12 @@ def return_memory_above(size: int) -> None:
         _LIBC.mallopt(ctypes.c_int(_M_MMAP_THRESHOLD), ctypes.c_int(size))
 
 
+def return_free_memory() -> None:
+    """What this process has freed goes back to the kernel, where the C library can do that. Takes milliseconds."""
+    with contextlib.suppress(AttributeError):
+        _LIBC.malloc_trim(ctypes.c_size_t(0))
+
+
 def limit_arenas(count: int) -> None:
     """How many heaps glibc makes for threads, eight for each core by itself; each keeps what was freed in it."""
     with contextlib.suppress(AttributeError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from slipway import __version__
+from slipway.base import linux
 from slipway.base.clock import iso, now
 from slipway.base.ids import new_id
 from slipway.base.progress import Progress
@@ -36,6 +37,7 @@ from slipway.oci import Descriptor, ImageConfig
 from slipway.state import Database
 
 _LEASE = timedelta(hours=12)
+_REST = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,12 @@ class BuildJobs:
             raise Cancelled(f"the build {build_id} was cancelled") from None
         finally:
             self._running.pop(build_id, None)
+            asyncio.get_running_loop().call_later(_REST, self._rest)
+
+    def _rest(self) -> None:
+        """Nobody builds: what the last builds needed is not kept for the next."""
+        if not self._running:
+            asyncio.get_running_loop().run_in_executor(None, linux.return_free_memory)
 
     async def _run(
         self, build_id: str, request: JobRequest, policy: BuildPolicy, images: Images, progress: Progress

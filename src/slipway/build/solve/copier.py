@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from slipway.build.copy import content_key, content_parts
 from slipway.build.explain import Inputs
@@ -16,8 +17,9 @@ from slipway.build.solve.inputs import copied, material_of
 from slipway.build.solve.layers import LayerMaker
 from slipway.build.solve.report import Step
 from slipway.build.solve.roots import Roots, chain_of
+from slipway.build.solve.running import ended
 from slipway.build.solve.sources import Sources
-from slipway.layers import Layer
+from slipway.layers import Entry, Layer
 from slipway.snapshots import LayerRef
 
 
@@ -54,6 +56,7 @@ class Copier:
             step.key, step.inputs = known, lambda: Inputs(known, operation.created_by)
             return made
         async with AsyncExitStack() as stack:
+            new = await self._sources.pending(operation.source) is not None
             tree = await self._sources.tree(operation.source, stack)
             sources = await asyncio.to_thread(selected, operation, tree)
             for source in operation.remotes:
@@ -65,16 +68,37 @@ class Copier:
             root = await self._roots.root(layers)
             hashes = self._maker.solver.hashes
             entries = await asyncio.to_thread(copy_entries, operation, sources, root)
+            write = await stack.enter_async_context(self._writing(entries, new))
             parts = await asyncio.to_thread(content_parts, entries, hashes)
             key = key_of("copy", (operation.definition(), *parts))
             step.key, step.inputs = key, lambda: copied(operation, key, entries, parts)
             if facts is not None:
                 self._maker.solver.copies.put(facts, key)
-            made = await self._maker.layer(
-                key, step, operation.created_by, lambda: self._maker.write(entries)
-            )
+            made = await self._maker.layer(key, step, operation.created_by, write)
             self._roots.wrote(layers, made, entries, step)
             return made
+
+    @asynccontextmanager
+    async def _writing(
+        self, entries: list[Entry], at_once: bool
+    ) -> AsyncIterator[Callable[[], Awaitable[Layer | None]]]:
+        """What makes the layer. ``at_once``: it is written while the key is still being found.
+
+        A step that has only just run leaves what was hardly ever seen before; where it was, the work was for nothing.
+        """
+        if not at_once:
+            yield lambda: self._maker.write(entries)
+            return
+        task = asyncio.create_task(self._maker.write(entries))
+        task.add_done_callback(
+            lambda task: task.cancelled() or task.exception()
+        )  # told by who needs the layer
+        try:
+            yield lambda: asyncio.shield(task)
+        except BaseException:
+            task.cancel()
+            raise
+        await ended(task)  # its threads read what is closed behind this block
 
     async def _facts(self, operation: CopyOp, layers: tuple[LayerRef, ...]) -> bytes | None:
         """All that the copy's key depends on, without a look at any file; ``None`` if that cannot be said."""

@@ -89,7 +89,7 @@ class Runner:
             await asyncio.wait({task, ahead.ran}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             task.cancel()
-            await _ended(task)
+            await ended(task)
             raise
         if ahead.active is not None:
             return Pending(ahead, task)
@@ -173,7 +173,7 @@ class Runner:
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
-            await _ended(making)
+            await ended(making)
             if making.exception() is None:
                 await self._discarded(making.result())
             raise
@@ -181,7 +181,7 @@ class Runner:
     async def _discarded(self, request: RunStep) -> None:
         """Throw away what the step wrote, to the end: another step's failure may cancel this one a second time."""
         removing = asyncio.create_task(asyncio.to_thread(self._snapshots.discard, request.active))
-        await _ended(removing)
+        await ended(removing)
         removing.result()
 
     def _prepared(self, operation: RunOp, chain: Digest | None, given: Prepared, devices: Devices) -> RunStep:
@@ -199,7 +199,7 @@ class Runner:
         )  # fmt: skip
 
 
-async def _ended(task: asyncio.Task[Any]) -> None:
+async def ended(task: asyncio.Task[Any]) -> None:
     """Wait for what must not be left alone, however often the waiter is cancelled."""
     while not task.done():
         with suppress(asyncio.CancelledError):
