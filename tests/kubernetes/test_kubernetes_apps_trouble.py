@@ -60,14 +60,14 @@ async def test_a_quota_is_used_up(bench: Bench, kind: str) -> None:
     assert await bench.fetch("web") == "one\n"
 
 
-async def test_the_api_server_is_away_for_a_while(bench: Bench) -> None:
+async def test_the_api_server_is_away_for_a_minute(bench: Bench) -> None:
     await bench.deliver(bench.web("one"))
     cluster = bench.cluster
     task = asyncio.create_task(bench.deliver(bench.web("two")))
     await asyncio.sleep(0.5)
     await asyncio.to_thread(cluster.stop_api)
     try:
-        await asyncio.sleep(20)
+        await asyncio.sleep(60)
         assert not task.done()
     finally:
         await asyncio.to_thread(cluster.start_api)
