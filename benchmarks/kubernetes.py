@@ -415,7 +415,7 @@ def measured(name: str, bench: Bench) -> list[Row]:
     """What fails is a goal that is missed, and keeps no other row from being measured."""
     try:
         return ROWS[name](bench)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         print(f"{name} failed: {error}", file=sys.stderr, flush=True)
         return [Row(f"{name}: failed", 0.0, [math.inf])]
 

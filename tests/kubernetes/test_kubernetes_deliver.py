@@ -56,6 +56,10 @@ def test_an_app_is_built_pulled_and_serves(
     assert {item["release"] for item in shown["instances"]} == {1}
     assert "listening" in platform.command("app", "logs", "small").stdout.decode()
 
+    with platform.start_command("app", "exec", "small", "web", "--", "sh", "-c", "wc -c; exit 3") as process:
+        counted, _ = process.communicate(bytes(300_000), timeout=60)
+    assert (process.returncode, counted.strip()) == (3, b"300000")
+
     (deployment,) = local_cluster.get("deployments", "-n", SPACE)
     image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
     assert image.startswith(f"{local_cluster.host_address}:{platform.api_port}/demo/small-web@sha256:")
