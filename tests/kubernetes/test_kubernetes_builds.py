@@ -26,6 +26,7 @@ def nothing_stays(local_cluster: LocalCluster) -> Iterator[None]:
     until(lambda: not left(local_cluster), "no Pod and no Secret of a build is left", 40)
 
 
+@pytest.mark.smoke
 def test_a_build_and_the_cache_that_another_node_finds(
     platform: Running, local_cluster: LocalCluster, tmp_path: Path
 ) -> None:
@@ -52,6 +53,7 @@ def test_a_build_and_the_cache_that_another_node_finds(
     assert any(item.startswith("pkg:deb/debian/libc6@") for item in three["packages"])
 
 
+@pytest.mark.smoke
 def test_the_pod_is_unprivileged_and_no_step_sees_a_credential(
     platform: Running, local_cluster: LocalCluster, tmp_path: Path
 ) -> None:

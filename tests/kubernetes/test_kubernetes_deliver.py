@@ -37,6 +37,7 @@ def answer(cluster: LocalCluster) -> str:
     return cluster.on_node("node-1", "curl", "-sS", "-m", "5", f"http://{address}:8000/")
 
 
+@pytest.mark.smoke
 def test_an_app_is_built_pulled_and_serves(
     platform: Running, local_cluster: LocalCluster, tmp_path: Path
 ) -> None:
