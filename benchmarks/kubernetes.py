@@ -93,12 +93,16 @@ class Row:
         peer = f"{statistics.median(self.peer):8.2f}" if self.peer else f"{'-':>8}"
         ratio = f"{self.ratio:6.2f}" if self.ratio is not None else f"{'-':>6}"
         verdict = "met" if self.met else "missed"
-        return f"{self.title:56} {peer} {statistics.median(self.ours):8.2f} {ratio} {self.goal:6.2f}  {verdict}"
+        return (
+            f"{self.title:56} {peer} {statistics.median(self.ours):8.2f} {ratio} {self.goal:6.2f}  {verdict}"
+        )
 
     def to_json(self) -> dict[str, Any]:
+        ours, peer = (
+            [round(item, 3) for item in items if item < math.inf] for items in (self.ours, self.peer)
+        )
         return {
-            "row": self.title, "peer": [round(item, 3) for item in self.peer],
-            "ours": [round(item, 3) for item in self.ours if item < math.inf], "ratio": self.ratio, "goal": self.goal, "met": self.met,
+            "row": self.title, "peer": peer, "ours": ours, "ratio": self.ratio, "goal": self.goal, "met": self.met,
         }  # fmt: skip
 
 
@@ -269,9 +273,7 @@ def node_dies(bench: Bench) -> list[Row]:
         try:
             until(lambda: name not in cluster.ready_nodes(), "the node is seen as gone", 120)
             seen = time.monotonic()
-            ours = pool.submit(
-                elsewhere, lambda: bool(workers(cluster) - {name}), seen
-            )
+            ours = pool.submit(elsewhere, lambda: bool(workers(cluster) - {name}), seen)
             row.peer.append(elsewhere(lambda: bool(bench.peer.nodes(theirs.name) - {name}), seen))
             row.ours.append(ours.result())
             done.result()

@@ -13,7 +13,16 @@ import pytest
 from slipway.testing.kubernetes import LocalCluster
 from slipway.testing.kubernetes.objects import until
 from slipway.testing.kubernetes_builds import (
-    NAMESPACE, build, building_platform, left, log, node, only, pods, running_builds, write,
+    NAMESPACE,
+    build,
+    building_platform,
+    left,
+    log,
+    node,
+    only,
+    pods,
+    running_builds,
+    write,
 )  # fmt: skip
 from slipway.testing.platform import Running
 

@@ -13,7 +13,15 @@ import pytest
 from slipway.testing.kubernetes import LocalCluster
 from slipway.testing.kubernetes.objects import until
 from slipway.testing.kubernetes_builds import (
-    NAMESPACE, build, building_platform, left, log, node, pods, running_builds, write,
+    NAMESPACE,
+    build,
+    building_platform,
+    left,
+    log,
+    node,
+    pods,
+    running_builds,
+    write,
 )  # fmt: skip
 from slipway.testing.platform import Running
 
@@ -114,7 +122,9 @@ def test_servers_that_build_in_one_namespace_do_not_cut_each_other_off(
         assert "succeeded" in build(platform, long, "long:3", "--no-cache")
 
 
-def test_the_rules_of_builds_come_back(platform: Running, local_cluster: LocalCluster, tmp_path: Path) -> None:
+def test_the_rules_of_builds_come_back(
+    platform: Running, local_cluster: LocalCluster, tmp_path: Path
+) -> None:
     source = write(tmp_path / "source", "FROM debian:bookworm\nRUN echo made\n")
     build(platform, source, "web:1")
     local_cluster.kubectl("delete", "networkpolicy", "--all", f"--namespace={NAMESPACE}")

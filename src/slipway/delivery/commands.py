@@ -14,7 +14,7 @@ class Command(Protocol):
     """
 
     async def write(self, data: bytes) -> None:
-        """To its standard input; no bytes are the end of it. Waits until they are taken; what comes too late is lost."""
+        """To its standard input; no bytes are its end. Waits until they are taken; what is too late is lost."""
         ...
 
     async def resize(self, columns: int, rows: int) -> None:
@@ -22,7 +22,7 @@ class Command(Protocol):
         ...
 
     def output(self) -> AsyncIterator[tuple[str, bytes]]:
-        """``stdout`` or ``stderr`` with the bytes, as they come, until there are no more. A terminal has ``stdout`` only.
+        """``stdout`` or ``stderr`` with the bytes, as they come, to the end. A terminal has ``stdout`` only.
 
         Raises ``Unavailable`` when the connection to it broke.
         """

@@ -253,13 +253,11 @@ class Deliverer:
         mine = [item for item in await engine.instances(ref) if item.service == service]
         chosen = [item for item in mine if item.running and replica in (0, item.replica)]
         if not chosen:
+            one = f"instance {replica}" if replica else "instance"
             raise NotFound(
-                f"the app {ref} has no instance {replica or ''} of {service!r} that runs".replace("  ", " "),
-                hint=f"slipway app show {ref.name}",
+                f"the app {ref} has no {one} of {service!r} that runs", hint=f"slipway app show {ref.name}"
             )
-        async with engine.run(
-            ref, chosen[0], command, takes_input=takes_input, terminal=terminal
-        ) as found:
+        async with engine.run(ref, chosen[0], command, takes_input=takes_input, terminal=terminal) as found:
             yield found
 
     async def refusals(self, project: str) -> Refuse:

@@ -48,7 +48,7 @@ class ContainerCommand:
     async def resize(self, columns: int, rows: int) -> None:
         if self._terminal is not None:
             fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-            with contextlib.suppress(ProcessLookupError):  # it is no child of the terminal, which would tell it
+            with contextlib.suppress(ProcessLookupError):  # nobody else tells it: the terminal is not its own
                 self._process.send_signal(signal.SIGWINCH)
 
     async def output(self) -> AsyncIterator[tuple[str, bytes]]:

@@ -51,9 +51,8 @@ class ByHand:
         self._kubectl("create", "configmap", name, f"--from-file={source / 'Dockerfile'}")
         login = f"--tls-verify=false --creds={self.user}:'{self.secret}'"
         image = f"{self.registry}/demo/peer:{name}"
-        script = (
-            f"buildah {_STORE} bud --isolation=chroot {login} -t {image} /context && echo BUILT"
-            + (f" && buildah {_STORE} push {login} {image} && echo PUSHED" if push else "")
+        script = f"buildah {_STORE} bud --isolation=chroot {login} -t {image} /context && echo BUILT" + (
+            f" && buildah {_STORE} push {login} {image} && echo PUSHED" if push else ""
         )
         container = {
             "name": "build", "image": f"{self.registry}/library/buildah:bookworm", "command": ["sh", "-c", script],
@@ -67,7 +66,11 @@ class ByHand:
         one: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
         if job:
             template = {"metadata": {"labels": {"build": name}}, "spec": spec}
-            one |= {"apiVersion": "batch/v1", "kind": "Job", "spec": {"backoffLimit": 4, "template": template}}
+            one |= {
+                "apiVersion": "batch/v1",
+                "kind": "Job",
+                "spec": {"backoffLimit": 4, "template": template},
+            }
         self.cluster.apply(one)
 
     def wait(self, names: Sequence[str], word: str) -> None:

@@ -133,7 +133,9 @@ def app_logs(session: Session, name: str, service: str, follow: bool, tail: int 
 @click.argument("name")
 @click.argument("service")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] COMMAND…")
-@click.option("--replica", type=click.IntRange(1), default=None, help="Of the service; default: any that runs.")
+@click.option(
+    "--replica", type=click.IntRange(1), default=None, help="Of the service; default: any that runs."
+)
 @click.option("-T", "--no-tty", is_flag=True, help="No terminal, also where there is one.")
 @click.option("-n", "--no-input", is_flag=True, help="Leave standard input alone.")
 @_PROJECT
@@ -149,10 +151,8 @@ def app_exec(
     from slipway.cli.terminal import execute, has_terminal
 
     terminal = not (no_tty or no_input) and has_terminal()
-    code = execute(
-        session.client, project, name, service, replica or 0, command, terminal=terminal, takes_input=not no_input
-    )
-    sys.exit(code)
+    where = (session.client, project, name, service, replica or 0)
+    sys.exit(execute(*where, command, terminal=terminal, takes_input=not no_input))
 
 
 @app.command("render")
