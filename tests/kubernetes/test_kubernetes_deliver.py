@@ -99,7 +99,7 @@ def test_rendered_manifests_are_enough_for_kubectl(
     )
     local_cluster.kubectl("apply", "-f", "-", stdin=text)
     local_cluster.kubectl(
-        "rollout", "status", "deployment/other-web", "-n", SPACE, "--timeout=60s", seconds=70
+        "rollout", "status", "deployment/other-web", "-n", SPACE, "--timeout=120s", seconds=130
     )
     try:
         assert "rendered" in answer(local_cluster)
