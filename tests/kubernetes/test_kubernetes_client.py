@@ -225,7 +225,9 @@ async def test_a_command_at_a_terminal(client: ClusterClient, busybox: str, name
     said = b""
     async with client.run(namespace, name, ["sh"], takes_input=True, terminal=True) as running:
         await running.resize(123, 45)
-        await running.write(b'until [ "$(stty size)" = "45 123" ]; do sleep 0.1; done; echo it has; exit 3\n')
+        await running.write(
+            b'until [ "$(stty size)" = "45 123" ]; do sleep 0.1; done; echo it h\'\'as; exit 3\n'
+        )
         async for stream, data in running.output():
             assert stream == "stdout"
             said += data
