@@ -16,7 +16,7 @@ from slipway.errors import Failed, NotFound
 from slipway.testing.kubernetes import LocalCluster
 from slipway.testing.kubernetes_apps import PORT, Bench, healthy, opened_bench
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(580)]
 DATA = (VolumeMount("/data", "volume", "data"),)
 DONE = {"db": DependsOn("service_healthy"), "migrate": DependsOn("service_completed_successfully")}
 

@@ -25,7 +25,7 @@ from slipway.testing.kubernetes_builds import (
 )  # fmt: skip
 from slipway.testing.platform import Running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(580)]
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 from slipway.testing.kubernetes import LocalCluster
 from slipway.testing.platform import Running, write_app
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(580)]
 SPACE = "slipway-demo"
 
 
