@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         App,
         AppDetail,
         Deliver,
+        Execute,
         Instance,
         Release,
         Render,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         Scale,
         Service,
         Source,
+        TerminalSize,
     )
     from slipway.wire.builds import Build, Builder, BuildRequest, NamedContext, Prune, Pruned
     from slipway.wire.clusters import (
@@ -115,6 +117,7 @@ _MODULES = {
     "DeviceAnswer": "logins",
     "DeviceLogin": "logins",
     "DevicePoll": "logins",
+    "Execute": "apps",
     "Finding": "findings",
     "Findings": "findings",
     "Image": "images",
@@ -157,6 +160,7 @@ _MODULES = {
     "SiteOptions": "sites",
     "Source": "apps",
     "Status": "status",
+    "TerminalSize": "apps",
     "Thrown": "policies",
     "Token": "accounts",
     "Upstream": "policies",
@@ -188,6 +192,7 @@ __all__ = [
     "DeviceAnswer",
     "DeviceLogin",
     "DevicePoll",
+    "Execute",
     "Finding",
     "Findings",
     "Image",
@@ -230,6 +235,7 @@ __all__ = [
     "SiteOptions",
     "Source",
     "Status",
+    "TerminalSize",
     "Thrown",
     "Token",
     "Upstream",

@@ -12,6 +12,7 @@ from slipway.api.platform import (
     apps,
     builds,
     clusters,
+    commands,
     findings,
     images,
     oidc,
@@ -37,9 +38,10 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = services
+    app.state.commands = {}
     for module in (
         status, tls, accounts, oidc, tokens, policies, sites, webhooks, findings, images, builds, apps,
-        clusters, workers,
+        commands, clusters, workers,
     ):  # fmt: skip
         app.include_router(module.router, prefix="/api/v1")
     app.add_exception_handler(SlipwayError, _known)

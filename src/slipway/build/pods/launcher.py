@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 from slipway.base.ids import new_id
@@ -19,16 +20,17 @@ from slipway.build.pods.builder import Place, Started, admitted
 from slipway.build.pods.desk import Desk, Seat, Ticket, WorkerLost
 from slipway.build.pods.idle import Idle, IdleBounds
 from slipway.build.pods.manifests import Site, namespace_of
+from slipway.build.pods.patience import Tell, created, patiently, removed
 from slipway.build.solve import Reporter
-from slipway.errors import Exhausted, Failed, NotFound, SlipwayError, Unavailable
+from slipway.errors import Exhausted, Failed, SlipwayError, Unavailable
 from slipway.kubernetes import ClusterClient
 
 log = logging.getLogger(__name__)
 _PULL_SECONDS = 30.0
 _QUOTA_SECONDS = 3.0
-_DELETE_SECONDS = 15.0
+_DELETE_SECONDS = 15.0  # for which a build waits; then its Pod is removed after its end
+_AGAIN_SECONDS = 5.0
 _TERM_SECONDS = 60  # beyond the build's own, so that it is the server that ends it and says why
-Tell = Callable[[str], None]
 
 
 class Clusters(Protocol):
@@ -123,8 +125,8 @@ class KubernetesLauncher:
         self._mark = mark
         self._longest_wait = bounds.seconds if bounds and bounds.count else 0.0
         self._own: set[str] = set()
-        self._ready: dict[tuple[str, str], Site] = {}
         self._preparing: dict[tuple[str, str], asyncio.Lock] = {}
+        self._removing: set[asyncio.Task[None]] = set()
         self._idle = Idle(bounds or IdleBounds(), self._started_idle)
 
     @asynccontextmanager
@@ -154,7 +156,7 @@ class KubernetesLauncher:
     @asynccontextmanager
     async def _pod(self, place: Place, desk: Desk, tell: Tell) -> AsyncIterator[Pod]:
         client = await self._clusters.client(place.cluster)
-        site = await self._prepared(place, client)
+        site = await self._prepared(place, client, tell)
         name = f"build-{place.build_id}-{new_id(6)}"
         self._own.add(name)
         async with admitted(desk) as ticket:
@@ -168,20 +170,25 @@ class KubernetesLauncher:
             finally:
                 if watching is not None:
                     watching.cancel()
-                removing = asyncio.create_task(_remove(client, pod.namespace, name))
-                await asyncio.shield(removing)
-                self._own.discard(name)
-                if watching is not None:
-                    await asyncio.gather(watching, return_exceptions=True)
+                removing = asyncio.create_task(self._remove(pod))
+                self._removing.add(removing)
+                removing.add_done_callback(self._removing.discard)
+                await asyncio.wait({removing, *([watching] if watching else [])}, timeout=_DELETE_SECONDS)
+
+    async def _remove(self, pod: Pod) -> None:
+        try:
+            await removed(pod.client, pod.namespace, pod.name)
+        finally:
+            self._own.discard(pod.name)
 
     async def _create(self, pod: Pod, site: Site, place: Place) -> None:
         """Secret and Pod; waits where the namespace's quota is used up."""
         seconds = (place.limits.seconds or 24 * 3600) + _TERM_SECONDS + self._longest_wait
-        await _created(pod.client, manifests.secret(pod.name, site, place, pod.ticket.token))
+        await created(pod.client, manifests.secret(pod.name, site, place, pod.ticket.token), pod.tell)
         told = False
         while True:
             try:
-                await _created(pod.client, manifests.pod(pod.name, site, place, seconds))
+                await created(pod.client, manifests.pod(pod.name, site, place, seconds), pod.tell)
                 return
             except Exhausted as error:
                 if not told:
@@ -189,28 +196,42 @@ class KubernetesLauncher:
                 told = True
                 await asyncio.sleep(_QUOTA_SECONDS)
 
-    async def _prepared(self, place: Place, client: ClusterClient) -> Site:
-        """Namespace and rules of the project's builds, made once for as long as this server runs, and its site."""
-        key = (place.cluster, place.project)
-        async with self._preparing.setdefault(key, asyncio.Lock()):
+    async def _prepared(self, place: Place, client: ClusterClient, tell: Tell) -> Site:
+        """The site, after the namespace of the project's builds and its rules are what they should be.
+
+        Looked at before each build, since one whose rules somebody changed would be cut off, or let out.
+        """
+        name = namespace_of(place.project)
+        async with self._preparing.setdefault((place.cluster, name), asyncio.Lock()):
+            if await patiently(lambda: client.get("Namespace", name), tell) is None:
+                await patiently(lambda: client.apply(manifests.namespace(place.project)), tell)
             site = await self._clusters.site(place.cluster)
-            if (
-                self._ready.get(key) != site
-                or await client.get("Namespace", namespace_of(place.project)) is None
-            ):
-                for item in manifests.surroundings(site, place.project):
-                    await client.apply(item)
-                self._ready[key] = site
+            for item in manifests.policies(site, place.project):
+                await patiently(partial(client.apply, item), tell)
         return site
 
     async def recover(self) -> None:
-        """Remove what a killed server left in any cluster; one that does not answer is tried again by nobody."""
+        """Remove what a killed server left in any cluster; one that is away is waited for."""
         for cluster in await self._clusters.names():
+            cleaning = asyncio.create_task(self._cleaned(cluster))
+            self._removing.add(cleaning)
+            cleaning.add_done_callback(self._removing.discard)
+
+    async def _cleaned(self, cluster: str) -> None:
+        told = False
+        while True:
             try:
                 async with asyncio.timeout(60):
                     await self._clean(await self._clusters.client(cluster))
-            except (SlipwayError, TimeoutError) as error:
+                return
+            except (Unavailable, TimeoutError) as error:
+                if not told:
+                    log.warning("builds left in the cluster %s cannot be removed yet: %s", cluster, error)
+                told = True
+                await asyncio.sleep(_AGAIN_SECONDS)
+            except SlipwayError as error:
                 log.warning("builds left in the cluster %s could not be removed: %s", cluster, error)
+                return
 
     async def _clean(self, client: ClusterClient) -> None:
         chosen = {manifests.SERVER: self._mark, manifests.ROLE: manifests.WORKER}
@@ -222,34 +243,8 @@ class KubernetesLauncher:
                 await client.delete(kind, metadata["name"], metadata["namespace"], uid=metadata["uid"])
 
     async def close(self) -> None:
+        """What is being removed from a cluster that is away is left to the next ``recover``."""
         await self._idle.close()
-
-
-async def _created(client: ClusterClient, item: manifests.Object) -> None:
-    """Being cancelled waits for the answer: what is not there yet could not be removed."""
-    creating = asyncio.create_task(client.create(item))
-    try:
-        await asyncio.shield(creating)
-    except asyncio.CancelledError:
-        await asyncio.wait({creating})
-        raise
-
-
-async def _remove(client: ClusterClient, namespace: str, name: str) -> None:
-    """Both, with patience for an API server that is away for a moment."""
-
-    async def gone(kind: str) -> None:
-        async with asyncio.timeout(_DELETE_SECONDS):
-            while True:
-                try:
-                    await client.delete(kind, name, namespace)
-                    return
-                except NotFound:
-                    return
-                except Unavailable:
-                    await asyncio.sleep(0.5)
-
-    found = await asyncio.gather(gone("Pod"), gone("Secret"), return_exceptions=True)
-    for error in found:
-        if error is not None:
-            log.warning("the build's Pod %s/%s could not be removed: %s", namespace, name, error)
+        for task in self._removing:
+            task.cancel()
+        await asyncio.gather(*self._removing, return_exceptions=True)

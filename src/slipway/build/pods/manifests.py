@@ -63,12 +63,19 @@ def labels(site: Site, place: Place) -> dict[str, str]:
     }  # fmt: skip
 
 
-def surroundings(site: Site, project: str) -> list[Object]:
-    """The namespace, and what its Pods may reach: nothing comes in; out go DNS, the server and the outside."""
-    name = namespace_of(project)
-    marked = {MANAGED: "slipway", PROJECT: project[:63]}
+def namespace(project: str) -> Object:
     # What a RUN needs (a seccomp profile that allows user namespaces) the stricter levels refuse by its name.
     levels = {"pod-security.kubernetes.io/enforce": "privileged"}
+    metadata = {"name": namespace_of(project), "labels": _marked(project) | levels}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+
+
+def policies(site: Site, project: str) -> list[Object]:
+    """What the namespace's Pods may reach: nothing comes in; out go DNS, the server and the outside.
+
+    Two of them, which add up: nothing at all, for all Pods, and the rest for those of this server. Another server
+    that builds in the same namespace has other addresses, and its rules are none of ours.
+    """
     server = [
         {
             "to": [{"ipBlock": {"cidr": _alone(ip)}}],
@@ -86,14 +93,23 @@ def surroundings(site: Site, project: str) -> list[Object]:
         for block in site.outside
     ]
     egress: list[Object] = [{"ports": _DNS}, *server, *([{"to": outside}] if outside else [])]
+    own = {"matchLabels": {SERVER: site.mark}}
     return [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": marked | levels}},
-        {
-            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-            "metadata": {"name": "slipway-builds", "namespace": name, "labels": marked},
-            "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [], "egress": egress},
-        },
-    ]  # fmt: skip
+        _policy(project, "slipway-builds", {}, []),
+        _policy(project, f"slipway-builds-{site.mark.lower()}", own, egress),
+    ]
+
+
+def _policy(project: str, name: str, chosen: Object, egress: Sequence[Object]) -> Object:
+    return {
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": namespace_of(project), "labels": _marked(project)},
+        "spec": {"podSelector": chosen, "policyTypes": ["Ingress", "Egress"], "ingress": [], "egress": [*egress]},
+    }  # fmt: skip
+
+
+def _marked(project: str) -> dict[str, str]:
+    return {MANAGED: "slipway", PROJECT: project[:63]}
 
 
 def secret(name: str, site: Site, place: Place, token: str) -> Object:
