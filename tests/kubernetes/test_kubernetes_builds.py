@@ -6,40 +6,27 @@ import base64
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from slipway.testing.kubernetes import LocalCluster
 from slipway.testing.kubernetes.objects import until
+from slipway.testing.kubernetes_builds import (
+    NAMESPACE,
+    build,
+    left,
+    log,
+    node,
+    only,
+    pods,
+    running,
+    running_builds,
+    write,
+)
 from slipway.testing.platform import Running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
-NAMESPACE = "slipway-build-demo"
-
-
-@contextmanager
-def running(cluster: LocalCluster, directory: Path, **variables: str) -> Iterator[Running]:
-    """A platform whose project ``demo`` builds on the cluster."""
-    found = Running.make(directory)
-    found.variables |= {
-        "SLIPWAY_LISTEN": f"{cluster.host_address}:{found.api_port}", "SLIPWAY_BUILD_MEMORY": "512m",
-        "SLIPWAY_BUILD_CPUS": "1", "SLIPWAY_BUILD_DISK": "4g", **variables,
-    }  # fmt: skip
-    found.directory.mkdir(exist_ok=True)
-    found.seed_base()
-    found.seed_worker()
-    found.up()
-    try:
-        cluster.trust_registry(f"{cluster.host_address}:{found.api_port}")
-        found.command("cluster", "add", "test", "--kubeconfig", str(cluster.kubeconfig))
-        found.command("cluster", "bind", "test", "--project", "demo")
-        assert "@sha256:" in found.command("builder", "image").stdout.decode()
-        yield found
-    finally:
-        found.down()
 
 
 @pytest.fixture(scope="module")
@@ -52,55 +39,6 @@ def platform(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFacto
 def nothing_stays(local_cluster: LocalCluster) -> Iterator[None]:
     yield
     until(lambda: not left(local_cluster), "no Pod and no Secret of a build is left", 40)
-
-
-def left(cluster: LocalCluster) -> list[str]:
-    chosen = "--selector=slipway/role=build-worker"
-    return [
-        f"{kind} {item['metadata']['name']}"
-        for kind in ("pods", "secrets")
-        for item in cluster.get(kind, f"--namespace={NAMESPACE}", chosen)
-    ]
-
-
-def pods(cluster: LocalCluster) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = cluster.get(
-        "pods", f"--namespace={NAMESPACE}", "--selector=slipway/role=build-worker"
-    )
-    return [item for item in found if "deletionTimestamp" not in item["metadata"]]
-
-
-def node(cluster: LocalCluster) -> str:
-    """Where the one build runs."""
-    until(lambda: any(item["status"].get("phase") == "Running" for item in pods(cluster)), "the Pod runs", 60)
-    return str(next(i for i in pods(cluster) if i["status"]["phase"] == "Running")["spec"]["nodeName"])
-
-
-def write(directory: Path, dockerfile: str, **files: str) -> str:
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "Dockerfile").write_text(dockerfile)
-    for name, text in files.items():
-        (directory / name).write_text(text)
-    return str(directory)
-
-
-def build(platform: Running, source: str, tag: str, *words: str, ok: bool = True) -> str:
-    """What the command says; its log and its error."""
-    done = platform.command("build", source, "-t", tag, "--builder", "kubernetes", *words, ok=ok)
-    return done.stdout.decode() + done.stderr.decode()
-
-
-@contextmanager
-def only(cluster: LocalCluster, name: str) -> Iterator[None]:
-    """New Pods start on one node."""
-    others = [item for item in cluster.nodes if item != name]
-    for item in others:
-        cluster.kubectl("cordon", item)
-    try:
-        yield
-    finally:
-        for item in others:
-            cluster.kubectl("uncordon", item)
 
 
 def test_a_build_and_the_cache_that_another_node_finds(
@@ -186,14 +124,6 @@ def test_a_cancelled_build_is_gone_at_once(
         assert time.monotonic() - began < 15
         process.communicate(timeout=30)
     assert process.returncode
-
-
-def running_builds(platform: Running) -> list[str]:
-    return [str(item["id"]) for item in platform.json("builds", "ls") if item["state"] == "running"]
-
-
-def log(platform: Running, build_id: str) -> str:
-    return platform.command("builds", "logs", build_id).stdout.decode()
 
 
 def test_a_build_whose_node_dies_goes_on_elsewhere(

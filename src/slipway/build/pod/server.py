@@ -7,7 +7,7 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,7 @@ class Server:
             connector=aiohttp.TCPConnector(ssl=tls, limit=16), timeout=aiohttp.ClientTimeout(None, sock_connect=5),
             read_bufsize=1 << 20,
         )  # fmt: skip
+        self.wanted: Callable[[str], None] = lambda _: None
         self._said: list[Json] = []
         self._word = asyncio.Event()
 

@@ -8,37 +8,46 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Protocol
 
 from slipway.base.ids import new_id
-from slipway.build.pods import manifests, waiting
+from slipway.build.pods import daemons, manifests
 from slipway.build.pods.builder import Place, Started, admitted
-from slipway.build.pods.desk import Desk, Seat, Ticket, WorkerLost
+from slipway.build.pods.desk import Desk
 from slipway.build.pods.idle import Idle, IdleBounds
-from slipway.build.pods.manifests import Site, namespace_of
+from slipway.build.pods.manifests import Site
+from slipway.build.pods.pod import Pod, Tell
+from slipway.build.pods.volumes import CacheVolume, Volumes
 from slipway.build.solve import Reporter
-from slipway.errors import Exhausted, Failed, NotFound, SlipwayError, Unavailable
+from slipway.errors import Conflict, Exhausted, NotFound, SlipwayError, Unavailable
 from slipway.kubernetes import ClusterClient
 
 log = logging.getLogger(__name__)
-_PULL_SECONDS = 30.0
 _QUOTA_SECONDS = 3.0
 _DELETE_SECONDS = 15.0
 _TERM_SECONDS = 60  # beyond the build's own, so that it is the server that ends it and says why
-Tell = Callable[[str], None]
 
 
 class Clusters(Protocol):
     """Where Pods are started; the composition root knows."""
+
+    @property
+    def volume(self) -> CacheVolume | None:
+        """What keeps the directories of --mount=type=cache of each project; ``None``: they end with their Pod."""
+        ...
 
     async def choose(self, project: str, cluster: str) -> str:
         """The cluster's name: ``cluster``, or else the project's own. Raises ``Invalid`` when it has none."""
         ...
 
     async def client(self, cluster: str) -> ClusterClient: ...
+
+    async def docker_image(self, cluster: str) -> str:
+        """An image with a Docker daemon in it, as nodes pull it; it is made if it is not there yet."""
+        ...
 
     async def names(self) -> Sequence[str]:
         """All clusters, for ``recover``."""
@@ -49,72 +58,6 @@ class Clusters(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Pod:
-    """One Pod with its worker, from its creation to its end."""
-
-    client: ClusterClient
-    name: str
-    namespace: str
-    ticket: Ticket
-    cluster: str
-    tell: Tell
-    node: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
-    over: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    _said: str = ""
-    _unpullable_since: float = 0.0
-
-    async def seat(self) -> Seat:
-        seat = await asyncio.shield(self.ticket.seat)
-        if seat.is_lost:
-            raise WorkerLost("the worker left before it had a build")
-        return seat
-
-    async def ended(self) -> None:
-        await asyncio.shield(self.over)
-
-    async def watch(self) -> None:
-        """Follow the Pod's status until it has ended; ``over`` then says why. Ends by being cancelled."""
-        try:
-            chosen = {manifests.BUILD: self.labels[manifests.BUILD]}
-            async with aclosing(self.client.watch("Pod", self.namespace, chosen)) as changes:
-                async for change in changes:
-                    if change.object.get("metadata", {}).get("name") == self.name:
-                        if change.type == "deleted":
-                            raise WorkerLost("the Pod is gone" + (f" from {self.node}" if self.node else ""))
-                        self._look(change.object)
-        except SlipwayError as error:
-            if not self.over.done():
-                self.over.set_exception(error)
-                self.over.exception()
-
-    def _look(self, pod: dict[str, Any]) -> None:
-        """Raises what ended it, or what will never be better."""
-        self.node = waiting.node_of(pod) or self.node
-        ended = waiting.ended_by(pod)
-        if ended is not None:
-            raise ended
-        self._say(waiting.waits_for(pod))
-        if not waiting.is_unpullable(pod):
-            self._unpullable_since = 0.0
-            return
-        now = asyncio.get_running_loop().time()
-        self._unpullable_since = self._unpullable_since or now
-        if now - self._unpullable_since > _PULL_SECONDS:
-            raise Failed(
-                waiting.waits_for(pod),
-                hint="the nodes must reach this server's registry: see docs/builders.md",
-            )
-
-    def _say(self, text: str) -> None:
-        """Each reason once: ``back-off`` messages count seconds, so what precedes that is compared."""
-        head = text.partition(":")[0]
-        if text and head != self._said:
-            self._said = head
-            self.tell(f"waiting: {text}")
-
-
 class KubernetesLauncher:
     """``Launcher`` on clusters. ``mark`` tells this server's objects from another's."""
 
@@ -123,28 +66,37 @@ class KubernetesLauncher:
         self._mark = mark
         self._longest_wait = bounds.seconds if bounds and bounds.count else 0.0
         self._own: set[str] = set()
-        self._ready: dict[tuple[str, str], Site] = {}
-        self._preparing: dict[tuple[str, str], asyncio.Lock] = {}
+        self._ready: dict[tuple[str, str, bool], Site] = {}
+        self._preparing: dict[tuple[str, str, bool], asyncio.Lock] = {}
+        self._volumes = Volumes()
         self._idle = Idle(bounds or IdleBounds(), self._started_idle)
 
     @asynccontextmanager
     async def started(self, place: Place, desk: Desk, reporter: Reporter) -> AsyncIterator[Started]:
         cluster = await self._clusters.choose(place.project, place.cluster)
-        place = replace(place, cluster=cluster)
+        volume = self._clusters.volume
+        keeps = place.keeps and volume is not None
+        may_wait = place.daemon is None
+        place = replace(place, cluster=cluster, keeps=keeps)
+        # One that waits must not have what only one may have at a time.
+        alone = keeps and volume is not None and not volume.many
+        waits = replace(place, keeps=keeps and not alone)
 
         def tell(text: str) -> None:
             reporter.warning(text)
 
-        waiting_one = self._idle.take(place)
+        waiting_one = self._idle.take(place) if may_wait and not alone else None
         if waiting_one is not None:
             async with waiting_one as pod:
                 pod.tell = tell
-                self._idle.wanted(place, desk)
+                self._idle.wanted(waits, desk)
                 yield pod
             return
-        async with self._pod(place, desk, tell) as pod:
-            self._idle.wanted(place, desk)
-            yield pod
+        with self._volumes.given(place, volume, tell) as given:
+            async with self._pod(given, desk, tell) as pod:
+                if may_wait:
+                    self._idle.wanted(waits, desk)
+                yield pod
 
     @asynccontextmanager
     async def _started_idle(self, place: Place, desk: Desk) -> AsyncIterator[Pod]:
@@ -158,30 +110,34 @@ class KubernetesLauncher:
         name = f"build-{place.build_id}-{new_id(6)}"
         self._own.add(name)
         async with admitted(desk) as ticket:
-            pod = Pod(client, name, namespace_of(place.project), ticket, place.cluster, tell)
+            pod = Pod(client, name, manifests.home_of(place), ticket, place.cluster, tell)
             pod.labels = manifests.labels(site, place)
-            watching: asyncio.Task[None] | None = None
+            pod.has_volume = place.keeps
+            watching: list[asyncio.Task[None]] = []
             try:
                 await self._create(pod, site, place)
-                watching = asyncio.create_task(pod.watch())
+                watching = [asyncio.create_task(pod.watch()), asyncio.create_task(pod.explain())]
                 yield pod
             finally:
-                if watching is not None:
-                    watching.cancel()
+                for task in watching:
+                    task.cancel()
                 removing = asyncio.create_task(_remove(client, pod.namespace, name))
                 await asyncio.shield(removing)
                 self._own.discard(name)
-                if watching is not None:
-                    await asyncio.gather(watching, return_exceptions=True)
+                await asyncio.gather(*watching, return_exceptions=True)
 
     async def _create(self, pod: Pod, site: Site, place: Place) -> None:
         """Secret and Pod; waits where the namespace's quota is used up."""
         seconds = (place.limits.seconds or 24 * 3600) + _TERM_SECONDS + self._longest_wait
+        daemon = place.daemon
+        image = daemon.image if daemon else ""
+        if daemon is not None and daemon.kind == "dind" and not image:
+            image = await self._clusters.docker_image(place.cluster)
         await _created(pod.client, manifests.secret(pod.name, site, place, pod.ticket.token))
         told = False
         while True:
             try:
-                await _created(pod.client, manifests.pod(pod.name, site, place, seconds))
+                await _created(pod.client, daemons.pod(pod.name, site, place, seconds, image))
                 return
             except Exhausted as error:
                 if not told:
@@ -191,16 +147,20 @@ class KubernetesLauncher:
 
     async def _prepared(self, place: Place, client: ClusterClient) -> Site:
         """Namespace and rules of the project's builds, made once for as long as this server runs, and its site."""
-        key = (place.cluster, place.project)
+        docker = place.daemon is not None
+        key = (place.cluster, place.project, docker)
         async with self._preparing.setdefault(key, asyncio.Lock()):
             site = await self._clusters.site(place.cluster)
             if (
                 self._ready.get(key) != site
-                or await client.get("Namespace", namespace_of(place.project)) is None
+                or await client.get("Namespace", manifests.home_of(place)) is None
             ):
-                for item in manifests.surroundings(site, place.project):
+                for item in manifests.surroundings(site, place.project, docker=docker):
                     await client.apply(item)
                 self._ready[key] = site
+            if place.keeps and site.volume is not None:
+                with suppress(Conflict):  # it is there
+                    await client.create(manifests.claim(site, place.project, site.volume))
         return site
 
     async def recover(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 
 from slipway.build.above import MAX_ENTRIES, Above, Root
 from slipway.build.attest.provenance import Material
@@ -95,7 +96,7 @@ class StageRunner:
             self._layers_of,
             maker.solver.cache_mounts,
             request.project,
-            request.secrets,
+            partial(maker.solver.secret_of, request),
             request.agents,
         )
         self._mounting = mounting

@@ -1,0 +1,160 @@
+"""Cache mounts that outlive their Pods: on a volume of the project's, between nodes where the volume allows that."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipway.base.ids import new_id
+from slipway.testing.kubernetes import LocalCluster
+from slipway.testing.kubernetes.objects import until
+from slipway.testing.kubernetes_builds import (
+    NAMESPACE,
+    build,
+    left,
+    log,
+    only,
+    pods,
+    running,
+    running_builds,
+    write,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(local_cluster: LocalCluster) -> Iterator[None]:
+    yield
+    until(lambda: not left(local_cluster), "no Pod and no Secret of a build is left", 40)
+
+
+def keeping(directory: Path, what: str, mount: str = "") -> str:
+    return write(
+        directory, f"FROM debian:bookworm\nRUN --mount=type=cache,target=/kept{mount} {what}\n"
+    )  # fmt: skip
+
+
+def claims(cluster: LocalCluster) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = cluster.get("persistentvolumeclaims", f"--namespace={NAMESPACE}")
+    return found
+
+
+def forget(cluster: LocalCluster) -> None:
+    for claim in claims(cluster):
+        name = claim["metadata"]["name"]
+        cluster.kubectl("delete", "persistentvolumeclaim", name, f"--namespace={NAMESPACE}", "--wait=false")
+
+
+def test_one_pod_at_a_time_has_the_volume(local_cluster: LocalCluster, tmp_path: Path) -> None:
+    with running(local_cluster, tmp_path / "platform", SLIPWAY_KUBERNETES_CACHE_VOLUME="1g") as platform:
+        try:
+            first = keeping(tmp_path / "a", "echo of the first > /kept/word; ls -ln /kept")
+            build(platform, first, "kept:1")
+            (claim,) = claims(local_cluster)
+            assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+            with only(local_cluster, "node-2"):
+                said = build(
+                    platform, keeping(tmp_path / "b", "cat /kept/word; stat -c '%u %a' /kept"), "kept:2"
+                )
+            assert "of the first" in said
+            assert "0 755" in said, "ids are the step's own, whichever Pod wrote them"
+
+            other = write(
+                tmp_path / "plain", "FROM debian:bookworm\nRUN ls /cache /work 2>&1; echo p''lain\n"
+            )
+            holding = keeping(tmp_path / "hold", "echo ho''lds; sleep 600; true")
+            process = platform.start_command("build", holding, "-t", "kept:3", "--builder", "kubernetes")
+            with process:
+                until(lambda: bool(running_builds(platform)), "it runs", 60)
+                (found,) = running_builds(platform)
+                until(lambda: "holds" in log(platform, found), "its step runs", 120)
+                (pod,) = pods(local_cluster)
+                assert any("persistentVolumeClaim" in item for item in pod["spec"]["volumes"])
+                said = build(
+                    platform, keeping(tmp_path / "c", "test ! -e /kept/word && echo em''pty"), "kept:4"
+                )
+                assert "in use by another build: this build begins with empty ones" in said
+                assert "empty" in said
+                said = build(platform, other, "kept:5")
+                assert "plain" in said
+                assert "begins with empty ones" not in said
+                assert "cannot access '/cache'" in said, "a RUN sees no volume, only what it mounts"
+                platform.command("builds", "cancel", found)
+                process.communicate(timeout=60)
+            said = build(platform, keeping(tmp_path / "d", "cat /kept/word; echo aga''in"), "kept:6")
+            assert "of the first" in said
+        finally:
+            forget(local_cluster)
+
+
+def test_another_projects_builds_have_another_volume(local_cluster: LocalCluster, tmp_path: Path) -> None:
+    namespace = "slipway-build-other"
+    with running(local_cluster, tmp_path / "platform", SLIPWAY_KUBERNETES_CACHE_VOLUME="1g") as platform:
+        try:
+            platform.command("project", "create", "other")
+            platform.command("cluster", "bind", "test", "--project", "other")
+            build(platform, keeping(tmp_path / "a", "echo of demo > /kept/word", ",id=same"), "kept:1")
+            said = build(
+                platform, keeping(tmp_path / "b", "ls /kept; test ! -e /kept/word && echo em''pty", ",id=same"),
+                "kept:1", "--project", "other",
+            )  # fmt: skip
+            assert "empty" in said
+        finally:
+            forget(local_cluster)
+            local_cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+@pytest.fixture
+def shared_class(local_cluster: LocalCluster) -> Iterator[str]:
+    """A storage class with one volume that all nodes see and may mount at the same time."""
+    name = f"shared-{new_id()}"
+    path = Path("/tmp/hostpath_pv") / name
+    path.mkdir(parents=True)
+    local_cluster.apply(
+        {
+            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+            "spec": {
+                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"], "storageClassName": name,
+                "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": str(path)},
+            },
+        }
+    )  # fmt: skip
+    yield name
+    local_cluster.kubectl("delete", "persistentvolume", name, "--wait=false")
+    subprocess.run(["rm", "-rf", str(path)], check=True)
+
+
+def test_pods_of_several_nodes_share_a_volume_and_its_locks(
+    local_cluster: LocalCluster, tmp_path: Path, shared_class: str
+) -> None:
+    variables = {
+        "SLIPWAY_KUBERNETES_CACHE_VOLUME": "1g", "SLIPWAY_KUBERNETES_CACHE_CLASS": shared_class,
+        "SLIPWAY_KUBERNETES_CACHE_SHARED": "on",
+    }  # fmt: skip
+    with running(local_cluster, tmp_path / "platform", **variables) as platform:
+        try:
+            # Whoever has the directory alone finds nobody else's mark in it; all leave their own in the list.
+            what = (
+                "test ! -e /kept/busy && touch /kept/busy && sleep 1 && echo {} >> /kept/list && rm /kept/busy && "
+                "wc -l < /kept/list"
+            )
+
+            def one(number: int) -> str:
+                source = keeping(tmp_path / str(number), what.format(number), ",id=l,sharing=locked")
+                return build(platform, source, f"locked:{number}")
+
+            with ThreadPoolExecutor(4) as pool:
+                found = list(pool.map(one, range(4)))
+            assert all("succeeded" in said and "begins with empty" not in said for said in found)
+            said = build(
+                platform, keeping(tmp_path / "last", "sort /kept/list | tr '\\n' ' '", ",id=l"), "locked:9"
+            )
+            assert "0 1 2 3" in said
+        finally:
+            forget(local_cluster)
