@@ -9,7 +9,7 @@ KUBERNETES_PACKAGES := golang dpkg-dev rsync etcd-server containerd runc contain
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo demo-clean test test-fast test-slow test-kubernetes lint types format bench-deliver bench-build bench-registry bench-builders bench-kubernetes lock
+.PHONY: demo demo-clean test test-fast test-slow test-kubernetes test-kubernetes-smoke lint types format bench-deliver bench-build bench-registry bench-builders bench-kubernetes lock
 
 demo: $(VENV)/run ## From nothing to a URL that answers
 	@./examples/demo
@@ -28,6 +28,10 @@ test-slow: $(VENV)/dev ## The tests that take long: kills, load, whole deliverie
 test-kubernetes: $(VENV)/kubernetes ## Tests on a cluster of three nodes of this machine, or on the one in KUBECONFIG
 	@[ -n "$$KUBECONFIG" ] || $(BIN)/python -m slipway.testing.kubernetes build
 	$(BIN)/pytest -q tests/kubernetes
+
+test-kubernetes-smoke: $(VENV)/kubernetes ## The few of them that say most: a build as a Pod, a delivery, drift, an installation
+	@[ -n "$$KUBECONFIG" ] || $(BIN)/python -m slipway.testing.kubernetes build
+	$(BIN)/pytest -q tests/kubernetes -m smoke
 
 lint: $(VENV)/dev
 	$(BIN)/ruff format --check --quiet src tests

@@ -15,6 +15,8 @@ import pytest
 from slipway.base.ids import new_id
 from slipway.testing.kubernetes import Cluster, LocalCluster, busybox_image
 from slipway.testing.kubernetes.objects import until
+from slipway.testing.kubernetes_builds import building_platform
+from slipway.testing.platform import Running
 
 IMAGE = "slipway.test/busybox:1"
 
@@ -65,3 +67,10 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     until(lambda: bool(cluster.kubectl(*account, ok=False)), "Pods may be created", 20)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def platform(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Its project ``demo`` builds on the cluster."""
+    with building_platform(local_cluster, tmp_path_factory.mktemp("builds") / "platform") as found:
+        yield found

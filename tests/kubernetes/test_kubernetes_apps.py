@@ -35,6 +35,7 @@ def shop(bench: Bench, text: str = "one") -> tuple[Service, ...]:
     return database, migrate, bench.web(text, depends_on=DONE)
 
 
+@pytest.mark.smoke
 async def test_an_app_with_a_store_a_job_and_a_page(bench: Bench) -> None:
     outcome = await bench.deliver(*shop(bench))
     assert outcome.urls[-1] == f"http://web.shop.{bench.project}.apps.test/"
@@ -76,6 +77,7 @@ async def test_no_request_fails_while_releases_change(bench: Bench) -> None:
     assert set(answers) == {"one", "two"}
 
 
+@pytest.mark.smoke
 async def test_a_release_that_does_not_get_healthy_is_taken_back(bench: Bench) -> None:
     good = (bench.web("one"), bench.web("stored", "db", volumes=DATA))
     await bench.deliver(*good)
@@ -132,6 +134,7 @@ async def test_scaling_and_restarting(bench: Bench) -> None:
     assert third == second
 
 
+@pytest.mark.smoke
 async def test_drift_is_mended_with_nothing_else_touched(bench: Bench) -> None:
     await bench.deliver(bench.web("one"), bench.idle())
     before = await bench.objects()

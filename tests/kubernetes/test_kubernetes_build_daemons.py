@@ -12,7 +12,7 @@ import pytest
 from slipway.testing.busybox import BUSYBOX
 from slipway.testing.kubernetes import LocalCluster
 from slipway.testing.kubernetes.objects import until
-from slipway.testing.kubernetes_builds import build, left, pods, running, write
+from slipway.testing.kubernetes_builds import build, building_platform, left, pods, write
 from slipway.testing.platform import Running
 from slipway.testing.sandboxes import docker_tar
 
@@ -27,7 +27,7 @@ NAMESPACE = "slipway-docker-demo"
 @pytest.fixture(scope="module")
 def platform(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     directory = tmp_path_factory.mktemp("daemons") / "platform"
-    with running(local_cluster, directory, {"library/slipway-docker": docker_tar()}) as found:
+    with building_platform(local_cluster, directory, {"library/slipway-docker": docker_tar()}) as found:
         yield found
 
 

@@ -16,11 +16,11 @@ from slipway.testing.kubernetes.objects import until
 from slipway.testing.kubernetes_builds import (
     NAMESPACE,
     build,
+    building_platform,
     left,
     log,
     only,
     pods,
-    running,
     running_builds,
     write,
 )
@@ -52,7 +52,9 @@ def forget(cluster: LocalCluster) -> None:
 
 
 def test_one_pod_at_a_time_has_the_volume(local_cluster: LocalCluster, tmp_path: Path) -> None:
-    with running(local_cluster, tmp_path / "platform", SLIPWAY_KUBERNETES_CACHE_VOLUME="1g") as platform:
+    with building_platform(
+        local_cluster, tmp_path / "platform", SLIPWAY_KUBERNETES_CACHE_VOLUME="1g"
+    ) as platform:
         try:
             first = keeping(tmp_path / "a", "echo of the first > /kept/word; ls -ln /kept")
             build(platform, first, "kept:1")
@@ -95,7 +97,9 @@ def test_one_pod_at_a_time_has_the_volume(local_cluster: LocalCluster, tmp_path:
 
 def test_another_projects_builds_have_another_volume(local_cluster: LocalCluster, tmp_path: Path) -> None:
     namespace = "slipway-build-other"
-    with running(local_cluster, tmp_path / "platform", SLIPWAY_KUBERNETES_CACHE_VOLUME="1g") as platform:
+    with building_platform(
+        local_cluster, tmp_path / "platform", SLIPWAY_KUBERNETES_CACHE_VOLUME="1g"
+    ) as platform:
         try:
             platform.command("project", "create", "other")
             platform.command("cluster", "bind", "test", "--project", "other")
@@ -137,7 +141,7 @@ def test_pods_of_several_nodes_share_a_volume_and_its_locks(
         "SLIPWAY_KUBERNETES_CACHE_VOLUME": "1g", "SLIPWAY_KUBERNETES_CACHE_CLASS": shared_class,
         "SLIPWAY_KUBERNETES_CACHE_SHARED": "on",
     }  # fmt: skip
-    with running(local_cluster, tmp_path / "platform", **variables) as platform:
+    with building_platform(local_cluster, tmp_path / "platform", **variables) as platform:
         try:
             # Whoever has the directory alone finds nobody else's mark in it; all leave their own in the list.
             what = (

@@ -15,24 +15,18 @@ from slipway.testing.kubernetes.objects import until
 from slipway.testing.kubernetes_builds import (
     NAMESPACE,
     build,
+    building_platform,
     left,
     log,
     node,
     only,
     pods,
-    running,
     running_builds,
     write,
-)
+)  # fmt: skip
 from slipway.testing.platform import Running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
-
-
-@pytest.fixture(scope="module")
-def platform(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(local_cluster, tmp_path_factory.mktemp("builds") / "platform") as found:
-        yield found
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +35,7 @@ def nothing_stays(local_cluster: LocalCluster) -> Iterator[None]:
     until(lambda: not left(local_cluster), "no Pod and no Secret of a build is left", 40)
 
 
+@pytest.mark.smoke
 def test_a_build_and_the_cache_that_another_node_finds(
     platform: Running, local_cluster: LocalCluster, tmp_path: Path
 ) -> None:
@@ -67,6 +62,7 @@ def test_a_build_and_the_cache_that_another_node_finds(
     assert any(item.startswith("pkg:deb/debian/libc6@") for item in three["packages"])
 
 
+@pytest.mark.smoke
 def test_the_pod_is_unprivileged_and_no_step_sees_a_credential(
     platform: Running, local_cluster: LocalCluster, tmp_path: Path
 ) -> None:
@@ -126,35 +122,6 @@ def test_a_cancelled_build_is_gone_at_once(
     assert process.returncode
 
 
-def test_a_build_whose_node_dies_goes_on_elsewhere(
-    platform: Running, local_cluster: LocalCluster, tmp_path: Path
-) -> None:
-    source = write(
-        tmp_path / "long",
-        "FROM debian:bookworm\nRUN echo first > /first\nRUN echo second; sleep 12; echo second > /second\n",
-    )
-    with ThreadPoolExecutor() as pool:
-        task = pool.submit(build, platform, source, "long:1")
-        died = node(local_cluster)
-        (found,) = running_builds(platform)
-        until(lambda: "| second" in log(platform, found), "the second step runs", 60)
-        began = time.monotonic()
-        local_cluster.kill_node(died)
-        try:
-            until(lambda: "started again elsewhere" in log(platform, found), "the build is started again", 60)
-            again = time.monotonic() - began
-            said = task.result()
-        finally:
-            local_cluster.start_node(died)
-            until(lambda: died in local_cluster.ready_nodes(), "the node is back", 90)
-    assert again < 35
-    assert (
-        "is lost: nothing was heard of it" in said or f"deleted from {died}" in said or "is gone from" in said
-    )
-    assert "RUN echo first > /first  CACHED" in said
-    assert platform.json("image", "inspect", "demo/long:1")["digest"]
-
-
 def test_ten_at_once_are_spread_and_all_finish(
     platform: Running, local_cluster: LocalCluster, tmp_path: Path
 ) -> None:
@@ -176,60 +143,17 @@ def test_ten_at_once_are_spread_and_all_finish(
     assert len(nodes) == 3
 
 
-def test_too_much_memory_a_mistake_and_a_full_quota_are_said(
-    platform: Running, local_cluster: LocalCluster, tmp_path: Path
-) -> None:
-    greedy = write(
-        tmp_path / "greedy",
-        "FROM debian:bookworm\nRUN perl -e '$a = \"x\" x 400_000_000; $b = $a . $a; sleep 1'\n",
-    )
-    assert "out of memory" in build(platform, greedy, "greedy:1", ok=False)
-    failing = write(tmp_path / "failing", "FROM debian:bookworm\nRUN echo last words; exit 9\n")
-    said = build(platform, failing, "failing:1", ok=False)
-    assert "exit code 9" in said
-    assert "last words" in said
-    quota = {
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": NAMESPACE},
-        "spec": {"hard": {"pods": "0"}},
-    }  # fmt: skip
-    local_cluster.apply(quota)
-    source = write(tmp_path / "small", "FROM debian:bookworm\nRUN echo made\n")
-    with ThreadPoolExecutor() as pool:
-        task = pool.submit(build, platform, source, "small:1")
-        try:
-            until(lambda: bool(running_builds(platform)), "the build runs", 30)
-            (found,) = running_builds(platform)
-            until(lambda: "quota" in log(platform, found), "the log says what it waits for", 30)
-        finally:
-            local_cluster.kubectl("delete", "resourcequota", "none", f"--namespace={NAMESPACE}")
-        assert "succeeded" in task.result()
-
-
-def test_what_a_killed_server_left_is_removed_by_the_next(
-    platform: Running, local_cluster: LocalCluster, tmp_path: Path
-) -> None:
-    source = write(tmp_path / "left", "FROM debian:bookworm\nRUN sleep 1000\n")
-    process = platform.start_command("build", source, "-t", "left:1", "--builder", "kubernetes")
-    with process:
-        node(local_cluster)
-        platform.kill()
-        process.communicate(timeout=30)
-    assert left(local_cluster)
-    platform.up()
-    until(lambda: not left(local_cluster), "it is removed", 60)
-
-
 def test_an_image_that_cannot_be_pulled_is_said_and_idle_workers_are_used(
     local_cluster: LocalCluster, tmp_path: Path
 ) -> None:
     source = write(tmp_path / "source", "FROM debian:bookworm\nRUN echo made\n")
-    with running(
+    with building_platform(
         local_cluster, tmp_path / "platform", SLIPWAY_KUBERNETES_REGISTRY=f"{local_cluster.host_address}:9"
     ) as broken:
         said = build(broken, source, "web:1", ok=False)
     assert "image cannot be pulled on node-" in said
     assert f"{local_cluster.host_address}:9" in said
-    with running(
+    with building_platform(
         local_cluster,
         tmp_path / "platform2",
         SLIPWAY_KUBERNETES_IDLE_WORKERS="1",

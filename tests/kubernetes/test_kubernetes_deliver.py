@@ -37,6 +37,7 @@ def answer(cluster: LocalCluster) -> str:
     return cluster.on_node("node-1", "curl", "-sS", "-m", "5", f"http://{address}:8000/")
 
 
+@pytest.mark.smoke
 def test_an_app_is_built_pulled_and_serves(
     platform: Running, local_cluster: LocalCluster, tmp_path: Path
 ) -> None:
@@ -55,6 +56,10 @@ def test_an_app_is_built_pulled_and_serves(
     assert (shown["state"], len(shown["instances"])) == ("serving", 2)
     assert {item["release"] for item in shown["instances"]} == {1}
     assert "listening" in platform.command("app", "logs", "small").stdout.decode()
+
+    with platform.start_command("app", "exec", "small", "web", "--", "sh", "-c", "wc -c; exit 3") as process:
+        counted, _ = process.communicate(bytes(300_000), timeout=60)
+    assert (process.returncode, counted.strip()) == (3, b"300000")
 
     (deployment,) = local_cluster.get("deployments", "-n", SPACE)
     image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]

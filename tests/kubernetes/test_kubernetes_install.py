@@ -97,6 +97,7 @@ def helm(cluster: LocalCluster, *words: str) -> None:
         raise AssertionError(f"{done.stderr}\n{events}\n{said}")
 
 
+@pytest.mark.smoke
 def test_the_chart_serves_rolls_and_loses_nothing(
     main: Running, image: str, local_cluster: LocalCluster, tmp_path: Path
 ) -> None:

@@ -235,6 +235,17 @@ class Client(Logins):
         )
         return self.transport.stream("GET", path)
 
+    def execute(self, project: str, name: str, request: Mapping[str, Any]) -> Events:
+        """``exec`` with the session that its input goes to, ``output``s, ``done`` with its exit code."""
+        return self.transport.stream("POST", f"{self._app(project, name)}/exec", request)
+
+    def execute_input(self, session: str, stream: IO[bytes]) -> None:
+        """Until the end of ``stream``."""
+        self.transport.call("POST", f"{API}/exec/{quote(session)}/input", stream)
+
+    def execute_resize(self, session: str, columns: int, rows: int) -> None:
+        self.transport.call("POST", f"{API}/exec/{quote(session)}/size", {"columns": columns, "rows": rows})
+
     def remove_app(self, project: str, name: str, volumes: bool) -> Events:
         path = _query(f"/projects/{quote(project)}/apps/{quote(name)}", volumes=volumes)
         return self.transport.stream("DELETE", path)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from slipway.base.progress import Progress
 from slipway.compose import Project, Refuse
 from slipway.delivery.apps import Apps, AppState
 from slipway.delivery.builder import Builder, BuildOrder, ImageRef
+from slipway.delivery.commands import Command
 from slipway.delivery.drafts import draft, rendered_images
 from slipway.delivery.engine import AppRef, Engine, EngineOf, Instance, LogRecord, Move, Wanted
 from slipway.delivery.outcome import Outcome, Phases
@@ -22,7 +24,7 @@ from slipway.delivery.reconcile import Reconciler
 from slipway.delivery.releases import Release, release_digest
 from slipway.delivery.removal import take_away
 from slipway.delivery.rollout import first_error
-from slipway.errors import Conflict, Invalid, Unavailable
+from slipway.errors import Conflict, Invalid, NotFound, Unavailable
 from slipway.oci import Reference
 
 log = logging.getLogger(__name__)
@@ -239,6 +241,24 @@ class Deliverer:
         engine = await self._engine_of(ref.project)
         async for line in engine.logs(ref, instance, follow, tail):
             yield line
+
+    @asynccontextmanager
+    async def run(
+        self, ref: AppRef, service: str, replica: int, command: Sequence[str], *, takes_input: bool,
+        terminal: bool,
+    ) -> AsyncIterator[Command]:  # fmt: skip
+        """A command in an instance of a service; ``replica`` 0 is any that runs. Raises ``NotFound``, ``Conflict``."""
+        await self.apps.get(ref)
+        engine = await self._engine_of(ref.project)
+        mine = [item for item in await engine.instances(ref) if item.service == service]
+        chosen = [item for item in mine if item.running and replica in (0, item.replica)]
+        if not chosen:
+            one = f"instance {replica}" if replica else "instance"
+            raise NotFound(
+                f"the app {ref} has no {one} of {service!r} that runs", hint=f"slipway app show {ref.name}"
+            )
+        async with engine.run(ref, chosen[0], command, takes_input=takes_input, terminal=terminal) as found:
+            yield found
 
     async def refusals(self, project: str) -> Refuse:
         """What the project's engine cannot do of a model, to be told while its file is read."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from slipway.base.progress import Progress
 from slipway.compose import Project, Refusal, Service
+from slipway.delivery.commands import Command
 from slipway.delivery.releases import Release
 
 
@@ -140,6 +142,15 @@ class Engine(Protocol):
     def logs(
         self, app: AppRef, instance: Instance, follow: bool, tail: int | None
     ) -> AsyncIterator[LogRecord]: ...
+
+    def run(
+        self, app: AppRef, instance: Instance, command: Sequence[str], *, takes_input: bool, terminal: bool
+    ) -> AbstractAsyncContextManager[Command]:
+        """A command beside what the instance runs, with the same user, files and environment; gone after the block.
+
+        Raises ``Conflict`` or ``NotFound`` for an instance that does not run.
+        """
+        ...
 
     def urls(self, app: AppRef, service: Service) -> list[str]:
         """Where the service answers to the outside."""

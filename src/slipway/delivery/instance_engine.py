@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from slipway.compose import Project, Refusal, Service
+from slipway.delivery.commands import Command
 from slipway.delivery.engine import AppRef, Instance, LogRecord
 from slipway.delivery.releases import Release
 
@@ -69,6 +71,12 @@ class InstanceEngine(Protocol):
     def logs(
         self, app: AppRef, instance: Instance, follow: bool, tail: int | None
     ) -> AsyncIterator[LogRecord]: ...
+
+    def run(
+        self, app: AppRef, instance: Instance, command: Sequence[str], *, takes_input: bool, terminal: bool
+    ) -> AbstractAsyncContextManager[Command]:
+        """As ``Engine.run``."""
+        ...
 
     def urls(self, app: AppRef, service: Service) -> list[str]: ...
 

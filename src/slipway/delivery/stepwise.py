@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from logging import getLogger
 from typing import Any, Literal
 
 from slipway.base.progress import Progress, silent
 from slipway.compose import Project, Refusal, Service
+from slipway.delivery.commands import Command
 from slipway.delivery.engine import AppRef, Confirm, Instance, LogRecord, Move, Wanted, nothing
 from slipway.delivery.instance_engine import InstanceEngine
 from slipway.delivery.plan import RolloutPlan, plan
@@ -122,6 +124,11 @@ class Stepwise:
         self, app: AppRef, instance: Instance, follow: bool, tail: int | None
     ) -> AsyncIterator[LogRecord]:
         return self._engine.logs(app, instance, follow, tail)
+
+    def run(
+        self, app: AppRef, instance: Instance, command: Sequence[str], *, takes_input: bool, terminal: bool
+    ) -> AbstractAsyncContextManager[Command]:
+        return self._engine.run(app, instance, command, takes_input=takes_input, terminal=terminal)
 
     def urls(self, app: AppRef, service: Service) -> list[str]:
         return self._engine.urls(app, service)

@@ -13,7 +13,7 @@ from slipway.kubernetes.client import ClusterClient
 from slipway.kubernetes.discovery import Resource
 from slipway.kubernetes.kubeconfig import Endpoint, read_kubeconfig
 from slipway.kubernetes.listing import Listing
-from slipway.kubernetes.running import Completed
+from slipway.kubernetes.running import PodCommand
 from slipway.kubernetes.watching import Change
 
-__all__ = ["Change", "ClusterClient", "Completed", "Endpoint", "Listing", "Resource", "read_kubeconfig"]
+__all__ = ["Change", "ClusterClient", "Endpoint", "Listing", "PodCommand", "Resource", "read_kubeconfig"]

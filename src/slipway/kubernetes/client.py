@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar
 
 from slipway.errors import Invalid, NotFound
@@ -11,7 +12,7 @@ from slipway.kubernetes.discovery import Discovery, Resource, gone
 from slipway.kubernetes.kubeconfig import Endpoint, read_kubeconfig
 from slipway.kubernetes.listing import Listing, list_all, selector
 from slipway.kubernetes.podlogs import LogRequest, PodLog
-from slipway.kubernetes.running import Completed, run_in_pod
+from slipway.kubernetes.running import PodCommand, run_in_pod
 from slipway.kubernetes.transport import Transport
 from slipway.kubernetes.watching import Change, Watch
 
@@ -171,16 +172,21 @@ class ClusterClient:
         )
         return PodLog(self._transport, request).read()
 
+    @asynccontextmanager
     async def run(
-        self, namespace: str, pod: str, command: Sequence[str], container: str | None = None,
-        stdin: bytes | None = None,
-    ) -> Completed:  # fmt: skip
-        """Raises ``Failed`` when it could not be started, ``NotFound`` without the Pod, ``Unavailable`` when the
-        connection broke, ``Exhausted`` above 16 MiB of output."""
-        return await run_in_pod(
-            self._transport, _checked(namespace), _checked(pod), command, container, stdin,
-            stdin is not None and _numbers(await self.version()) >= _CLOSES_INPUT,
-        )  # fmt: skip
+        self, namespace: str, pod: str, command: Sequence[str], container: str | None = None, *,
+        takes_input: bool = False, terminal: bool = False,
+    ) -> AsyncIterator[PodCommand]:  # fmt: skip
+        """A command in a container that runs; when the block is left, we are done with it.
+
+        Raises ``NotFound`` without the Pod, ``Unavailable`` when the cluster does not answer.
+        """
+        knows_v5 = takes_input and _numbers(await self.version()) >= _CLOSES_INPUT
+        async with run_in_pod(
+            self._transport, _checked(namespace), _checked(pod), command, container, takes_input=takes_input,
+            terminal=terminal, knows_v5=knows_v5,
+        ) as found:  # fmt: skip
+            yield found
 
     # How
 

@@ -1,81 +1,112 @@
 """A command in a container that runs, over a WebSocket: ``v5.channel.k8s.io`` where known, else v4.
 
-Each message's first byte is its channel: 0 standard input, 1 output, 2 error output, 3 how it ended (a Status).
-Only v5 (Kubernetes 1.30) can say that the input is at its end; for v4 the command is given a pipe from ``head``,
-which knows its length.
+Each message's first byte is its channel: 0 standard input, 1 output, 2 error output, 3 how it ended (a Status), 4 the
+terminal's size. Only v5 (Kubernetes 1.30) can say that the input is at its end. For v4 a command is given a pipe from
+``base64``, which gets lines until one that is a dot.
 """
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 
-from slipway.errors import Exhausted, Failed, Unavailable
+from slipway.errors import Failed, Unavailable
 from slipway.kubernetes.transport import Transport
 
-MOST_OUTPUT = 16 * 1024 * 1024
 _PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-_PIECE = 256 * 1024
+_PIECE = 3 * 64 * 1024  # encoded without padding, but for the last one
 _MOST_MESSAGE = 1024 * 1024
-_STDIN, _STDOUT, _STDERR, _END, _CLOSE = 0, 1, 2, 3, 255
-_COUNTED = 'n=$1; shift; head -c "$n" | "$@"'
+_STDIN, _STDOUT, _STDERR, _END, _SIZE, _CLOSE = 0, 1, 2, 3, 4, 255
+_STREAMS = {_STDOUT: "stdout", _STDERR: "stderr"}
+_UNPACKED = "sed -n '/^\\.$/q;p' | base64 -d | \"$@\""
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """A command that ended, by itself."""
+class PodCommand:
+    """See ``slipway.delivery.commands.Command`` for what the methods do."""
 
-    code: int
-    stdout: bytes
-    stderr: bytes
+    def __init__(
+        self, connection: aiohttp.ClientWebSocketResponse, what: str, *, takes_input: bool, packed: bool,
+        closes_input: bool,
+    ) -> None:  # fmt: skip
+        self._connection = connection
+        self._what = what
+        self._takes_input = takes_input
+        self._packed = packed
+        self._closes_input = closes_input
+        self._held = b""
+        self._status: dict[str, Any] | None = None
+
+    async def write(self, data: bytes) -> None:
+        if not self._takes_input:
+            return
+        if self._packed:
+            self._held += data
+            while len(self._held) >= _PIECE or (self._held and not data):
+                piece, self._held = self._held[:_PIECE], self._held[_PIECE:]
+                await self._send(_STDIN, base64.b64encode(piece) + b"\n")
+            if not data:
+                await self._send(_STDIN, b".\n")
+        elif data:
+            for start in range(0, len(data), _PIECE):
+                await self._send(_STDIN, data[start : start + _PIECE])
+        elif self._closes_input:
+            await self._send(_CLOSE, bytes([_STDIN]))
+        self._takes_input = self._takes_input and bool(data)
+
+    async def resize(self, columns: int, rows: int) -> None:
+        await self._send(_SIZE, json.dumps({"Width": columns, "Height": rows}).encode())
+
+    async def _send(self, channel: int, data: bytes) -> None:
+        if not self._connection.closed:
+            try:
+                await self._connection.send_bytes(bytes([channel]) + data)
+            except (ConnectionError, aiohttp.ClientError):  # it has ended; how, its output's end says
+                return
+
+    async def output(self) -> AsyncIterator[tuple[str, bytes]]:
+        async for message in self._connection:
+            if message.type is not aiohttp.WSMsgType.BINARY or not message.data:
+                continue
+            channel, data = message.data[0], message.data[1:]
+            if channel == _END:
+                self._status = _status(data)
+            elif channel in _STREAMS and data:
+                yield _STREAMS[channel], data
+        if self._status is None:
+            raise Unavailable(f"could not {self._what}: the connection ended before the command did")
+
+    async def code(self) -> int:
+        if self._status is None:
+            async for _ in self.output():
+                continue
+        return _code(self._status or {}, self._what)
 
 
+@asynccontextmanager
 async def run_in_pod(
-    transport: Transport, namespace: str, pod: str, command: Sequence[str], container: str | None,
-    stdin: bytes | None, closes_input: bool,
-) -> Completed:  # fmt: skip
-    """``closes_input``: the cluster knows v5. Without, a command with ``stdin`` needs ``sh`` and ``head`` beside it."""
-    words = list(command)
-    if stdin is not None and not closes_input:
-        words = ["sh", "-c", _COUNTED, "sh", str(len(stdin)), *words]
+    transport: Transport, namespace: str, pod: str, command: Sequence[str], container: str | None, *,
+    takes_input: bool, terminal: bool, knows_v5: bool,
+) -> AsyncIterator[PodCommand]:  # fmt: skip
+    """``knows_v5``: the cluster does. Without, a command with input and no terminal needs ``sh``, ``sed`` and
+    ``base64`` beside it. At a terminal, the input's end is what is typed there."""
+    packed = takes_input and not terminal and not knows_v5
+    words = ["sh", "-c", _UNPACKED, "sh", *command] if packed else list(command)
     params = [("command", word) for word in words]
-    params += [("stdout", "true"), ("stderr", "true")]
-    params += [("stdin", "true")] if stdin is not None else []
+    params += [("stdout", "true"), *([] if terminal else [("stderr", "true")])]
+    params += [("stdin", "true")] if takes_input else []
+    params += [("tty", "true")] if terminal else []
     params += [("container", container)] if container else []
     what = f"run {command[0]} in {namespace}/{pod}"
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/exec"
-    protocols = _PROTOCOLS if closes_input else _PROTOCOLS[1:]
+    protocols = _PROTOCOLS if knows_v5 else _PROTOCOLS[1:]
     async with transport.websocket(path, what, params, protocols, _MOST_MESSAGE) as connection:
-        if stdin is not None:
-            for start in range(0, len(stdin), _PIECE):
-                await connection.send_bytes(bytes([_STDIN]) + stdin[start : start + _PIECE])
-            if closes_input:
-                await connection.send_bytes(bytes([_CLOSE, _STDIN]))
-        return await _ending(connection, what)
-
-
-async def _ending(connection: aiohttp.ClientWebSocketResponse, what: str) -> Completed:
-    output: dict[int, list[bytes]] = {_STDOUT: [], _STDERR: []}
-    size = 0
-    status: dict[str, Any] | None = None
-    async for message in connection:
-        if message.type is not aiohttp.WSMsgType.BINARY or not message.data:
-            continue
-        channel, data = message.data[0], message.data[1:]
-        if channel == _END:
-            status = _status(data)
-        elif channel in output:
-            size += len(data)
-            if size > MOST_OUTPUT:
-                raise Exhausted(f"could not {what}: it printed more than {MOST_OUTPUT} bytes")
-            output[channel].append(data)
-    if status is None:
-        raise Unavailable(f"could not {what}: the connection ended before the command did")
-    return Completed(_code(status, what), b"".join(output[_STDOUT]), b"".join(output[_STDERR]))
+        closes_input = knows_v5 and not terminal
+        yield PodCommand(connection, what, takes_input=takes_input, packed=packed, closes_input=closes_input)
 
 
 def _status(data: bytes) -> dict[str, Any]:

@@ -7,10 +7,12 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from slipway.base.process import BASE_ENVIRONMENT, Completed, run
 from slipway.errors import Failed, Unavailable
+from slipway.runtime.commands import ContainerCommand, started
 
 _CREATE_SECONDS = 60
 _LOG_LIMIT = 64 * 1024 * 1024
@@ -100,6 +102,12 @@ class Monitor:
         options = ["--user", user] if user else []
         words = [self._runtime, "--root", str(self._root), "exec", *options, container, *argv]
         return await run(words, check=False, timeout=timeout)
+
+    def command(
+        self, container: str, argv: Sequence[str], terminal: bool
+    ) -> AbstractAsyncContextManager[ContainerCommand]:
+        """A command inside, with its input and output as they come."""
+        return started([self._runtime, "--root", str(self._root)], container, argv, terminal, self._attach)
 
     async def _oci(self, *words: str, check: bool = True) -> Completed:
         return await run(

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from slipway.base.files import atomic_write, read_json, write_json
@@ -19,6 +20,7 @@ from slipway.errors import Conflict, NotFound, SlipwayError, Unavailable
 from slipway.oci import Digest
 from slipway.runtime import health
 from slipway.runtime.bundle import configuration
+from slipway.runtime.commands import ContainerCommand
 from slipway.runtime.conmon import Monitor
 from slipway.runtime.logs import LogLine, read_log
 from slipway.runtime.ports import ContainerNetworks
@@ -92,6 +94,14 @@ class Containers:
             follow=lambda: follow and record.running and container in self._all,
             tail=tail,
         )
+
+    def command(
+        self, container: str, argv: Sequence[str], terminal: bool
+    ) -> AbstractAsyncContextManager[ContainerCommand]:
+        """A command inside, with its input and output as they come. Raises ``Conflict`` where nothing runs."""
+        if not self.get(container).running:
+            raise Conflict(f"the container {container} is not running")
+        return self._monitor.command(container, argv, terminal)
 
     async def execute(self, container: str, argv: Sequence[str], timeout: float | None = None) -> Completed:
         """Run a command inside a running container."""

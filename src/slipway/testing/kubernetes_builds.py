@@ -1,4 +1,4 @@
-"""Builds as Pods of a real cluster: a platform that its nodes reach, and what is to be seen of its builds there."""
+"""Builds as Pods of the test cluster, by a platform of the test's own: what there is of them, and what they say."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from slipway.testing.kubernetes import LocalCluster
+from slipway.testing.kubernetes.cluster import LocalCluster
 from slipway.testing.kubernetes.objects import until
 from slipway.testing.platform import Running
 
@@ -15,7 +15,7 @@ NAMESPACE = "slipway-build-demo"
 
 
 @contextmanager
-def running(
+def building_platform(
     cluster: LocalCluster, directory: Path, images: Mapping[str, Path] | None = None, **variables: str
 ) -> Iterator[Running]:
     """A platform whose project ``demo`` builds on the cluster. ``images`` are put into its registry by repository."""
@@ -64,19 +64,6 @@ def node(cluster: LocalCluster) -> str:
     return str(next(i for i in pods(cluster) if i["status"]["phase"] == "Running")["spec"]["nodeName"])
 
 
-@contextmanager
-def only(cluster: LocalCluster, name: str) -> Iterator[None]:
-    """New Pods start on one node."""
-    others = [item for item in cluster.nodes if item != name]
-    for item in others:
-        cluster.kubectl("cordon", item)
-    try:
-        yield
-    finally:
-        for item in others:
-            cluster.kubectl("uncordon", item)
-
-
 def write(directory: Path, dockerfile: str, **files: str) -> str:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "Dockerfile").write_text(dockerfile)
@@ -97,3 +84,16 @@ def running_builds(platform: Running) -> list[str]:
 
 def log(platform: Running, build_id: str) -> str:
     return platform.command("builds", "logs", build_id).stdout.decode()
+
+
+@contextmanager
+def only(cluster: LocalCluster, name: str) -> Iterator[None]:
+    """New Pods start on one node."""
+    others = [item for item in cluster.nodes if item != name]
+    for item in others:
+        cluster.kubectl("cordon", item)
+    try:
+        yield
+    finally:
+        for item in others:
+            cluster.kubectl("uncordon", item)

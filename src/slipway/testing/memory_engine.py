@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from slipway.compose import Project, Refusal, Service
+from slipway.delivery.commands import Command
 from slipway.delivery.engine import AppRef, Instance, LogRecord
 from slipway.delivery.releases import Release
-from slipway.errors import Conflict, Failed, NotFound
+from slipway.errors import Conflict, Failed, NotFound, Unsupported
 
 # serve: answers on its port. idle: runs without one. job: ends well at once. fail: says so and ends with exit code 3.
 # deaf: runs and never gets ready.
@@ -165,6 +167,11 @@ class MemoryEngine:
     ) -> AsyncIterator[LogRecord]:
         if self.world.behaviours.get(instance.id) == "fail":
             yield LogRecord(instance.id, instance.service, "stdout", "2024-01-01T00:00:00Z", LAST_WORDS)
+
+    def run(
+        self, app: AppRef, instance: Instance, command: Sequence[str], *, takes_input: bool, terminal: bool
+    ) -> AbstractAsyncContextManager[Command]:
+        raise Unsupported("nothing runs here")
 
     def urls(self, app: AppRef, service: Service) -> list[str]:
         return [f"http://{service.name}.{app.name}.{app.project}.localhost/"] if service.ports else []

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         App,
         AppDetail,
         Deliver,
+        Execute,
         Instance,
         Release,
         Render,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         Scale,
         Service,
         Source,
+        TerminalSize,
     )
     from slipway.wire.builds import AgentAnswer, Build, Builder, BuildRequest, NamedContext, Prune, Pruned
     from slipway.wire.clusters import (
@@ -117,6 +119,7 @@ _MODULES = {
     "DeviceAnswer": "logins",
     "DeviceLogin": "logins",
     "DevicePoll": "logins",
+    "Execute": "apps",
     "Finding": "findings",
     "Findings": "findings",
     "Image": "images",
@@ -159,6 +162,7 @@ _MODULES = {
     "SiteOptions": "sites",
     "Source": "apps",
     "Status": "status",
+    "TerminalSize": "apps",
     "Thrown": "policies",
     "Token": "accounts",
     "Upstream": "policies",
@@ -191,6 +195,7 @@ __all__ = [
     "DeviceAnswer",
     "DeviceLogin",
     "DevicePoll",
+    "Execute",
     "Finding",
     "Findings",
     "Image",
@@ -233,6 +238,7 @@ __all__ = [
     "SiteOptions",
     "Source",
     "Status",
+    "TerminalSize",
     "Thrown",
     "Token",
     "Upstream",

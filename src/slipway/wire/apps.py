@@ -49,6 +49,21 @@ class Scale(Request):
     replicas: dict[str, int]
 
 
+class Execute(Request):
+    service: str
+    replica: int = Field(default=0, description="of the service's instances; 0: any that runs")
+    command: list[str] = Field(min_length=1)
+    input: bool = Field(default=False, description="standard input comes by the session's own request")
+    terminal: bool = False
+    columns: int = Field(default=80, ge=1, le=10_000)
+    rows: int = Field(default=24, ge=1, le=10_000)
+
+
+class TerminalSize(Request):
+    columns: int = Field(ge=1, le=10_000)
+    rows: int = Field(ge=1, le=10_000)
+
+
 class Instance(Answer):
     id: str
     service: str

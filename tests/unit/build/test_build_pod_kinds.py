@@ -31,17 +31,15 @@ SITE = Site(
 
 def test_a_volume_is_a_projects_and_a_servers() -> None:
     assert SITE.volume is not None
-    claim = manifests.claim(SITE, "shop", SITE.volume)
+    claim = manifests.claim(SITE, PLACE, SITE.volume)
     assert claim["metadata"]["namespace"] == "slipway-build-shop"
     assert claim["spec"] == {
         "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "20480Mi"}},
         "storageClassName": "fast",
     }  # fmt: skip
-    assert manifests.claim(SITE, "shop", CacheVolume(1, many=True))["spec"]["accessModes"] == [
-        "ReadWriteMany"
-    ]
+    assert manifests.claim(SITE, PLACE, CacheVolume(1, many=True))["spec"]["accessModes"] == ["ReadWriteMany"]
     other = replace(SITE, mark="another server")
-    assert manifests.claim(other, "shop", SITE.volume)["metadata"]["name"] != claim["metadata"]["name"]
+    assert manifests.claim(other, PLACE, SITE.volume)["metadata"]["name"] != claim["metadata"]["name"]
     made = manifests.pod("n", SITE, replace(PLACE, keeps=True), 60)
     (container,) = made["spec"]["containers"]
     slot = manifests.id_slot(SITE, "shop")
@@ -114,8 +112,9 @@ def test_docker_in_docker_is_a_container_beside_an_unprivileged_worker() -> None
     assert "--insecure-registry=registry:1" in docker["command"]
     assert not any(mount["name"] == "keys" for mount in docker["volumeMounts"]), "the token is the worker's"
     assert "hostPath" not in json.dumps(made)
-    namespace, policy = manifests.surroundings(SITE, "shop", docker=True)
-    assert namespace["metadata"]["name"] == policy["metadata"]["namespace"] == "slipway-docker-shop"
+    assert manifests.namespace(place)["metadata"]["name"] == "slipway-docker-shop"
+    policies = manifests.policies(SITE, place)
+    assert {item["metadata"]["namespace"] for item in policies} == {"slipway-docker-shop"}
     ended = {
         "spec": {"nodeName": "n1"},
         "status": {

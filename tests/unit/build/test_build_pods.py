@@ -292,10 +292,15 @@ def test_the_workers_image_has_all_that_the_worker_imports() -> None:
 
 
 def test_what_builds_may_reach() -> None:
-    namespace, policy = manifests.surroundings(SITE, "shop")
-    assert namespace["metadata"]["name"] == policy["metadata"]["namespace"] == "slipway-build-shop"
+    nothing, policy = manifests.policies(SITE, PLACE)
+    assert manifests.namespace(PLACE)["metadata"]["name"] == policy["metadata"]["namespace"]
+    assert (nothing["spec"]["podSelector"], nothing["spec"]["egress"]) == ({}, [])
     spec = policy["spec"]
     assert spec["ingress"] == []
+    # Another server's rules in the same namespace are others, for other Pods.
+    assert spec["podSelector"] == {"matchLabels": {manifests.SERVER: SITE.mark}}
+    _, other = manifests.policies(replace(SITE, mark="other"), PLACE)
+    assert other["metadata"]["name"] != policy["metadata"]["name"]
     dns, server, outside = spec["egress"]
     assert {item["port"] for item in dns["ports"]} == {53}
     assert server["to"] == [{"ipBlock": {"cidr": "10.1.2.3/32"}}]

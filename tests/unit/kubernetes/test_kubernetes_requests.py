@@ -193,7 +193,7 @@ async def test_a_name_leads_nowhere_else(client: ClusterClient, name: str) -> No
     with pytest.raises(Invalid):
         await client.list("ConfigMap", name)
     with pytest.raises(Invalid):
-        await client.run("shop", name, ["true"])
+        await client.run("shop", name, ["true"]).__aenter__()
 
 
 async def test_a_namespace_has_to_be_named(client: ClusterClient) -> None:

@@ -13,6 +13,7 @@ from slipway.api.platform import (
     apps,
     builds,
     clusters,
+    commands,
     findings,
     images,
     oidc,
@@ -38,9 +39,10 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = services
+    app.state.commands = {}
     for module in (
         status, tls, accounts, oidc, tokens, policies, sites, webhooks, findings, images, builds, agents, apps,
-        clusters, workers,
+        commands, clusters, workers,
     ):  # fmt: skip
         app.include_router(module.router, prefix="/api/v1")
     app.add_exception_handler(SlipwayError, _known)

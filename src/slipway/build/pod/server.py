@@ -28,6 +28,8 @@ _DIAL_SECONDS = 60.0
 _PAUSE = 0.1
 _BEAT_SECONDS = 3.0
 _MAX_LINE = 256 << 20
+_CONNECTIONS = 200  # some of them wait for steps of other builds, which must not hold up anything else
+_REST_SECONDS = 3.0  # shorter than a server keeps a connection that rests: one that it ends would be lost
 _MAX_HELD = 500
 
 
@@ -61,7 +63,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         tls = ssl.create_default_context(cadata=keys.authority) if keys.authority else True
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=tls, limit=16), timeout=aiohttp.ClientTimeout(None, sock_connect=5),
+            connector=aiohttp.TCPConnector(ssl=tls, limit=_CONNECTIONS, keepalive_timeout=_REST_SECONDS), timeout=aiohttp.ClientTimeout(None, sock_connect=5),
             read_bufsize=1 << 20,
         )  # fmt: skip
         self.wanted: Callable[[str], None] = lambda _: None

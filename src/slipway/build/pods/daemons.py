@@ -48,6 +48,7 @@ def pod(name: str, site: Site, place: Place, seconds: float, image: str) -> Obje
     if daemon is None:
         return found
     spec = found["spec"]
+    spec.pop("hostUsers", None)  # a daemon, or its socket, is of the node's own users
     (worker,) = spec["containers"]
     worker["args"] = ["--daemon"]
     worker["securityContext"]["capabilities"] = {"drop": ["ALL"]}  # it takes up no user namespace

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from slipway.base.ids import new_id
@@ -19,15 +20,17 @@ from slipway.build.pods.builder import Place, Started, admitted
 from slipway.build.pods.desk import Desk
 from slipway.build.pods.idle import Idle, IdleBounds
 from slipway.build.pods.manifests import Site
-from slipway.build.pods.pod import Pod, Tell
+from slipway.build.pods.patience import Tell, created, patiently, removed
+from slipway.build.pods.pod import Pod
 from slipway.build.pods.volumes import CacheVolume, Volumes
 from slipway.build.solve import Reporter
-from slipway.errors import Conflict, Exhausted, NotFound, SlipwayError, Unavailable
+from slipway.errors import Exhausted, SlipwayError, Unavailable
 from slipway.kubernetes import ClusterClient
 
 log = logging.getLogger(__name__)
 _QUOTA_SECONDS = 3.0
-_DELETE_SECONDS = 15.0
+_DELETE_SECONDS = 15.0  # for which a build waits; then its Pod is removed after its end
+_AGAIN_SECONDS = 5.0
 _TERM_SECONDS = 60  # beyond the build's own, so that it is the server that ends it and says why
 
 
@@ -66,8 +69,8 @@ class KubernetesLauncher:
         self._mark = mark
         self._longest_wait = bounds.seconds if bounds and bounds.count else 0.0
         self._own: set[str] = set()
-        self._ready: dict[tuple[str, str, bool], Site] = {}
-        self._preparing: dict[tuple[str, str, bool], asyncio.Lock] = {}
+        self._preparing: dict[tuple[str, str], asyncio.Lock] = {}
+        self._removing: set[asyncio.Task[None]] = set()
         self._volumes = Volumes()
         self._idle = Idle(bounds or IdleBounds(), self._started_idle)
 
@@ -106,7 +109,7 @@ class KubernetesLauncher:
     @asynccontextmanager
     async def _pod(self, place: Place, desk: Desk, tell: Tell) -> AsyncIterator[Pod]:
         client = await self._clusters.client(place.cluster)
-        site = await self._prepared(place, client)
+        site = await self._prepared(place, client, tell)
         name = f"build-{place.build_id}-{new_id(6)}"
         self._own.add(name)
         async with admitted(desk) as ticket:
@@ -116,15 +119,23 @@ class KubernetesLauncher:
             watching: list[asyncio.Task[None]] = []
             try:
                 await self._create(pod, site, place)
-                watching = [asyncio.create_task(pod.watch()), asyncio.create_task(pod.explain())]
+                watching = [asyncio.create_task(pod.watch())]
+                if place.keeps or place.daemon is not None:
+                    watching.append(asyncio.create_task(pod.explain()))
                 yield pod
             finally:
                 for task in watching:
                     task.cancel()
-                removing = asyncio.create_task(_remove(client, pod.namespace, name))
-                await asyncio.shield(removing)
-                self._own.discard(name)
-                await asyncio.gather(*watching, return_exceptions=True)
+                removing = asyncio.create_task(self._remove(pod))
+                self._removing.add(removing)
+                removing.add_done_callback(self._removing.discard)
+                await asyncio.wait({removing, *watching}, timeout=_DELETE_SECONDS)
+
+    async def _remove(self, pod: Pod) -> None:
+        try:
+            await removed(pod.client, pod.namespace, pod.name)
+        finally:
+            self._own.discard(pod.name)
 
     async def _create(self, pod: Pod, site: Site, place: Place) -> None:
         """Secret and Pod; waits where the namespace's quota is used up."""
@@ -133,11 +144,11 @@ class KubernetesLauncher:
         image = daemon.image if daemon else ""
         if daemon is not None and daemon.kind == "dind" and not image:
             image = await self._clusters.docker_image(place.cluster)
-        await _created(pod.client, manifests.secret(pod.name, site, place, pod.ticket.token))
+        await created(pod.client, manifests.secret(pod.name, site, place, pod.ticket.token), pod.tell)
         told = False
         while True:
             try:
-                await _created(pod.client, daemons.pod(pod.name, site, place, seconds, image))
+                await created(pod.client, daemons.pod(pod.name, site, place, seconds, image), pod.tell)
                 return
             except Exhausted as error:
                 if not told:
@@ -145,32 +156,47 @@ class KubernetesLauncher:
                 told = True
                 await asyncio.sleep(_QUOTA_SECONDS)
 
-    async def _prepared(self, place: Place, client: ClusterClient) -> Site:
-        """Namespace and rules of the project's builds, made once for as long as this server runs, and its site."""
-        docker = place.daemon is not None
-        key = (place.cluster, place.project, docker)
-        async with self._preparing.setdefault(key, asyncio.Lock()):
+    async def _prepared(self, place: Place, client: ClusterClient, tell: Tell) -> Site:
+        """The site, after the namespace of the project's builds and its rules are what they should be.
+
+        Looked at before each build, since one whose rules somebody changed would be cut off, or let out.
+        """
+        name = manifests.home_of(place)
+        async with self._preparing.setdefault((place.cluster, name), asyncio.Lock()):
+            if await patiently(lambda: client.get("Namespace", name), tell) is None:
+                await patiently(lambda: client.apply(manifests.namespace(place)), tell)
             site = await self._clusters.site(place.cluster)
-            if (
-                self._ready.get(key) != site
-                or await client.get("Namespace", manifests.home_of(place)) is None
-            ):
-                for item in manifests.surroundings(site, place.project, docker=docker):
-                    await client.apply(item)
-                self._ready[key] = site
+            for item in manifests.policies(site, place):
+                await patiently(partial(client.apply, item), tell)
             if place.keeps and site.volume is not None:
-                with suppress(Conflict):  # it is there
-                    await client.create(manifests.claim(site, place.project, site.volume))
+                claim = manifests.claim(site, place, site.volume)
+                there = partial(client.get, claim["kind"], claim["metadata"]["name"], name)
+                if await patiently(there, tell) is None:
+                    await patiently(partial(client.create, claim), tell)
         return site
 
     async def recover(self) -> None:
-        """Remove what a killed server left in any cluster; one that does not answer is tried again by nobody."""
+        """Remove what a killed server left in any cluster; one that is away is waited for."""
         for cluster in await self._clusters.names():
+            cleaning = asyncio.create_task(self._cleaned(cluster))
+            self._removing.add(cleaning)
+            cleaning.add_done_callback(self._removing.discard)
+
+    async def _cleaned(self, cluster: str) -> None:
+        told = False
+        while True:
             try:
                 async with asyncio.timeout(60):
                     await self._clean(await self._clusters.client(cluster))
-            except (SlipwayError, TimeoutError) as error:
+                return
+            except (Unavailable, TimeoutError) as error:
+                if not told:
+                    log.warning("builds left in the cluster %s cannot be removed yet: %s", cluster, error)
+                told = True
+                await asyncio.sleep(_AGAIN_SECONDS)
+            except SlipwayError as error:
                 log.warning("builds left in the cluster %s could not be removed: %s", cluster, error)
+                return
 
     async def _clean(self, client: ClusterClient) -> None:
         chosen = {manifests.SERVER: self._mark, manifests.ROLE: manifests.WORKER}
@@ -182,34 +208,8 @@ class KubernetesLauncher:
                 await client.delete(kind, metadata["name"], metadata["namespace"], uid=metadata["uid"])
 
     async def close(self) -> None:
+        """What is being removed from a cluster that is away is left to the next ``recover``."""
         await self._idle.close()
-
-
-async def _created(client: ClusterClient, item: manifests.Object) -> None:
-    """Being cancelled waits for the answer: what is not there yet could not be removed."""
-    creating = asyncio.create_task(client.create(item))
-    try:
-        await asyncio.shield(creating)
-    except asyncio.CancelledError:
-        await asyncio.wait({creating})
-        raise
-
-
-async def _remove(client: ClusterClient, namespace: str, name: str) -> None:
-    """Both, with patience for an API server that is away for a moment."""
-
-    async def gone(kind: str) -> None:
-        async with asyncio.timeout(_DELETE_SECONDS):
-            while True:
-                try:
-                    await client.delete(kind, name, namespace)
-                    return
-                except NotFound:
-                    return
-                except Unavailable:
-                    await asyncio.sleep(0.5)
-
-    found = await asyncio.gather(gone("Pod"), gone("Secret"), return_exceptions=True)
-    for error in found:
-        if error is not None:
-            log.warning("the build's Pod %s/%s could not be removed: %s", namespace, name, error)
+        for task in self._removing:
+            task.cancel()
+        await asyncio.gather(*self._removing, return_exceptions=True)

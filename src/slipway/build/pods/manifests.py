@@ -77,12 +77,19 @@ def home_of(place: Place) -> str:
     return namespace_of(place.project, docker=place.daemon is not None)
 
 
-def surroundings(site: Site, project: str, *, docker: bool = False) -> list[Object]:
-    """The namespace, and what its Pods may reach: nothing comes in; out go DNS, the server and the outside."""
-    name = namespace_of(project, docker=docker)
-    marked = {MANAGED: "slipway", PROJECT: project[:63]}
+def namespace(place: Place) -> Object:
     # What a RUN needs (a seccomp profile that allows user namespaces) the stricter levels refuse by its name.
     levels = {"pod-security.kubernetes.io/enforce": "privileged"}
+    metadata = {"name": home_of(place), "labels": _marked(place) | levels}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+
+
+def policies(site: Site, place: Place) -> list[Object]:
+    """What the namespace's Pods may reach: nothing comes in; out go DNS, the server and the outside.
+
+    Two of them, which add up: nothing at all, for all Pods, and the rest for those of this server. Another server
+    that builds in the same namespace has other addresses, and its rules are none of ours.
+    """
     server = [
         {
             "to": [{"ipBlock": {"cidr": _alone(ip)}}],
@@ -100,17 +107,26 @@ def surroundings(site: Site, project: str, *, docker: bool = False) -> list[Obje
         for block in site.outside
     ]
     egress: list[Object] = [{"ports": _DNS}, *server, *([{"to": outside}] if outside else [])]
+    own = {"matchLabels": {SERVER: site.mark}}
     return [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": marked | levels}},
-        {
-            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-            "metadata": {"name": "slipway-builds", "namespace": name, "labels": marked},
-            "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [], "egress": egress},
-        },
-    ]  # fmt: skip
+        _policy(place, "slipway-builds", {}, []),
+        _policy(place, f"slipway-builds-{site.mark.lower()}", own, egress),
+    ]
 
 
-def claim(site: Site, project: str, volume: CacheVolume) -> Object:
+def _policy(place: Place, name: str, chosen: Object, egress: Sequence[Object]) -> Object:
+    return {
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": home_of(place), "labels": _marked(place)},
+        "spec": {"podSelector": chosen, "policyTypes": ["Ingress", "Egress"], "ingress": [], "egress": [*egress]},
+    }  # fmt: skip
+
+
+def _marked(place: Place) -> dict[str, str]:
+    return {MANAGED: "slipway", PROJECT: place.project[:63]}
+
+
+def claim(site: Site, place: Place, volume: CacheVolume) -> Object:
     """The project's volume. It stays when no build needs it, and is removed by whoever removes its namespace."""
     wanted: Object = {
         "accessModes": ["ReadWriteMany" if volume.many else "ReadWriteOnce"],
@@ -118,10 +134,11 @@ def claim(site: Site, project: str, volume: CacheVolume) -> Object:
     }
     if volume.storage_class:
         wanted["storageClassName"] = volume.storage_class
-    marked = {MANAGED: "slipway", PROJECT: project[:63], SERVER: site.mark}
     return {
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-        "metadata": {"name": _claim_name(site), "namespace": namespace_of(project), "labels": marked},
+        "metadata": {
+            "name": _claim_name(site), "namespace": home_of(place), "labels": _marked(place) | {SERVER: site.mark},
+        },
         "spec": wanted,
     }  # fmt: skip
 
@@ -194,7 +211,7 @@ def pod(name: str, site: Site, place: Place, seconds: float) -> Object:
         container["args"] += ["--cache", CACHE, "--slot", str(id_slot(site, place.project))]
         container["volumeMounts"].append({"name": "cache", "mountPath": CACHE})
         spec["volumes"].append({"name": "cache", "persistentVolumeClaim": {"claimName": _claim_name(site)}})
-    if not site.host_users:
+    if not site.host_users and not place.in_place:
         spec["hostUsers"] = False
     if place.avoid:
         spec["affinity"] = {"nodeAffinity": _not_on(sorted(place.avoid))}

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from slipway.build.pods import manifests, waiting
 from slipway.build.pods.desk import Seat, Ticket, WorkerLost
+from slipway.build.pods.patience import Tell
 from slipway.errors import Failed, SlipwayError
 from slipway.kubernetes import ClusterClient
 
 _PULL_SECONDS = 30.0
 _VOLUME_SECONDS = 90.0
 _EVENTS_SECONDS = 3.0
-Tell = Callable[[str], None]
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
@@ -126,6 +127,32 @@ def app_logs(session: Session, name: str, service: str, follow: bool, tail: int 
             click.echo(json.dumps(event))
         elif event["event"] == "log":
             click.echo(f"{event['instance']} | {event['text']}", err=event.get("stream") == "stderr")
+
+
+@app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("name")
+@click.argument("service")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] COMMAND…")
+@click.option(
+    "--replica", type=click.IntRange(1), default=None, help="Of the service; default: any that runs."
+)
+@click.option("-T", "--no-tty", is_flag=True, help="No terminal, also where there is one.")
+@click.option("-n", "--no-input", is_flag=True, help="Leave standard input alone.")
+@_PROJECT
+@with_session
+def app_exec(
+    session: Session, name: str, service: str, command: tuple[str, ...], replica: int | None, no_tty: bool,
+    no_input: bool, project: str,
+) -> None:  # fmt: skip
+    """Run COMMAND in an instance of SERVICE, beside what it runs; its exit code is ours.
+
+    slipway app exec guestbook db -- psql -U postgres < dump.sql
+    """
+    from slipway.cli.terminal import execute, has_terminal
+
+    terminal = not (no_tty or no_input) and has_terminal()
+    where = (session.client, project, name, service, replica or 0)
+    sys.exit(execute(*where, command, terminal=terminal, takes_input=not no_input))
 
 
 @app.command("render")

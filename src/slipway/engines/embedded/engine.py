@@ -6,9 +6,11 @@ import asyncio
 import shutil
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from slipway.compose import Project, Refusal, Service
+from slipway.delivery.commands import Command
 from slipway.delivery.engine import AppRef, Instance, LogRecord
 from slipway.delivery.hosts import hosts
 from slipway.delivery.releases import Release
@@ -192,6 +194,11 @@ class EmbeddedEngine:
     ) -> AsyncIterator[LogRecord]:
         async for line in self._containers.logs(instance.id, follow=follow, tail=tail):
             yield LogRecord(instance.id, instance.service, line.stream, line.time, line.text)
+
+    def run(
+        self, app: AppRef, instance: Instance, command: Sequence[str], *, takes_input: bool, terminal: bool
+    ) -> AbstractAsyncContextManager[Command]:
+        return self._containers.command(instance.id, command, terminal)
 
     def urls(self, app: AppRef, service: Service) -> list[str]:
         found = []

@@ -7,13 +7,14 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 from slipway.base.clock import iso, now
 from slipway.base.progress import Progress, silent
 from slipway.compose import Project, Refusal, Service
+from slipway.delivery.commands import Command
 from slipway.delivery.engine import AppRef, Confirm, Instance, LogRecord, Move, Wanted, nothing
 from slipway.delivery.hosts import hosts
 from slipway.delivery.rollout import first_error, to_the_end
@@ -33,7 +34,7 @@ from slipway.engines.kubernetes.rollout import Rollout
 from slipway.engines.kubernetes.setting import Setting
 from slipway.engines.kubernetes.waiting import Limits
 from slipway.engines.kubernetes.writing import Writer
-from slipway.errors import SlipwayError
+from slipway.errors import NotFound, SlipwayError
 from slipway.kubernetes import ClusterClient
 
 log = logging.getLogger(__name__)
@@ -271,6 +272,19 @@ class KubernetesEngine:
             async with aclosing(source) as lines:  # type: ignore[type-var]
                 async for line in lines:
                     yield line
+
+    @asynccontextmanager
+    async def run(
+        self, app: AppRef, instance: Instance, command: Sequence[str], *, takes_input: bool, terminal: bool
+    ) -> AsyncIterator[Command]:
+        found = await self._hasty().list("Pod", None, names.service_labels(app, instance.service))
+        mine = [item["metadata"]["namespace"] for item in found if item["metadata"]["name"] == instance.id]
+        if not mine:
+            raise NotFound(f"the instance {instance.id} is gone")
+        async with self._client.run(
+            mine[0], instance.id, command, instance.service, takes_input=takes_input, terminal=terminal
+        ) as running:
+            yield running
 
     def urls(self, app: AppRef, service: Service) -> list[str]:
         port = f":{self._setting.port}" if self._setting.port != 80 else ""
