@@ -62,10 +62,10 @@ class Server:
         self._token = keys.token
         self._loop = asyncio.get_running_loop()
         tls = ssl.create_default_context(cadata=keys.authority) if keys.authority else True
+        connector = aiohttp.TCPConnector(ssl=tls, limit=_CONNECTIONS, keepalive_timeout=_REST_SECONDS)
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=tls, limit=_CONNECTIONS, keepalive_timeout=_REST_SECONDS), timeout=aiohttp.ClientTimeout(None, sock_connect=5),
-            read_bufsize=1 << 20,
-        )  # fmt: skip
+            connector=connector, timeout=aiohttp.ClientTimeout(None, sock_connect=5), read_bufsize=1 << 20
+        )
         self.wanted: Callable[[str], None] = lambda _: None
         self._said: list[Json] = []
         self._word = asyncio.Event()

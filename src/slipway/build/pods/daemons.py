@@ -15,6 +15,7 @@ from slipway.build.pods import manifests
 from slipway.build.pods.builder import Daemon, Place
 from slipway.build.pods.image import DOCKER, NODE_SOCKET, TLS
 from slipway.build.pods.manifests import TLS_KEY, Object, Site
+from slipway.build.pods.resources import resources
 from slipway.build.pods.waiting import DAEMON
 from slipway.errors import Invalid
 
@@ -81,7 +82,7 @@ def _docker(site: Site, place: Place, image: str) -> Object:
         mounts.append({"name": "keys", "mountPath": "/etc/ssl/certs/slipway.pem", "subPath": "ca.pem"})
     return {
         "name": DAEMON, "image": image, "imagePullPolicy": "IfNotPresent", "command": command,
-        "env": [{"name": "PATH", "value": _PATH}], "resources": manifests.resources(place),
+        "env": [{"name": "PATH", "value": _PATH}], "resources": resources(place.limits),
         "terminationMessagePolicy": "FallbackToLogsOnError", "securityContext": {"privileged": True, "runAsUser": 0},
         "volumeMounts": mounts,
     }  # fmt: skip

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from slipway.base import capabilities
 from slipway.build.pods.builder import Place
 from slipway.build.pods.forms import ID_SLOTS
 from slipway.build.pods.image import CACHE, KEYS, WORK
+from slipway.build.pods.resources import MI, resources
 from slipway.build.pods.volumes import CacheVolume
 from slipway.oci import Platform
 
@@ -24,7 +25,6 @@ WORKER = "build-worker"
 TLS_KEY = "docker-"
 """What certificates for a Docker daemon are called in a build's Secret, before their names."""
 _DNS = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
-_MI = 1 << 20
 _LONGEST = 63  # of a namespace's name
 _AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
@@ -130,7 +130,7 @@ def claim(site: Site, place: Place, volume: CacheVolume) -> Object:
     """The project's volume. It stays when no build needs it, and is removed by whoever removes its namespace."""
     wanted: Object = {
         "accessModes": ["ReadWriteMany" if volume.many else "ReadWriteOnce"],
-        "resources": {"requests": {"storage": f"{max(1, volume.size // _MI)}Mi"}},
+        "resources": {"requests": {"storage": f"{max(1, volume.size // MI)}Mi"}},
     }
     if volume.storage_class:
         wanted["storageClassName"] = volume.storage_class
@@ -172,7 +172,7 @@ def pod(name: str, site: Site, place: Place, seconds: float) -> Object:
     """
     container: Object = {
         "name": "worker", "image": site.image, "args": [], "imagePullPolicy": "IfNotPresent",
-        "resources": resources(place),
+        "resources": resources(place.limits),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "runAsUser": 0, "runAsGroup": 0, "privileged": False,
@@ -227,23 +227,6 @@ def _keys(site: Site) -> list[Object]:
     """What a worker reads of its Secret."""
     names = ("token", "server", *(("ca.pem",) if site.authority else ()))
     return [{"key": name, "path": name} for name in names]
-
-
-def resources(place: Place) -> Object:
-    """Limits are the build's; a half of the memory and a quarter of the CPUs are set aside for it, as most builds rest
-    or wait for most of their time."""
-    limits = place.limits
-    most: Mapping[str, str] = {
-        **({"cpu": f"{int(limits.cpus * 1000)}m"} if limits.cpus else {}),
-        **({"memory": f"{max(1, limits.memory // _MI)}Mi"} if limits.memory else {}),
-        **({"ephemeral-storage": f"{max(1, limits.disk // _MI)}Mi"} if limits.disk else {}),
-    }
-    least: Mapping[str, str] = {
-        **({"cpu": f"{int(limits.cpus * 250)}m"} if limits.cpus else {}),
-        **({"memory": f"{max(1, limits.memory // 2 // _MI)}Mi"} if limits.memory else {}),
-        **({"ephemeral-storage": f"{max(1, min(limits.disk // _MI, 1024))}Mi"} if limits.disk else {}),
-    }
-    return {"limits": dict(most), "requests": dict(least)}
 
 
 def _not_on(nodes: Sequence[str]) -> Object:
