@@ -141,7 +141,7 @@ def test_pods_of_several_nodes_share_a_volume_and_its_locks(
         "SLIPWAY_KUBERNETES_CACHE_VOLUME": "1g", "SLIPWAY_KUBERNETES_CACHE_CLASS": shared_class,
         "SLIPWAY_KUBERNETES_CACHE_SHARED": "on",
     }  # fmt: skip
-    with building_platform(local_cluster, tmp_path / "platform", **variables) as platform:
+    with building_platform(local_cluster, tmp_path / "platform", None, **variables) as platform:
         try:
             # Whoever has the directory alone finds nobody else's mark in it; all leave their own in the list.
             what = (

@@ -51,7 +51,8 @@ class _Session:
             )
             try:
                 async with asyncio.timeout(_SECONDS):
-                    return await answer
+                    said: bytes = await answer
+                    return said
             except TimeoutError as error:
                 raise Unavailable(f"the SSH agent {agent!r} does not answer") from error
             finally:

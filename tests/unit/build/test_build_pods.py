@@ -37,7 +37,7 @@ from slipway.build.own_image import distributions
 from slipway.build.pods import forms, manifests, waiting
 from slipway.build.pods.answers import Answers
 from slipway.build.pods.builder import Place
-from slipway.build.pods.desk import Desk, WorkerLost
+from slipway.build.pods.desk import Desk, WorkerLost, WorkerRefused
 from slipway.build.pods.forms import Job, tree_name
 from slipway.build.pods.image import WORKER
 from slipway.build.pods.joining import Joining
@@ -341,7 +341,7 @@ def test_what_a_pod_waits_for_is_said() -> None:
         ({"containerStatuses": container(terminated={"reason": "OOMKilled", "exitCode": 137})}, Exhausted, "memory"),
         ({"containerStatuses": container(terminated={"reason": "Error", "exitCode": 137})}, WorkerLost, "killed"),
         ({"containerStatuses": container(terminated={"message": "no user ns", "exitCode": 1})}, Failed, "no user ns"),
-        ({"containerStatuses": container(terminated={"message": "refused", "exitCode": 4})}, WorkerLost, "refused"),
+        ({"containerStatuses": container(terminated={"message": "refused", "exitCode": 4})}, WorkerRefused, "refused"),
         ({"phase": "Failed"}, WorkerLost, "has ended"),
     ],
 )  # fmt: skip

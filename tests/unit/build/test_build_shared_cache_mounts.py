@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Literal
 
 from slipway.build.dockerfile import CacheMount
 from slipway.build.shared_cache_mounts import SharedCacheMounts
 
 
-def mount(sharing: str, name: str = "c") -> CacheMount:
+def mount(sharing: Literal["shared", "private", "locked"], name: str = "c") -> CacheMount:
     return CacheMount("/c", name, sharing=sharing)
 
 

@@ -71,7 +71,7 @@ class Pod:
         while not self.ticket.seat.done() and not self.over.done():
             await asyncio.sleep(_EVENTS_SECONDS)
             with suppress(SlipwayError):  # the next time, or whoever watches
-                for event in await self.client.list("Event", self.namespace, None, chosen):
+                for event in (await self.client.list("Event", self.namespace, None, chosen)).items:
                     error = waiting.unmountable(event, self.node)
                     if error is not None and not self.over.done():
                         self.over.set_exception(error)
