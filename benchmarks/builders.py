@@ -1,8 +1,8 @@
 """The four builders next to each other: how long the smallest build takes, and until its first step begins.
 
-Run as root: ``make bench-builders``. Prints a table and saves it as ``benchmarks/results/builders.json``. Where
-the test cluster is up (``python -m slipway.testing.kubernetes up``), also those in Pods, with their images on all nodes.
-docs/builders.md says what each isolates and leaves behind.
+Run as root: ``make bench-builders``. Prints a table and saves it as ``benchmarks/results/builders.json``.
+Where the test cluster is up (``python -m slipway.testing.kubernetes up``), those in Pods are measured as well, with
+their images on all nodes. docs/builders.md says what each isolates and leaves behind.
 """
 
 from __future__ import annotations

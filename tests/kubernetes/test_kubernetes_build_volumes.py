@@ -24,6 +24,7 @@ from slipway.testing.kubernetes_builds import (
     running_builds,
     write,
 )
+from slipway.testing.platform import Running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 
@@ -51,67 +52,62 @@ def forget(cluster: LocalCluster) -> None:
         cluster.kubectl("delete", "persistentvolumeclaim", name, f"--namespace={NAMESPACE}", "--wait=false")
 
 
-def test_one_pod_at_a_time_has_the_volume(local_cluster: LocalCluster, tmp_path: Path) -> None:
-    with building_platform(
-        local_cluster, tmp_path / "platform", SLIPWAY_KUBERNETES_CACHE_VOLUME="1g"
-    ) as platform:
-        try:
-            first = keeping(tmp_path / "a", "echo of the first > /kept/word; ls -ln /kept")
-            build(platform, first, "kept:1")
-            (claim,) = claims(local_cluster)
-            assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
-            with only(local_cluster, "node-2"):
-                said = build(
-                    platform, keeping(tmp_path / "b", "cat /kept/word; stat -c '%u %a' /kept"), "kept:2"
-                )
-            assert "of the first" in said
-            assert "0 755" in said, "ids are the step's own, whichever Pod wrote them"
-
-            other = write(
-                tmp_path / "plain", "FROM debian:bookworm\nRUN ls /cache /work 2>&1; echo p''lain\n"
-            )
-            holding = keeping(tmp_path / "hold", "echo ho''lds; sleep 600; true")
-            process = platform.start_command("build", holding, "-t", "kept:3", "--builder", "kubernetes")
-            with process:
-                until(lambda: bool(running_builds(platform)), "it runs", 60)
-                (found,) = running_builds(platform)
-                until(lambda: "holds" in log(platform, found), "its step runs", 120)
-                (pod,) = pods(local_cluster)
-                assert any("persistentVolumeClaim" in item for item in pod["spec"]["volumes"])
-                said = build(
-                    platform, keeping(tmp_path / "c", "test ! -e /kept/word && echo em''pty"), "kept:4"
-                )
-                assert "in use by another build: this build begins with empty ones" in said
-                assert "empty" in said
-                said = build(platform, other, "kept:5")
-                assert "plain" in said
-                assert "begins with empty ones" not in said
-                assert "cannot access '/cache'" in said, "a RUN sees no volume, only what it mounts"
-                platform.command("builds", "cancel", found)
-                process.communicate(timeout=60)
-            said = build(platform, keeping(tmp_path / "d", "cat /kept/word; echo aga''in"), "kept:6")
-            assert "of the first" in said
-        finally:
-            forget(local_cluster)
+@pytest.fixture(scope="module")
+def alone(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A platform whose volumes are one Pod's at a time."""
+    directory = tmp_path_factory.mktemp("volumes") / "platform"
+    with building_platform(local_cluster, directory, None, SLIPWAY_KUBERNETES_CACHE_VOLUME="1g") as found:
+        yield found
+        forget(local_cluster)
 
 
-def test_another_projects_builds_have_another_volume(local_cluster: LocalCluster, tmp_path: Path) -> None:
-    namespace = "slipway-build-other"
-    with building_platform(
-        local_cluster, tmp_path / "platform", SLIPWAY_KUBERNETES_CACHE_VOLUME="1g"
-    ) as platform:
-        try:
-            platform.command("project", "create", "other")
-            platform.command("cluster", "bind", "test", "--project", "other")
-            build(platform, keeping(tmp_path / "a", "echo of demo > /kept/word", ",id=same"), "kept:1")
-            said = build(
-                platform, keeping(tmp_path / "b", "ls /kept; test ! -e /kept/word && echo em''pty", ",id=same"),
-                "kept:1", "--project", "other",
-            )  # fmt: skip
-            assert "empty" in said
-        finally:
-            forget(local_cluster)
-            local_cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+def test_one_pod_at_a_time_has_the_volume(
+    alone: Running, local_cluster: LocalCluster, tmp_path: Path
+) -> None:
+    build(alone, keeping(tmp_path / "a", "echo of the first > /kept/word; ls -ln /kept"), "kept:1")
+    (claim,) = claims(local_cluster)
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    with only(local_cluster, "node-2"):
+        said = build(alone, keeping(tmp_path / "b", "cat /kept/word; stat -c '%u %a' /kept"), "kept:2")
+    assert "of the first" in said
+    assert "0 755" in said, "ids are the step's own, whichever Pod wrote them"
+
+    other = write(tmp_path / "plain", "FROM debian:bookworm\nRUN ls /cache /work 2>&1; echo p''lain\n")
+    holding = keeping(tmp_path / "hold", "echo ho''lds; sleep 600; true")
+    process = alone.start_command("build", holding, "-t", "kept:3", "--builder", "kubernetes")
+    with process:
+        until(lambda: bool(running_builds(alone)), "it runs", 60)
+        (found,) = running_builds(alone)
+        until(lambda: "holds" in log(alone, found), "its step runs", 120)
+        (pod,) = pods(local_cluster)
+        assert any("persistentVolumeClaim" in item for item in pod["spec"]["volumes"])
+        said = build(alone, keeping(tmp_path / "c", "test ! -e /kept/word && echo em''pty"), "kept:4")
+        assert "in use by another build: this build begins with empty ones" in said
+        assert "empty" in said
+        said = build(alone, other, "kept:5")
+        assert "plain" in said
+        assert "begins with empty ones" not in said
+        assert "cannot access '/cache'" in said, "a RUN sees no volume, only what it mounts"
+        alone.command("builds", "cancel", found)
+        process.communicate(timeout=60)
+    said = build(alone, keeping(tmp_path / "d", "cat /kept/word; echo aga''in"), "kept:6")
+    assert "of the first" in said
+
+
+def test_another_projects_builds_have_another_volume(
+    alone: Running, local_cluster: LocalCluster, tmp_path: Path
+) -> None:
+    alone.command("project", "create", "other")
+    alone.command("cluster", "bind", "test", "--project", "other")
+    try:
+        build(alone, keeping(tmp_path / "a", "echo of demo > /kept/word", ",id=same"), "kept:1")
+        said = build(
+            alone, keeping(tmp_path / "b", "test ! -e /kept/word && echo em''pty", ",id=same"), "kept:1",
+            "--project", "other",
+        )  # fmt: skip
+        assert "empty" in said
+    finally:
+        local_cluster.kubectl("delete", "namespace", "slipway-build-other", "--wait=false")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,13 @@ def write(directory: Path, dockerfile: str) -> Path:
     return directory
 
 
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    found = Gate()
+    yield found
+    found.close()
+
+
 class Gate:
     """Steps that connect to it wait until they are let through."""
 
@@ -56,6 +63,9 @@ class Gate:
         connection, _ = await asyncio.to_thread(self._listener.accept)
         return connection
 
+    def close(self) -> None:
+        self._listener.close()
+
     def nobody_else(self) -> bool:
         self._listener.settimeout(0)
         try:
@@ -71,8 +81,7 @@ async def until_waiting(place: Yard) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_an_identical_step_of_two_builds_runs_once(place: Yard, tmp_path: Path) -> None:
-    gate = Gate()
+async def test_an_identical_step_of_two_builds_runs_once(place: Yard, tmp_path: Path, gate: Gate) -> None:
     source = write(tmp_path / "a", f"FROM debian:bookworm\nRUN {gate.command}; date +%N > /moment\n")
     first = asyncio.create_task(place.build(source, "1"))
     connection = await gate.arrived()
@@ -84,26 +93,25 @@ async def test_an_identical_step_of_two_builds_runs_once(place: Yard, tmp_path: 
     assert gate.nobody_else()
 
 
-async def test_the_second_takes_over_when_the_first_ends(place: Yard, tmp_path: Path) -> None:
-    gate = Gate()
+async def test_the_second_takes_over_when_the_first_ends(place: Yard, tmp_path: Path, gate: Gate) -> None:
     source = write(tmp_path / "a", f"FROM debian:bookworm\nRUN {gate.command}; date +%N > /moment\n")
     first = asyncio.create_task(place.build(source, "1"))
-    await gate.arrived()
+    connection = await gate.arrived()
     second = asyncio.create_task(place.build(source, "2"))
     await until_waiting(place)
     first.cancel()
     with pytest.raises((asyncio.CancelledError, Cancelled)):
         await first
+    connection.close()
     (await gate.arrived()).close()
     built = await second
     assert (await place.root(built)).read("moment")
 
 
 async def test_a_layer_that_nobody_was_in_a_hurry_for_is_written_for_another_build(
-    place: Yard, tmp_path: Path
+    place: Yard, tmp_path: Path, gate: Gate
 ) -> None:
     """The last step of a stage that is only copied from is written late, unless somebody waits for it."""
-    gate = Gate()
     text = (
         "FROM debian:bookworm AS made\nRUN date +%N > /moment\n"
         "FROM debian:bookworm\nCOPY --from=made /moment /\nRUN {}true\n"
