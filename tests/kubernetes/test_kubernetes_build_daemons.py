@@ -18,7 +18,7 @@ from slipway.testing.sandboxes import docker_tar
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(280),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(not BUSYBOX.exists(), reason="needs busybox-static"),
 ]
 NAMESPACE = "slipway-docker-demo"

@@ -23,7 +23,7 @@ from slipway.testing.workers import Process, Yard, yard
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 VALUE = b"a-very-secret-value-of-this-build"
 

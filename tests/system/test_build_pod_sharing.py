@@ -20,7 +20,7 @@ from slipway.testing.workers import Yard, yard
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 SECONDS = 120
 
