@@ -1,7 +1,8 @@
 """The four builders next to each other: how long the smallest build takes, and until its first step begins.
 
 Run as root: ``make bench-builders``. Prints a table and saves it as ``benchmarks/results/builders.json``.
-docs/builders.md says what each isolates and leaves behind.
+Where the test cluster is up (``python -m slipway.testing.kubernetes up``), those in Pods are measured as well, with
+their images on all nodes. docs/builders.md says what each isolates and leaves behind.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import shutil
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 from slipway.testing.busybox import BUSYBOX
 from slipway.testing.daemons import add_builders, docker_daemon
+from slipway.testing.kubernetes import LocalCluster
+from slipway.testing.kubernetes_builds import building_platform, only
 from slipway.testing.peers import scratch
 from slipway.testing.platform import Running
+from slipway.testing.sandboxes import docker_tar
 
 RUNS = 5
 RESULTS = Path(__file__).parent / "results" / "builders.json"
@@ -35,20 +40,28 @@ def main() -> None:
             source.mkdir()
             shutil.copy(BUSYBOX, source / "busybox")
             (source / "Dockerfile").write_text(DOCKERFILE)
-            for name in BUILDERS:
-                runs = [_measure(platform, source, name) for _ in range(RUNS)]
-                first, whole = (statistics.median(column) for column in zip(*runs, strict=True))
-                rows.append(
-                    {"builder": name or "slipway", "first_step": round(first, 3), "whole": round(whole, 3)}
-                )
-                print(
-                    f"{name or 'slipway':10} first step {first:6.2f} s   whole build {whole:6.2f} s",
-                    flush=True,
-                )
+            rows += [_row(platform, source, name, name or "slipway") for name in BUILDERS]
         finally:
             platform.down()
+        cluster = LocalCluster()
+        if cluster.is_running():
+            images = {"library/slipway-docker": docker_tar()}
+            with building_platform(cluster, directory / "pods", images) as platform:
+                platform.command("builder", "add", "inner", "dind", "--cluster", "test", "--project", "demo")
+                for name, shown in (("kubernetes", "Pod"), ("inner", "dind, Pod")):
+                    for node in cluster.nodes:
+                        with only(cluster, node):
+                            _measure(platform, source, name)
+                    rows.append(_row(platform, source, name, shown))
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _row(platform: Running, source: Path, name: str, shown: str) -> dict[str, Any]:
+    runs = [_measure(platform, source, name) for _ in range(RUNS)]
+    first, whole = (statistics.median(column) for column in zip(*runs, strict=True))
+    print(f"{shown:10} first step {first:6.2f} s   whole build {whole:6.2f} s", flush=True)
+    return {"builder": shown, "first_step": round(first, 3), "whole": round(whole, 3)}
 
 
 def _measure(platform: Running, source: Path, builder: str) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +14,9 @@ import pytest
 
 from slipway.base.process import run
 from slipway.build.policy import HOST_NETWORK, INSECURE
-from slipway.build.ssh_agent import check_agent
 from slipway.build.surroundings import BUNDLE, Surroundings
 from slipway.errors import Denied, Exhausted, Failed, Invalid
+from slipway.testing.agents import ASK, SocketAgent, ssh_agent
 from slipway.testing.builds import BuildBench
 from slipway.testing.busybox import BUSYBOX
 from slipway.testing.sandboxes import debian_tar
@@ -89,55 +89,36 @@ async def test_insecure_has_every_capability_of_its_own_namespace_and_none_of_th
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> Iterator[Path]:
+def agent(tmp_path: Path) -> Iterator[SocketAgent]:
     if shutil.which("ssh-agent") is None:
         pytest.skip("needs openssh-client")
-    path = tmp_path / "a.sock"
-    running = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
-    key = tmp_path / "key"
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "the key", "-f", str(key)], check=True
-    )
-    environment = {**os.environ, "SSH_AUTH_SOCK": str(path)}
-    while not path.exists():
-        assert running.poll() is None
-    subprocess.run(["ssh-add", "-q", str(key)], env=environment, check=True)
-    yield path
-    running.terminate()
-    running.wait()
+    with ssh_agent(tmp_path, "the key") as path:
+        yield SocketAgent(path)
 
 
-ASK = """
-use IO::Socket::UNIX;
-my $agent = IO::Socket::UNIX->new(Peer => $ENV{SSH_AUTH_SOCK}) or die "no agent: $!";
-syswrite $agent, "\\0\\0\\0\\1" . chr($ARGV[0]);
-sysread $agent, my $answer, 65536;
-print $answer;
-"""
-LIST, REMOVE_ALL, FAILED = 11, 19, b"\0\0\0\1\5"
-
-
-async def test_a_step_sees_the_agents_keys_and_cannot_remove_them(bench: BuildBench, agent: Path) -> None:
+async def test_a_step_sees_the_agents_keys_signs_and_cannot_remove_them(
+    bench: BuildBench, agent: SocketAgent
+) -> None:
     bench.keep("debian", debian_tar().read_bytes(), {"Env": ["PATH=/usr/bin:/bin"]})
     made = await bench.build(
         f"FROM debian\nCOPY <<'EOF' /ask.pl\n{ASK}EOF\n"
-        f"RUN --mount=type=ssh perl /ask.pl {LIST} > /keys; perl /ask.pl {REMOVE_ALL} > /removed; "
-        "echo $SSH_AUTH_SOCK > /where; stat -c '%u:%g %a' $SSH_AUTH_SOCK > /owner\n",
+        "RUN --mount=type=ssh perl /ask.pl list > /keys; perl /ask.pl clear > /removed; "
+        "perl /ask.pl sign > /signed; echo $SSH_AUTH_SOCK > /where; stat -c '%u:%g %a' $SSH_AUTH_SOCK > /owner\n",
         agents={"default": agent},
     )
     assert made.text("where") == "/run/buildkit/ssh_agent.0\n"
     assert made.text("owner") == "0:0 600\n"
     keys = made.root.read("keys")
     assert keys is not None
-    assert keys[4] == 12, "no list of identities"
+    assert keys[0] == 12, "no list of identities"
     assert b"the key" in keys
-    assert made.root.read("removed") == FAILED
-    environment = {**os.environ, "SSH_AUTH_SOCK": str(agent)}
-    listed = await run(["ssh-add", "-l"], env=environment)
+    assert made.text("removed") == "5\n"
+    assert made.text("signed") == "14\n"
+    listed = await run(["ssh-add", "-l"], env={**os.environ, "SSH_AUTH_SOCK": str(agent.path)})
     assert "the key" in listed.stdout.decode()
 
 
-async def test_owner_mode_and_target_of_the_socket(bench: BuildBench, agent: Path) -> None:
+async def test_owner_mode_and_target_of_the_socket(bench: BuildBench, agent: SocketAgent) -> None:
     made = await bench.build(
         "FROM busybox\nRUN --mount=type=ssh,id=other,target=/s,mode=0640,uid=7,gid=8 "
         "stat -c '%u:%g %a %F' /s > /owner; echo $SSH_AUTH_SOCK > /where\n",
@@ -153,15 +134,6 @@ async def test_a_missing_agent(bench: BuildBench) -> None:
     assert made.text("where") == "<>\n"
     with pytest.raises(Invalid, match="needs the SSH agent 'default'"):
         await bench.build("FROM busybox\nRUN --mount=type=ssh,required true\n")
-
-
-def test_only_a_socket_is_an_agent(tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
-    with pytest.raises(Invalid, match="no socket of an SSH agent") as caught:
-        check_agent(str(tmp_path / "key"))
-    assert "ssh-add" in caught.value.hint
-    with pytest.raises(Invalid, match="there is no SSH agent"):
-        check_agent(str(tmp_path / "nothing"))
 
 
 # What a host adds

@@ -17,7 +17,7 @@ from slipway.build.pods.forms import REFUSED
 from slipway.errors import Cancelled, Conflict, Failed, Invalid, NotFound, Unauthenticated
 from slipway.oci import Reference
 from slipway.testing.platform import Running
-from slipway.testing.workers import Yard, interpreter, yard
+from slipway.testing.workers import WITHOUT_NAMESPACES, Yard, interpreter, yard
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
@@ -215,10 +215,9 @@ def test_where_no_user_namespace_may_be_made_nothing_is_built(tmp_path: Path) ->
     """Never as a real root instead: the worker ends before it comes in, and says why."""
     keys = tmp_path / "keys"
     write(keys, server="http://127.0.0.1:9", token="t")
-    forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
     program, environment = interpreter()
     done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "sh", "-c", forbid, "sh", program, "-m", "slipway.build.pod",
+        [*WITHOUT_NAMESPACES, program, "-m", "slipway.build.pod",
          "--keys", str(keys), "--work", str(tmp_path / "work")],
         env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip

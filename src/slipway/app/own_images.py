@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from slipway.app.images import LIBRARY
 from slipway.build.bootstrap import debian
-from slipway.build.own_image import PACKAGES, OwnImage, own_config, own_layer, tag
+from slipway.build.own_image import PACKAGES, OwnImage, PackagedImage, own_config, own_layer, tag
 from slipway.content import ContentStore, holding
 from slipway.errors import NotFound
 from slipway.oci import Descriptor, Digest, ImageConfig, Platform, Reference
@@ -37,6 +37,17 @@ class OwnImages:
                 digest = await self._make(image, repository, name)
         return f"{repository}:{name}", str(digest)
 
+    async def ensure_packaged(self, image: PackagedImage) -> tuple[str, str]:
+        """Its name, and its digest. Takes a minute or more the first time."""
+        repository = f"{LIBRARY}/{image.name}"
+        async with self._making:
+            try:
+                found = await self._registry.get_manifest(repository, SUITE)
+            except NotFound:
+                await self._packaged(repository, image.packages)
+                found = await self._registry.get_manifest(repository, SUITE)
+        return repository, str(found.digest)
+
     async def _make(self, image: OwnImage, repository: str, name: str) -> Digest:
         config, layers = await self._base()
         layer = await asyncio.to_thread(own_layer, image, self._blobs)
@@ -51,7 +62,12 @@ class OwnImages:
             found = await self._registry.resolve(Reference(BASE, "", SUITE), Platform.host())
             return found.config, found.manifest.layers
         except NotFound:
-            config, layer = await debian(self._blobs, SUITE, include=list(PACKAGES))
-            async with holding(self._blobs, "base of own images", layer.descriptor.digest, ttl=_LEASE):
-                await self._registry.store_image(BASE, [SUITE], config, [layer.descriptor])
-            return config, [layer.descriptor]
+            return await self._packaged(BASE, PACKAGES)
+
+    async def _packaged(
+        self, repository: str, packages: Sequence[str]
+    ) -> tuple[ImageConfig, Sequence[Descriptor]]:
+        config, layer = await debian(self._blobs, SUITE, include=list(packages))
+        async with holding(self._blobs, "base of own images", layer.descriptor.digest, ttl=_LEASE):
+            await self._registry.store_image(repository, [SUITE], config, [layer.descriptor])
+        return config, [layer.descriptor]

@@ -33,10 +33,11 @@ from slipway.build.attest import Inventories
 from slipway.build.attest.attestor import Attestor
 from slipway.build.attest.signing import ProjectKeys
 from slipway.build.bootstrap import debian, parse_name
-from slipway.build.builders import Builders
+from slipway.build.builders.records import Builders
 from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.explain import Traces
+from slipway.build.forwarding import Forwarding
 from slipway.build.jobs import BuildJobs
 from slipway.build.own_image import OwnImage
 from slipway.build.pods.builder import Launcher, PodBuilder
@@ -204,7 +205,7 @@ class Platform:
             self.gate, self.advisories, self.attestor, Transfers(self.registry, self.machine.snapshots), self.jobs,
             Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status, self._uploads,
             self.remotes, self.clusters, self._prune, self.desk, self._make_own,
-            authority_certificate(self.settings), self.oidc,
+            Forwarding(), authority_certificate(self.settings), self.oidc,
         )  # fmt: skip
 
     def _images_of(

@@ -12,8 +12,10 @@ from slipway.app.images import LIBRARY
 from slipway.app.own_images import OwnImages
 from slipway.app.settings import Settings
 from slipway.app.tls import authority_certificate
+from slipway.build.own_image import DOCKER
 from slipway.build.pods.image import WORKER
 from slipway.build.pods.manifests import Site
+from slipway.build.pods.volumes import CacheVolume
 from slipway.errors import Invalid
 from slipway.fleet import Clusters
 from slipway.kubernetes import ClusterClient
@@ -32,6 +34,13 @@ class BuildClusters:
         self._mark = mark
         self._versions: dict[str, tuple[int, int]] = {}
 
+    @property
+    def volume(self) -> CacheVolume | None:
+        settings = self._settings
+        size = settings["kubernetes.cache_volume"]
+        shared = settings["kubernetes.cache_shared"]
+        return CacheVolume(size, settings["kubernetes.cache_class"], shared) if size else None
+
     async def choose(self, project: str, cluster: str) -> str:
         if cluster:
             return cluster
@@ -46,6 +55,17 @@ class BuildClusters:
     async def client(self, cluster: str) -> ClusterClient:
         return await self._clusters.client(cluster)
 
+    async def docker_image(self, cluster: str) -> str:
+        repository, digest = await self._images.ensure_packaged(DOCKER)
+        return f"{self._registry}/{repository}@{digest}"
+
+    @property
+    def _registry(self) -> str:
+        """HOST:PORT by which nodes pull."""
+        parts = urlsplit(self._settings["kubernetes.server"] or self._settings.url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return str(self._settings["kubernetes.registry"] or f"{parts.hostname}:{port}")
+
     async def names(self) -> Sequence[str]:
         return [item.name for item in await self._clusters.all()]
 
@@ -54,16 +74,15 @@ class BuildClusters:
         server = settings["kubernetes.server"] or settings.url
         parts = urlsplit(server)
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        registry = settings["kubernetes.registry"] or f"{parts.hostname}:{port}"
         if cluster not in self._versions:
             self._versions[cluster] = _numbers(await (await self.client(cluster)).version())
         authority = authority_certificate(settings)
         _, digest = await self._images.ensure(WORKER)
         return Site(
-            f"{registry}/{LIBRARY}/{WORKER.name}@{digest}", server, await _addresses(parts.hostname or "", port),
+            f"{self._registry}/{LIBRARY}/{WORKER.name}@{digest}", server, await _addresses(parts.hostname or "", port),
             self._mark, settings["kubernetes.egress"], settings["kubernetes.egress_except"],
             await asyncio.to_thread(authority.read_bytes) if authority is not None else b"",
-            self._versions[cluster] < _USER_NAMESPACES,
+            self._versions[cluster] < _USER_NAMESPACES, self.volume, self._registry,
         )  # fmt: skip
 
 

@@ -72,6 +72,10 @@ def _size(text: str) -> int:
     return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2]]
 
 
+def _optional_size(text: str) -> int:
+    return _size(text) if text else 0
+
+
 def _choice(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
@@ -174,6 +178,14 @@ SETTINGS = (
         "0",
         "Registry requests of one account, or of one address without one; 0: no limit.",
     ),
+    Setting(
+        "kubernetes.cache_volume",
+        _optional_size,
+        "",
+        "Size of a volume for each project that keeps the cache mounts of its builds in Pods; empty: none.",
+    ),
+    Setting("kubernetes.cache_class", str, "", "Its storage class; empty: the cluster's default."),
+    Setting("kubernetes.cache_shared", _switch, "off", "Pods of several nodes can share it (ReadWriteMany)."),
     Setting("kubernetes.builds", _count, "20", "Builds in Pods that run at the same time."),
     Setting("kubernetes.server", str, "", "URL by which Pods reach this server; default its own."),
     Setting(

@@ -65,10 +65,16 @@ class CacheMounts:
         ``fill`` puts in what a new one begins with.
         """
         name = hashlib.sha256(frame(scope, mount.id)).hexdigest()
-        slots = self._slots[name]
-        number = await self._acquire(slots, mount.sharing)
-        try:
+        async with self._held(name, mount.sharing) as number:
             yield await self._directory(name, number, scope, mount, fill)
+
+    @asynccontextmanager
+    async def _held(self, name: str, sharing: str) -> AsyncIterator[int]:
+        """One of the directories of this name, as ``sharing`` says; its number."""
+        slots = self._slots[name]
+        number = await self._acquire(slots, sharing)
+        try:
+            yield number
         finally:
             await self._release(slots, number)
 
@@ -123,12 +129,9 @@ class CacheMounts:
     async def kept(self, scope: str, mount: CacheMount) -> AsyncIterator[Path | None]:
         """The directory as it is, for reading while nobody else has it alone; ``None`` if there is none."""
         name = hashlib.sha256(frame(scope, mount.id)).hexdigest()
-        number = await self._acquire(self._slots[name], "shared")
-        try:
+        async with self._held(name, "shared") as number:
             path = self._root / name / str(number)
             yield path if path.exists() else None
-        finally:
-            await self._release(self._slots[name], number)
 
     def usage(self) -> list[CacheUsage]:
         """What is kept, the least recently used first. Blocks."""

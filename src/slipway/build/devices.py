@@ -56,12 +56,32 @@ def devices_for(
     return found
 
 
-def _with(found: Devices, name: str, allowed: Sequence[str], directories: Sequence[Path]) -> Devices:
+def no_devices(requests: Sequence[DeviceRequest], granted: Iterable[str]) -> Devices:
+    """Where a step has no machine's devices, as in a Pod: what is not required is missing.
+
+    Raises ``Denied`` for one that was not granted, ``Unsupported`` for any other.
+    """
+    allowed = [item.removeprefix(GRANT) for item in granted if item.startswith(GRANT)]
+    for request in requests:
+        if request.required:
+            _require(request.name, allowed)
+            raise Unsupported(
+                f"RUN --device={request.name[:200]}: a step in a Pod has no device of its node",
+                hint="build on the server's own machine (without --builder), or without ,required",
+            )
+    return Devices(missing=tuple(request.name for request in requests))
+
+
+def _require(name: str, allowed: Sequence[str]) -> None:
     if not any(_covers(item, name) for item in allowed):
         raise Denied(
             f"RUN --device={name[:200]} is not allowed in this project",
             hint=f"an administrator grants it: slipway project build-policy PROJECT --allow {GRANT}{name}",
         )
+
+
+def _with(found: Devices, name: str, allowed: Sequence[str], directories: Sequence[Path]) -> Devices:
+    _require(name, allowed)
     if name.startswith("/dev/"):
         return Devices(
             (*found.nodes, _node(name, name)), found.env, (*found.names, name), found.missing

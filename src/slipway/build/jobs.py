@@ -19,10 +19,12 @@ from slipway.base.progress import Progress
 from slipway.build.attest import Provenance
 from slipway.build.attest.attestor import Attestor
 from slipway.build.base_images import Images
-from slipway.build.builders import KUBERNETES, BuilderRecord, Builders, ForeignBuilder, recover
+from slipway.build.builders import BuilderRecord, ForeignBuilder, recover
+from slipway.build.builders.records import Builders
 from slipway.build.cache_images import Imported
 from slipway.build.lint import Finding
 from slipway.build.pods.builder import Place, PodBuilder
+from slipway.build.pods.daemons import daemon_of
 from slipway.build.policy import BuildPolicy
 from slipway.build.queue import FairQueue
 from slipway.build.records import BuildLog, BuildRecords
@@ -233,7 +235,8 @@ class BuildJobs:
         if self._pods is None:
             raise Unsupported("this server starts no Pods")
         imported = await _imported(wanted, images, reporter)
-        place = Place(wanted.build_id, wanted.project, limits, builder.address)
+        daemon = await asyncio.to_thread(daemon_of, builder)
+        place = Place(wanted.build_id, wanted.project, limits, builder.cluster, daemon=daemon)
         return await self._pods.build(wanted, place, images, imported, held, reporter)
 
     def check(self, request: SolveRequest) -> list[Finding]:
@@ -268,7 +271,7 @@ class BuildJobs:
 
 
 def _in_pod(request: JobRequest) -> bool:
-    return request.builder is not None and request.builder.kind == KUBERNETES
+    return request.builder is not None and request.builder.in_pod
 
 
 def _told(wanted: SolveRequest, request: JobRequest, solved: Solved, began: datetime) -> Provenance:

@@ -45,6 +45,16 @@ class OwnImage:
     entrypoint: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PackagedImage:
+    """A small Debian with ``packages`` and nothing of ours; ``name`` is its repository."""
+
+    name: str
+    packages: tuple[str, ...]
+
+
+DOCKER = PackagedImage("slipway-docker", ("docker.io", "iptables", "ca-certificates"))
+"""What Docker in Docker is started from where nobody names another image."""
 PLATFORM = OwnImage("slipway", ("slipway",), ("python3", "-m", "slipway.cli"))
 
 

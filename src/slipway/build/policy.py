@@ -12,11 +12,12 @@ from slipway.errors import Invalid
 
 HOST_NETWORK = "network.host"
 INSECURE = "security.insecure"
+IN_PLACE = "pod.in-place"
 # A device by its name in the Container Device Interface, a class of them, or a node.
 _DEVICE = re.compile(
     r"device=(?:[a-z0-9][\w.-]*/[\w.-]+(?:=[\w.:*-]+)?|/dev/(?:[\w-][\w.:-]*/)*[\w-][\w.:-]*)"
 )
-ENTITLEMENTS = (HOST_NETWORK, INSECURE)
+ENTITLEMENTS = (HOST_NETWORK, INSECURE, IN_PLACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,9 @@ class BuildPolicy:
 
     ``parallel`` is how many of the project's builds run at the same time (0: as many as there is room for).
     ``priority``: those of a project with a higher one go first. ``allow`` are the entitlements: ``network.host`` for
-    RUN --network=host, ``security.insecure`` for RUN --security=insecure, ``device=NAME`` for RUN --device=NAME.
+    RUN --network=host, ``security.insecure`` for RUN --security=insecure, ``device=NAME`` for RUN --device=NAME,
+    ``pod.in-place`` for builds in Pods whose RUNs are the node's root, held as Docker does, where a cluster has no user
+    namespaces.
     """
 
     cpus: float | None = None

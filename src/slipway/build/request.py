@@ -10,6 +10,7 @@ from slipway.build.attest.provenance import Material
 from slipway.build.cache_images import CacheTarget
 from slipway.build.dockerfile import CacheMount
 from slipway.build.made import Made
+from slipway.build.ssh_agent import Agent
 from slipway.oci import Digest, ImageConfig, Platform, Reference
 from slipway.snapshots import LayerRef
 
@@ -22,7 +23,7 @@ class SolveRequest:
     memory only, and in no record, key or log. ``contexts`` are further directories and images by name. ``from_git``:
     the context is a checkout, whose ``.git`` is no part of it. ``uncached`` are stages, by name or number, whose steps
     all run again. ``epoch`` (SOURCE_DATE_EPOCH, in seconds) is the image's time and the latest of any file in it.
-    ``granted`` are the entitlements of the project; ``agents`` are SSH agents' sockets by id.
+    ``granted`` are the entitlements of the project; ``agents`` are SSH agents by id.
     ``cache_from`` and ``cache_to`` are cache images.
     ``source`` is what the context is called in the image's provenance.
     ``line`` says what this is a newer version of, for those who ask why a step had to run.
@@ -46,7 +47,7 @@ class SolveRequest:
     line: str = ""
     source: str = "local"
     granted: frozenset[str] = frozenset()
-    agents: Mapping[str, Path] = field(default_factory=dict)
+    agents: Mapping[str, Agent] = field(default_factory=dict)
     cache_from: tuple[Reference, ...] = ()
     cache_to: tuple[CacheTarget, ...] = ()
 

@@ -2,7 +2,7 @@
 
 A step may list the keys and have something signed; it can neither add, remove nor lock keys, nor use extensions
 (draft-miller-ssh-agent). Keys never leave the agent. The socket is a file of its own for each step, so that its owner
-and mode are what the mount says.
+and mode are what the mount says. Every request has one answer, so an agent is something that is asked: wherever it is.
 """
 
 from __future__ import annotations
@@ -10,38 +10,34 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from slipway.base.ids import new_id
-from slipway.errors import Invalid
+from slipway.errors import SlipwayError
 
 REQUEST_IDENTITIES, SIGN_REQUEST = 11, 13
-FAILURE = b"\x00\x00\x00\x01\x05"
-_MAX_MESSAGE = 256 * 1024
+FAILURE = b"\x05"
+MAX_MESSAGE = 256 * 1024
 
 
-def check_agent(path: str) -> Path:
-    """The socket of an agent. Raises ``Invalid`` for anything else."""
-    found = Path(path)
-    try:
-        is_socket = found.is_absolute() and stat.S_ISSOCK(found.stat().st_mode)
-    except OSError as error:
-        raise Invalid(
-            f"there is no SSH agent at {path}: {error.strerror}", hint="start one: ssh-agent"
-        ) from error
-    if not is_socket:
-        raise Invalid(
-            f"{path} is no socket of an SSH agent",
-            hint="a key itself is never handed over: load it with ssh-add and give the agent, --ssh default",
-        )
-    return found
+class Agent(Protocol):
+    """Somebody's agent. Messages are those of the protocol without their length: a type, and what belongs to it."""
+
+    async def ask(self, message: bytes) -> bytes:
+        """The answer. Raises ``SlipwayError`` when the agent cannot be reached."""
+        ...
+
+
+def is_permitted(message: bytes) -> bool:
+    """Whether a step may ask this."""
+    return len(message) <= MAX_MESSAGE and message[:1] in (bytes([REQUEST_IDENTITIES]), bytes([SIGN_REQUEST]))
 
 
 @asynccontextmanager
-async def served(agent: Path, directory: Path, uid: int, gid: int, mode: int) -> AsyncIterator[Path]:
+async def served(agent: Agent, directory: Path, uid: int, gid: int, mode: int) -> AsyncIterator[Path]:
     """A socket below ``directory`` that leads to ``agent``, for the length of the block.
 
     ``uid`` and ``gid`` are what the file has on disk.
@@ -79,29 +75,28 @@ async def served(agent: Path, directory: Path, uid: int, gid: int, mode: int) ->
         os.close(fd)
 
 
-async def _relay(agent: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _relay(agent: Agent, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with suppress(OSError, asyncio.IncompleteReadError):
-        upstream, to_agent = await asyncio.open_unix_connection(agent)
-        try:
-            while True:
-                request = await _message(reader)
-                if request[4:5] not in (bytes([REQUEST_IDENTITIES]), bytes([SIGN_REQUEST])):
-                    answer = FAILURE
-                else:
-                    to_agent.write(request)
-                    await to_agent.drain()
-                    answer = await _message(upstream)
-                writer.write(answer)
-                await writer.drain()
-        finally:
-            to_agent.close()
+        while True:
+            answer = await _answered(agent, await _message(reader))
+            writer.write(len(answer).to_bytes(4, "big") + answer)
+            await writer.drain()
     writer.close()
 
 
+async def _answered(agent: Agent, message: bytes) -> bytes:
+    if not is_permitted(message):
+        return FAILURE
+    try:
+        return await agent.ask(message)
+    except SlipwayError:
+        return FAILURE
+
+
 async def _message(reader: asyncio.StreamReader) -> bytes:
-    """One message with its length in front. Raises ``IncompleteReadError`` at the end and for one that is too long."""
+    """One message. Raises ``IncompleteReadError`` at the end and for one that is too long."""
     head = await reader.readexactly(4)
     size = int.from_bytes(head, "big")
-    if not 0 < size <= _MAX_MESSAGE:
+    if not 0 < size <= MAX_MESSAGE:
         raise asyncio.IncompleteReadError(head, size)
-    return head + await reader.readexactly(size)
+    return await reader.readexactly(size)

@@ -6,8 +6,12 @@ import base64
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slipway.errors import Invalid
+
+if TYPE_CHECKING:
+    from slipway.client.ssh_agent import SshAgent
 
 _SYNOPSIS = "write --secret id=NAME,src=FILE or --secret id=NAME,env=VARIABLE"
 _NAMES = {"src": "src", "source": "src", "env": "env", "id": "id", "type": "type"}
@@ -25,18 +29,20 @@ def read_secrets(values: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def read_agents(values: Iterable[str]) -> dict[str, str]:
-    """``--ssh ID`` is the agent of this shell, ``--ssh ID=SOCKET`` another; by id."""
+def read_agents(values: Iterable[str]) -> dict[str, SshAgent]:
+    """``--ssh ID`` is the agent of this shell, ``--ssh ID=SOCKET`` another; by id.
+
+    ``--ssh ID=[SOCKET,]KEY.pub[,…]`` lets steps see and use these keys of it only.
+    """
+    from slipway.client.ssh_agent import SshAgent
+
     found = {}
     for value in values:
-        name, equals, path = value.partition("=")
-        path = path if equals else os.environ.get("SSH_AUTH_SOCK", "")
-        if not name or not path:
-            raise Invalid(
-                f"not an SSH agent: {value!r}",
-                hint="start one (eval $(ssh-agent); ssh-add) or write --ssh ID=SOCKET",
-            )
-        found[name] = os.path.abspath(path)
+        name, _, text = value.partition("=")
+        if not name:
+            raise Invalid(f"not an SSH agent: {value!r}", hint="write --ssh ID or --ssh ID=SOCKET")
+        places = [place for place in text.split(",") if place]
+        found[name] = SshAgent.named(places, os.environ.get("SSH_AUTH_SOCK", ""))
     return found
 
 

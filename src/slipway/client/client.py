@@ -169,6 +169,11 @@ class Client(Logins):
     def build(self, project: str, request: bodies.BuildRequest) -> Events:
         return self.transport.stream("POST", f"{API}/projects/{quote(project)}/builds", request)
 
+    def answer_agent(self, session: str, number: int, message: str) -> None:
+        """What an SSH agent of ours said to an event ``ssh.ask``, in base64."""
+        path = f"{API}/agents/{quote(session, safe='')}/{number}"
+        self.transport.call("POST", path, {"message": message})
+
     def builds(self, project: str = "") -> list[wire.Build]:
         return [wire.Build.model_validate(item) for item in self._list(_query("/builds", project=project))]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ NAMESPACE = "slipway-build-demo"
 
 
 @contextmanager
-def building_platform(cluster: LocalCluster, directory: Path, **variables: str) -> Iterator[Running]:
-    """A platform whose project ``demo`` builds on the cluster."""
+def building_platform(
+    cluster: LocalCluster, directory: Path, images: Mapping[str, Path] | None = None, **variables: str
+) -> Iterator[Running]:
+    """A platform whose project ``demo`` builds on the cluster. ``images`` are put into its registry by repository."""
     found = Running.make(directory)
     found.variables |= {
         "SLIPWAY_LISTEN": f"{cluster.host_address}:{found.api_port}", "SLIPWAY_BUILD_MEMORY": "512m",
@@ -25,6 +27,8 @@ def building_platform(cluster: LocalCluster, directory: Path, **variables: str) 
     found.directory.mkdir(exist_ok=True)
     found.seed_base()
     found.seed_worker()
+    for repository, archive in (images or {}).items():
+        found.seed(repository, archive)
     found.up()
     try:
         cluster.trust_registry(f"{cluster.host_address}:{found.api_port}")
@@ -36,18 +40,20 @@ def building_platform(cluster: LocalCluster, directory: Path, **variables: str) 
         found.down()
 
 
-def left(cluster: LocalCluster) -> list[str]:
+def left(cluster: LocalCluster, namespace: str = NAMESPACE) -> list[str]:
+    """Pods and Secrets of builds that are still there."""
     chosen = "--selector=slipway/role=build-worker"
     return [
         f"{kind} {item['metadata']['name']}"
         for kind in ("pods", "secrets")
-        for item in cluster.get(kind, f"--namespace={NAMESPACE}", chosen)
+        for item in cluster.get(kind, f"--namespace={namespace}", chosen)
     ]
 
 
-def pods(cluster: LocalCluster) -> list[dict[str, Any]]:
+def pods(cluster: LocalCluster, namespace: str = NAMESPACE) -> list[dict[str, Any]]:
+    """The Pods of builds that nobody has begun to delete."""
     found: list[dict[str, Any]] = cluster.get(
-        "pods", f"--namespace={NAMESPACE}", "--selector=slipway/role=build-worker"
+        "pods", f"--namespace={namespace}", "--selector=slipway/role=build-worker"
     )
     return [item for item in found if "deletionTimestamp" not in item["metadata"]]
 

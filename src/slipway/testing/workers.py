@@ -28,7 +28,8 @@ from slipway.base.progress import Event
 from slipway.build.builders import KUBERNETES, BuilderRecord
 from slipway.build.jobs import JobRequest
 from slipway.build.pods.builder import Place, admitted
-from slipway.build.pods.desk import Desk, Seat, Ticket, WorkerLost
+from slipway.build.pods.desk import Desk, Seat, Ticket, WorkerLost, WorkerRefused
+from slipway.build.pods.forms import REFUSED
 from slipway.build.request import Built, SolveRequest
 from slipway.build.solve import Reporter
 from slipway.oci import Platform as OciPlatform
@@ -36,6 +37,11 @@ from slipway.oci import Reference
 from slipway.snapshots import RootView
 
 _POLL = 0.05
+WITHOUT_NAMESPACES = [
+    "unshare", "--user", "--map-root-user", "sh", "-c",
+    'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"', "sh",
+]  # fmt: skip
+"""What to run a program with, so that it and all below it can make no user namespace."""
 
 
 def interpreter() -> tuple[str, dict[str, str]]:
@@ -60,16 +66,23 @@ class Process:
 
     async def ended(self) -> None:
         code = await self.process.wait()
-        raise WorkerLost(f"the worker ended with {code}")
+        kind = WorkerRefused if code == REFUSED else WorkerLost
+        raise kind(f"the worker ended with {code}")
 
 
 @dataclass(slots=True)
 class Processes:
-    """Starts workers as processes; ``all`` are those that there were."""
+    """Starts workers as processes; ``all`` are those that there were, ``places`` what they were started for.
+
+    ``namespaces``: whether they are where user namespaces may be made.
+    """
 
     directory: Path
     server: str
     all: list[Process] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+    namespaces: bool = True
+    kept: Path | None = None
 
     @asynccontextmanager
     async def started(self, place: Place, desk: Desk, reporter: Reporter) -> AsyncIterator[Process]:
@@ -82,9 +95,13 @@ class Processes:
             (keys / "token").write_text(ticket.token)
             keys.chmod(0o700)
             program, environment = interpreter()
+            self.places.append(place)
+            around = [] if self.namespaces or place.in_place else WITHOUT_NAMESPACES
+            more = ["--in-place"] if place.in_place else []
+            more += ["--cache", str(self.kept), "--slot", "77"] if self.kept and place.keeps else []
             process = await asyncio.create_subprocess_exec(
-                program, "-m", "slipway.build.pod", "--keys", keys, "--work", work, env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
+                *around, program, "-m", "slipway.build.pod", "--keys", keys, "--work", work, *more,
+                env=environment, stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
             found = Process(process, ticket, keys)
             self.all.append(found)

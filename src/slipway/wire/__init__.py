@@ -17,6 +17,7 @@ Events, by the value of ``event``:
 ``build.done``      ``build``, ``service``, ``state``, ``reference``, ``digest``, ``cached``, ``seconds``
 ``service.state``   ``service``, ``state``, ``instance``, ``seconds``
 ``log``             ``service``, ``instance``, ``stream``, ``text``, ``time``
+``ssh.ask``         ``session``, ``number``, ``agent``, ``message``: for the caller's SSH agent; see AgentAnswer
 ``warning``         ``text``; of a build check also ``rule``, ``file``, ``line``, ``url``
 ``done``            ``result``
 ``error``           ``kind``, ``message``, ``hint``, ``context``
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
         Source,
         TerminalSize,
     )
-    from slipway.wire.builds import Build, Builder, BuildRequest, NamedContext, Prune, Pruned
+    from slipway.wire.builds import AgentAnswer, Build, Builder, BuildRequest, NamedContext, Prune, Pruned
     from slipway.wire.clusters import (
         BindCluster,
         Cluster,
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "AdvisoriesLoaded": "findings",
     "AdvisorySource": "findings",
+    "AgentAnswer": "builds",
     "App": "apps",
     "AppDetail": "apps",
     "AuditEvent": "policies",
@@ -173,6 +175,7 @@ _MODULES = {
 __all__ = [
     "AdvisoriesLoaded",
     "AdvisorySource",
+    "AgentAnswer",
     "App",
     "AppDetail",
     "AuditEvent",

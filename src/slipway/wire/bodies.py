@@ -61,6 +61,6 @@ class BuildRequest(TypedDict):
     cache_from: list[str]
     cache_to: list[CacheTarget]
     logins: dict[str, dict[str, str]]
-    ssh: dict[str, str]
+    ssh: list[str]
     check: bool
     secrets: dict[str, str]

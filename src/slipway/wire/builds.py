@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -66,14 +66,21 @@ class BuildRequest(Request):
     )
     cache_from: list[str] = Field(default_factory=list, description="PROJECT/NAME:TAG here, or HOST/NAME:TAG")
     cache_to: list[CacheTarget] = Field(default_factory=list)
-    ssh: dict[str, str] = Field(
-        default_factory=dict,
-        description="sockets of SSH agents on the server's machine, by id; for root there only",
+    ssh: list[Annotated[str, Field(min_length=1, max_length=128)]] = Field(
+        default_factory=list,
+        max_length=16,
+        description="ids of the caller's SSH agents: what steps ask them comes as events ssh.ask, see AgentAnswer",
     )
     check: bool = Field(default=False, description="only run the build checks; nothing is built")
     secrets: dict[str, str] = Field(
         default_factory=dict, repr=False, description="base64, by id; kept in memory for this build only"
     )
+
+
+class AgentAnswer(Request):
+    """What an SSH agent said to the message of an event ssh.ask: both without their length, in base64."""
+
+    message: str = Field(max_length=360_000)
 
 
 class Builder(Request):
@@ -83,7 +90,8 @@ class Builder(Request):
     kind: Literal["remote", "socket", "dind", "kubernetes"]
     address: str = Field(
         default="unix:///var/run/docker.sock",
-        description="the daemon's; for kubernetes a cluster's name, empty: the project's own",
+        description="the daemon's; for kubernetes a cluster's name, empty: the project's own; "
+        "kubernetes://CLUSTER?daemon=ADDRESS: a daemon that is used by a Pod, for dind without ?daemon",
     )
     tls: str = Field(default="", description="directory on the server with ca.pem, cert.pem and key.pem")
     image: str = Field(default="", description="what dind starts")

@@ -26,6 +26,7 @@ from slipway.build.attest.inventory import LayerInventory
 from slipway.build.attest.packages import Package
 from slipway.build.attest.provenance import Material
 from slipway.build.base_images import BaseImage
+from slipway.build.builders import BuilderRecord
 from slipway.build.context import Context
 from slipway.build.copy import HashCache
 from slipway.build.dockerfile import CacheMount
@@ -36,9 +37,10 @@ from slipway.build.own_image import distributions
 from slipway.build.pods import forms, manifests, waiting
 from slipway.build.pods.answers import Answers
 from slipway.build.pods.builder import Place
-from slipway.build.pods.desk import Desk, WorkerLost
+from slipway.build.pods.desk import Desk, WorkerLost, WorkerRefused
 from slipway.build.pods.forms import Job, tree_name
 from slipway.build.pods.image import WORKER
+from slipway.build.pods.joining import Joining
 from slipway.build.pods.manifests import Site
 from slipway.build.remote import GitSource, HttpSource
 from slipway.build.request import Solved, SolveRequest
@@ -73,9 +75,11 @@ def test_a_job_comes_as_it_was_sent() -> None:
         True, "shop", {"token": b"\0\xff"}, {"more": tree_name(1), "base": Reference.parse("debian:bookworm")}, True,
         frozenset({"x"}), 12, "line", "git+https://x", frozenset({"network.host"}),
     )  # fmt: skip
-    job = Job(request, Surroundings(b"-----BEGIN", {"http_proxy": "http://p"}), LIMITS)
-    assert forms.job_from_json(through_json(forms.job_to_json(job))) == job
-    assert "token" not in repr(job.request) or "\\xff" not in repr(job.request)
+    daemon = BuilderRecord("d", "remote", "tcp://h:2376", "/tls")
+    job = Job(request, Surroundings(b"-----BEGIN", {"http_proxy": "http://p"}), LIMITS, ("default",), daemon)
+    sent = through_json(forms.job_to_json(job))
+    assert forms.job_from_json(sent) == replace(job, request=replace(request, secrets={}))
+    assert "token" not in json.dumps(sent), "a secret is asked for when it is needed"
 
 
 def test_results_images_and_sources_come_as_they_were_sent() -> None:
@@ -253,7 +257,8 @@ async def test_a_worker_describes_no_layer_of_somebody_elses(tmp_path: Path) -> 
     known, new = blobs.put(b"known to all"), Digest.of(b"new")
     solver = SimpleNamespace(blobs=blobs, inventories=inventories, cache=SimpleNamespace(put=_nothing))
     with blobs.lease("build", timedelta(minutes=1)) as held:
-        answers = Answers(Any, solver, Any, Any, held, Any, AsyncExitStack())  # type: ignore[arg-type]
+        request = SolveRequest("b", Path("/"), project="p")
+        answers = Answers(request, solver, Any, Any, held, Any, AsyncExitStack(), Joining())  # type: ignore[arg-type]
         for digest, data in ((known, b"known to all"), (new, b"new")):
             await answers.receive(digest, _pieces(data))
             layer = LayerRef(digest, Descriptor(LAYER.blob.media_type, digest, len(data)))
@@ -287,14 +292,14 @@ def test_the_workers_image_has_all_that_the_worker_imports() -> None:
 
 
 def test_what_builds_may_reach() -> None:
-    nothing, policy = manifests.policies(SITE, "shop")
-    assert manifests.namespace("shop")["metadata"]["name"] == policy["metadata"]["namespace"]
+    nothing, policy = manifests.policies(SITE, PLACE)
+    assert manifests.namespace(PLACE)["metadata"]["name"] == policy["metadata"]["namespace"]
     assert (nothing["spec"]["podSelector"], nothing["spec"]["egress"]) == ({}, [])
     spec = policy["spec"]
     assert spec["ingress"] == []
     # Another server's rules in the same namespace are others, for other Pods.
     assert spec["podSelector"] == {"matchLabels": {manifests.SERVER: SITE.mark}}
-    _, other = manifests.policies(replace(SITE, mark="other"), "shop")
+    _, other = manifests.policies(replace(SITE, mark="other"), PLACE)
     assert other["metadata"]["name"] != policy["metadata"]["name"]
     dns, server, outside = spec["egress"]
     assert {item["port"] for item in dns["ports"]} == {53}
@@ -336,7 +341,7 @@ def test_what_a_pod_waits_for_is_said() -> None:
         ({"containerStatuses": container(terminated={"reason": "OOMKilled", "exitCode": 137})}, Exhausted, "memory"),
         ({"containerStatuses": container(terminated={"reason": "Error", "exitCode": 137})}, WorkerLost, "killed"),
         ({"containerStatuses": container(terminated={"message": "no user ns", "exitCode": 1})}, Failed, "no user ns"),
-        ({"containerStatuses": container(terminated={"message": "refused", "exitCode": 4})}, WorkerLost, "refused"),
+        ({"containerStatuses": container(terminated={"message": "refused", "exitCode": 4})}, WorkerRefused, "refused"),
         ({"phase": "Failed"}, WorkerLost, "has ended"),
     ],
 )  # fmt: skip

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from slipway import __version__
 from slipway.api.platform import (
     accounts,
+    agents,
     apps,
     builds,
     clusters,
@@ -40,7 +41,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     app.state.commands = {}
     for module in (
-        status, tls, accounts, oidc, tokens, policies, sites, webhooks, findings, images, builds, apps,
+        status, tls, accounts, oidc, tokens, policies, sites, webhooks, findings, images, builds, agents, apps,
         commands, clusters, workers,
     ):  # fmt: skip
         app.include_router(module.router, prefix="/api/v1")

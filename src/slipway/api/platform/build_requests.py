@@ -11,9 +11,8 @@ from slipway.access import Identity
 from slipway.build.cache_images import CacheTarget
 from slipway.build.plan.steering import KEEP_GIT_DIR, is_set
 from slipway.build.request import SolveRequest
-from slipway.build.ssh_agent import check_agent
 from slipway.distribution import Login
-from slipway.errors import Denied, Invalid
+from slipway.errors import Invalid
 from slipway.oci import Platform, Reference
 
 PRIORITIES = {"low": -1, "normal": 0, "high": 1}
@@ -29,7 +28,7 @@ def solve_request(caller: Identity, request: wire.BuildRequest) -> SolveRequest:
     ]
     return SolveRequest(
         "", Path("/"), request.dockerfile, request.inline, request.target, request.args, request.labels,
-        no_cache=request.no_cache, secrets=_secrets(request.secrets), agents=_agents(caller, request.ssh),
+        no_cache=request.no_cache, secrets=_secrets(request.secrets),
         from_git=bool(request.source.git) and not is_set(request.args, KEEP_GIT_DIR),
         uncached=frozenset(name.lower() for name in request.no_cache_filter),
         source=_called(request.source), epoch=_epoch(request.args), cache_to=tuple(targets),
@@ -76,16 +75,6 @@ def with_epoch_of_context(solve: SolveRequest, committed: int | None) -> SolveRe
             hint="for a directory: SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)",
         )
     return replace(solve, args={**solve.args, "SOURCE_DATE_EPOCH": str(committed)}, epoch=committed)
-
-
-def _agents(caller: Identity, given: dict[str, str]) -> dict[str, Path]:
-    """Sockets of agents. Who is not on this machine has none here, and a key is never sent instead."""
-    if given and not caller.local:
-        raise Denied(
-            "only root on the server's own machine may hand over an SSH agent",
-            hint="use a secret, or build there",
-        )
-    return {name: check_agent(path) for name, path in given.items()}
 
 
 def _secrets(given: dict[str, str]) -> dict[str, bytes]:

@@ -78,7 +78,8 @@ async def build(parts: Parts, caller: Caller, project: str, request: wire.BuildR
                 if context.layout is not None:
                     contexts[name] = reference = layout_reference(len(layouts), context.layout)
                     layouts[reference.repository] = stack.enter_context(OciLayout(other.directory))
-            solve = replace(asked, context=source.directory, contexts=contexts)
+            agents = stack.enter_context(parts.agents.agents(caller.name, request.ssh, progress))
+            solve = replace(asked, context=source.directory, contexts=contexts, agents=agents)
             solve = with_epoch_of_context(solve, source.committed)
             if request.check:
                 return await _check(parts, solve, progress)

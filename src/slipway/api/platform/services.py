@@ -12,7 +12,8 @@ from slipway.access.oidc import OidcLogins
 from slipway.base.progress import Progress
 from slipway.build.attest.attestor import Attestor
 from slipway.build.base_images import Images
-from slipway.build.builders import Builders
+from slipway.build.builders.records import Builders
+from slipway.build.forwarding import Forwarding
 from slipway.build.jobs import BuildJobs
 from slipway.build.own_image import OwnImage
 from slipway.build.pods.desk import Desk
@@ -62,5 +63,6 @@ class Services:
     prune: Callable[[float, int, bool], Awaitable[dict[str, Any]]]
     desk: Desk
     make_own: Callable[[OwnImage, Progress], Awaitable[dict[str, Any]]]
+    agents: Forwarding
     authority: Path | None = None
     oidc: OidcLogins | None = None

@@ -15,8 +15,9 @@ from slipway.base.ids import new_id
 from slipway.build.builders.archive import Imported, import_archive
 from slipway.build.builders.dind import inner_engine, remove_left
 from slipway.build.builders.engine import Engine
-from slipway.build.builders.records import BuilderRecord
-from slipway.build.builders.sending import Sending
+from slipway.build.builders.record import BuilderRecord
+from slipway.build.builders.sending import OpenContexts, Sending
+from slipway.build.context import Context
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.sandbox import Limits
 from slipway.build.solve import Reporter
@@ -35,7 +36,10 @@ class ForeignBuilder:
     Cancelling ends the build there, too.
     """
 
-    def __init__(self, record: BuilderRecord, blobs: ContentStore, mark: str) -> None:
+    def __init__(
+        self, record: BuilderRecord, blobs: ContentStore, mark: str, opening: OpenContexts = Context
+    ) -> None:
+        self._opening = opening
         self._record = record
         self._mark = mark
         self._blobs = blobs
@@ -44,7 +48,7 @@ class ForeignBuilder:
         self, request: SolveRequest, limits: Limits, lease: BlobLease, reporter: Reporter
     ) -> Solved:
         """Raises ``Unsupported`` for what only our own worker does, ``Failed`` for a failing step."""
-        self._refuse(request)
+        refuse(self._record.name, request)
         async with self._engine(limits) as engine:
             tag = f"slipway-build:{request.build_id or new_id()}"
             try:
@@ -53,19 +57,6 @@ class ForeignBuilder:
             finally:
                 await asyncio.shield(_remove(engine, tag))
         return Solved(config, layers, cached)
-
-    def _refuse(self, request: SolveRequest) -> None:
-        asked = {
-            "--secret": request.secrets, "--ssh": request.agents, "--build-context": request.contexts,
-            "--cache-from": request.cache_from, "--cache-to": request.cache_to, "--no-cache-filter": request.uncached,
-            "SOURCE_DATE_EPOCH": request.epoch,
-        }  # fmt: skip
-        for flag, value in asked.items():
-            if value:
-                raise Unsupported(
-                    f"the builder {self._record.name!r} cannot do {flag}",
-                    hint="leave out --builder: our own worker can",
-                )
 
     @asynccontextmanager
     async def _engine(self, limits: Limits) -> AsyncIterator[Engine]:
@@ -80,7 +71,7 @@ class ForeignBuilder:
         self, engine: Engine, request: SolveRequest, tag: str, limits: Limits, reporter: Reporter
     ) -> bool:
         """Follow the build's output; whether all of it came from the daemon's cache."""
-        sending = Sending(request)
+        sending = Sending(request, self._opening)
         query = {
             "version": "1", "t": tag, "dockerfile": sending.dockerfile, "rm": "1", "forcerm": "1",
             "buildargs": json.dumps(dict(request.args)),
@@ -119,10 +110,25 @@ class ForeignBuilder:
         return taking.result()
 
 
+def refuse(name: str, request: SolveRequest) -> None:
+    """Raises ``Unsupported`` for what no daemon does. ``name`` is the builder's."""
+    asked = {
+        "--secret": request.secrets, "--ssh": request.agents, "--build-context": request.contexts,
+        "--cache-from": request.cache_from, "--cache-to": request.cache_to, "--no-cache-filter": request.uncached,
+        "SOURCE_DATE_EPOCH": request.epoch,
+    }  # fmt: skip
+    for flag, value in asked.items():
+        if value:
+            raise Unsupported(
+                f"the builder {name!r} cannot do {flag}",
+                hint="leave out --builder: our own worker can",
+            )
+
+
 async def recover(records: Iterable[BuilderRecord], mark: str) -> None:
     """Remove daemons that were started for builds of a server that was killed. One that does not answer is left."""
     for record in records:
-        if record.kind == "dind":
+        if record.kind == "dind" and not record.in_pod:
             with suppress(SlipwayError):
                 async with Engine(record.address) as outer:
                     await remove_left(outer, mark)

@@ -1,54 +1,13 @@
-"""Which builders there are, and who may use them."""
+"""Which builders there are, and who may use them: the database's side, which a worker has not."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from urllib.parse import urlsplit
-
 from sqlalchemy import select
 
-from slipway.errors import Conflict, Denied, Invalid, NotFound
+from slipway.build.builders.record import KUBERNETES, BuilderRecord
+from slipway.errors import Conflict, Denied, NotFound
 from slipway.state import Database
 from slipway.state.tables import Builder as Row
-
-KUBERNETES = "kubernetes"
-KINDS = ("remote", "socket", "dind", KUBERNETES)
-OWN = "slipway"
-
-
-@dataclass(frozen=True, slots=True)
-class BuilderRecord:
-    """``address``: ``unix:///path``, ``tcp://host:port`` (for ``dind``: the outer daemon's); for ``kubernetes`` a
-    cluster's name, empty for the project's own. ``tls`` is a directory of ca.pem, cert.pem and key.pem on the server.
-    ``image`` is what ``dind`` starts. Without ``projects`` all may use it.
-    """
-
-    name: str
-    kind: str
-    address: str
-    tls: str = ""
-    image: str = ""
-    projects: tuple[str, ...] = ()
-
-    def checked(self) -> BuilderRecord:
-        """Itself. Raises ``Invalid``."""
-        scheme = urlsplit(self.address).scheme
-        if not self.name.replace("-", "").isalnum() or self.name == OWN:
-            raise Invalid(f"not a name for a builder: {self.name[:60]!r}", hint="letters, digits and '-'")
-        if self.kind not in KINDS:
-            raise Invalid(f"not a kind of builder: {self.kind[:40]!r}", hint=f"one of {', '.join(KINDS)}")
-        if self.kind == KUBERNETES:
-            if self.address and not self.address.replace("-", "").isalnum():
-                raise Invalid(f"not the name of a cluster: {self.address[:60]!r}")
-            return self
-        if scheme not in ("unix", "tcp") or (self.kind != "remote" and scheme != "unix"):
-            raise Invalid(
-                f"not an address for a {self.kind} builder: {self.address[:100]!r}",
-                hint="unix:///var/run/docker.sock, or for a remote one tcp://HOST:2376",
-            )
-        if self.kind == "dind" and not self.image:
-            raise Invalid("Docker in Docker needs the image to start", hint="--image docker:dind")
-        return self
 
 
 class Builders:

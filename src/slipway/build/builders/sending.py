@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 from slipway.base.ids import new_id
 from slipway.build.context import Context
 from slipway.build.ignore import IgnoreFile
+from slipway.build.listing import gather
 from slipway.build.request import SolveRequest
+from slipway.build.tree import OpenContext
 from slipway.errors import NotFound
 from slipway.layers import Entry, tar_blocks
 
+OpenContexts = Callable[[Path], OpenContext]
 _IGNORE = ".dockerignore"
 _MAX = 16 * 1024 * 1024
 
@@ -24,7 +29,8 @@ class Sending:
     inline, or ignored, as with Docker's own client.
     """
 
-    def __init__(self, request: SolveRequest) -> None:
+    def __init__(self, request: SolveRequest, opening: OpenContexts = Context) -> None:
+        self._opening = opening
         self.dockerfile = f".dockerfile.{new_id()}"
         self._request = request
 
@@ -37,7 +43,7 @@ class Sending:
             await asyncio.to_thread(pieces.close)
 
     def _tar(self) -> Generator[bytes, None, None]:
-        with Context(self._request.context) as context:
+        with closing(self._opening(self._request.context)) as context:
             text = self._text(context)
             names = (f"{self._request.dockerfile}.dockerignore", _IGNORE)
             ignored = next((found for name in names if (found := _read(context, name))), b"")
@@ -49,19 +55,21 @@ class Sending:
                 hidden += f"{_IGNORE}\n".encode()
             yield from tar_blocks(self._entries(context, text, hidden))
 
-    def _entries(self, context: Context, text: bytes, ignored: bytes) -> Iterator[Entry]:
+    def _entries(self, context: OpenContext, text: bytes, ignored: bytes) -> Iterator[Entry]:
         yield _document(self.dockerfile, text)
         yield _document(_IGNORE, ignored)
         pending = [""]
         while pending:
-            for entry in sorted(context.iterdir(pending.pop()), key=lambda item: item.path):
+            found = sorted(context.iterdir(pending.pop()), key=lambda item: item.path)
+            gather(found)
+            for entry in found:
                 if entry.path == _IGNORE:
                     continue
                 yield replace(entry, mtime=int(entry.mtime))
                 if entry.kind == "dir":
                     pending.append(entry.path)
 
-    def _text(self, context: Context) -> bytes:
+    def _text(self, context: OpenContext) -> bytes:
         if self._request.inline is not None:
             return self._request.inline.encode("utf-8", "surrogateescape")
         found = _read(context, self._request.dockerfile)
@@ -72,7 +80,7 @@ class Sending:
         return found
 
 
-def _read(context: Context, name: str) -> bytes:
+def _read(context: OpenContext, name: str) -> bytes:
     real = context.resolve(name)
     if real is None:
         return b""

@@ -9,7 +9,7 @@ layers, the context's files, what comes from elsewhere. A layer travels to the s
 Processes, from the outside in::
 
     first      as the container started it; waits, reaps. Nothing of it is in reach of what follows
-    └ solver   root of a user namespace of this Pod's own; holds the session, the build's secrets
+    └ solver   root of a user namespace of this Pod's own; holds the session, and a secret while a step starts
       └ worker …  as on the server's own machine (``slipway.build.worker``), each RUN in a user namespace below that
 
 Invariants: the token is in no environment and no argument, and good for one time; what a RUN sees is its root, which

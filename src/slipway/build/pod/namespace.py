@@ -11,29 +11,43 @@ import os
 import secrets
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from slipway.base import linux
+from slipway.build.pods.forms import ID_SLOTS
 from slipway.errors import Unsupported
 
-_FIRST, _COUNT, _SLOTS = 0x2000_0000, 65536, 8192
+_FIRST, _COUNT = 0x2000_0000, 65536
 _WHOLE = 1 << 31
 _FEWEST = 65535  # up to that of "nobody", as images have it
 
 
-def run_inside(work: Callable[[], int], own: Sequence[Path]) -> int:
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """``count`` ids of this container's from ``start`` up."""
+
+    start: int
+    count: int
+
+    @classmethod
+    def unused(cls, slot: int | None = None) -> Ids:
+        """Such as nobody has: some at random, or always the same for one ``slot``. Raises ``Unsupported``."""
+        found = cls(*_range(Path("/proc/self/uid_map").read_text(), slot))
+        if found.count < _FEWEST:
+            raise _refused(f"it has no more than {found.count} ids to give away")
+        return found
+
+
+def run_inside(work: Callable[[], int], ids: Ids, own: Sequence[Path]) -> int:
     """``work``'s exit code, run as root of a fresh user namespace that the directories ``own`` are given to.
 
     Raises ``Unsupported`` where this container may not make one.
     """
-    start, count = _range(Path("/proc/self/uid_map").read_text())
-    if count < _FEWEST:
-        raise _refused(f"it has no more than {count} ids to give away")
+    start, count = ids.start, ids.count
     for path in own:
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o700)  # before it is somebody else's: the container's root has no right to that
-        os.chown(path, start, start)
+        _give(path, start)
     asked, tell_asked = os.pipe()
     mapped, tell_mapped = os.pipe()
     child = os.fork()
@@ -66,12 +80,23 @@ def id_count() -> int:
     return count
 
 
-def _range(text: str) -> tuple[int, int]:
+def _give(path: Path, owner: int) -> None:
+    """Raises ``Unsupported`` for a directory that this container's root may not give away."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if path.stat().st_uid != owner:
+            path.chmod(0o700)  # before it is somebody else's: the container's root has no right to that
+            os.chown(path, owner, owner)
+    except OSError as error:
+        raise _refused(f"{path}: {error.strerror}") from error
+
+
+def _range(text: str, slot: int | None) -> tuple[int, int]:
     """Where ids begin that are nobody's, and how many; in a container that has few, all but its root's."""
     lines = [[int(word) for word in line.split()] for line in text.splitlines()]
     there = sum(count for _, _, count in lines)
     if there >= _WHOLE:
-        return _FIRST + _COUNT * secrets.randbelow(_SLOTS), _COUNT
+        return _FIRST + _COUNT * (secrets.randbelow(ID_SLOTS) if slot is None else slot), _COUNT
     first, _, count = lines[0]
     return first + 1, min(count - 1, _COUNT)
 

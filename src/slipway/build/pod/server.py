@@ -7,7 +7,7 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ _DIAL_SECONDS = 60.0
 _PAUSE = 0.1
 _BEAT_SECONDS = 3.0
 _MAX_LINE = 256 << 20
+_CONNECTIONS = 200  # some of them wait for steps of other builds, which must not hold up anything else
+_REST_SECONDS = 3.0  # shorter than a server keeps a connection that rests: one that it ends would be lost
 _MAX_HELD = 500
 
 
@@ -60,10 +62,11 @@ class Server:
         self._token = keys.token
         self._loop = asyncio.get_running_loop()
         tls = ssl.create_default_context(cadata=keys.authority) if keys.authority else True
+        connector = aiohttp.TCPConnector(ssl=tls, limit=_CONNECTIONS, keepalive_timeout=_REST_SECONDS)
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=tls, limit=16), timeout=aiohttp.ClientTimeout(None, sock_connect=5),
-            read_bufsize=1 << 20,
-        )  # fmt: skip
+            connector=connector, timeout=aiohttp.ClientTimeout(None, sock_connect=5), read_bufsize=1 << 20
+        )
+        self.wanted: Callable[[str], None] = lambda _: None
         self._said: list[Json] = []
         self._word = asyncio.Event()
 

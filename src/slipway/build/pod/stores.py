@@ -16,7 +16,9 @@ from slipway.build.explain import Traces
 from slipway.build.made import Made
 from slipway.build.pod.server import Server
 from slipway.build.pods import forms
+from slipway.build.request import SolveRequest
 from slipway.content import BlobLease, LocalStore
+from slipway.errors import NotFound
 from slipway.oci import Digest, Platform, Reference
 from slipway.snapshots import LayerRef
 
@@ -148,6 +150,32 @@ class ServersImages:
         image = forms.image_from_json(found["image"])
         self._blobs.together([layer.blob.digest for layer in image.layers])
         return image
+
+
+class ServersSecrets:
+    """The build's secrets, each asked for when a step is about to run that mounts it, and never kept here."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def of(self, _request: SolveRequest, name: str) -> bytes | None:
+        try:
+            found = await self._server.ask("secret", id=name)
+        except NotFound:
+            return None
+        return base64.b64decode(found["value"])
+
+
+class ServersAgent:
+    """One SSH agent of the build's caller, at the other end of the server."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        self._server = server
+        self._name = name
+
+    async def ask(self, message: bytes) -> bytes:
+        found = await self._server.ask("agent", id=self._name, message=base64.b64encode(message).decode())
+        return base64.b64decode(found["message"])
 
 
 class ServersImports(Imported):

@@ -5,24 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slipway.base.progress import Event
 from slipway.build.cache_mounts import CacheMounts
+from slipway.build.devices import no_devices
+from slipway.build.pod.daemon import build_by_daemon
+from slipway.build.pod.joining import JoinedSteps
 from slipway.build.pod.namespace import id_count
 from slipway.build.pod.server import Keys, Server
 from slipway.build.pod.stores import (
     FetchingStore,
     KeptInventories,
+    ServersAgent,
     ServersCache,
     ServersImages,
     ServersImports,
+    ServersSecrets,
     ServersTraces,
 )
 from slipway.build.pod.trees import ServersTrees
 from slipway.build.pods.forms import HUNG_UP, Job, Json, error_to_json, job_from_json, solved_to_json
+from slipway.build.policy import INSECURE
 from slipway.build.request import Solved
 from slipway.build.sandbox import NestedSandboxes, Sandbox
+from slipway.build.shared_cache_mounts import SharedCacheMounts
 from slipway.build.solve import Reporter, Solver
 from slipway.build.solve.workers import Workers
 from slipway.errors import Failed, SlipwayError
@@ -31,7 +39,19 @@ from slipway.snapshots import SnapshotStore
 log = logging.getLogger(__name__)
 
 
-async def serve(keys: Keys, directory: Path) -> int:
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What a worker has: a directory that ends with it, ``kept`` for cache mounts that outlive it.
+
+    ``in_place``: it is in no user namespace of its own, and a RUN is the container's root.
+    """
+
+    directory: Path
+    kept: Path | None = None
+    in_place: bool = False
+
+
+async def serve(keys: Keys, here: Here) -> int:
     """Come in, do one job, say how it ended; the exit code."""
     server = Server(keys)
     doing: asyncio.Task[None] | None = None
@@ -39,7 +59,9 @@ async def serve(keys: Keys, directory: Path) -> int:
     try:
         async for message in server.work():
             if "job" in message and doing is None:
-                doing = asyncio.create_task(_do(job_from_json(message["job"]), server, directory))
+                doing = asyncio.create_task(_do(job_from_json(message["job"]), server, here))
+            elif "wanted" in message:
+                server.wanted(message["wanted"])
             elif "cancel" in message:
                 return 0
         return 0 if doing is not None and doing.done() else HUNG_UP
@@ -54,9 +76,13 @@ async def serve(keys: Keys, directory: Path) -> int:
         await server.close()
 
 
-async def _do(job: Job, server: Server, directory: Path) -> None:
+async def _do(job: Job, server: Server, here: Here) -> None:
     try:
-        word: Json = {"solved": solved_to_json(await _solve(job, server, directory))}
+        if job.daemon is not None:
+            solved = await build_by_daemon(job.daemon, job, server, here.directory)
+        else:
+            solved = await _solve(job, server, here)
+        word: Json = {"solved": solved_to_json(solved)}
     except SlipwayError as error:
         word = {"error": error_to_json(error)}
     except Exception as error:
@@ -66,17 +92,21 @@ async def _do(job: Job, server: Server, directory: Path) -> None:
     await server.done(word)
 
 
-async def _solve(job: Job, server: Server, directory: Path) -> Solved:
+async def _solve(job: Job, server: Server, here: Here) -> Solved:
+    directory = here.directory
     blobs = FetchingStore(directory / "content", server)
     trees = ServersTrees(server, directory / "files")
     inventories = KeptInventories(directory / "inventories", blobs)
     cache = ServersCache(server, blobs, inventories)
     solver = Solver(
-        blobs, SnapshotStore(directory / "snapshots", blobs), cache, CacheMounts(directory / "cache-mounts"), trees,
+        blobs, SnapshotStore(directory / "snapshots", blobs), cache, await _cache_mounts(here), trees,
         ServersTraces(directory / "traces", server), directory / "sockets", inventories, job.surroundings,
-        opening=trees.open,
+        opening=trees.open, secret_of=ServersSecrets(server).of, devices=no_devices,
+        in_flight=JoinedSteps(server),
     )  # fmt: skip
-    sandboxes = NestedSandboxes(directory / "lock", id_count())
+    sandboxes = NestedSandboxes(
+        directory / "lock", 0 if here.in_place else id_count(), in_place=here.in_place
+    )
 
     def progress(event: Event) -> None:
         server.say(dict(event))
@@ -89,7 +119,20 @@ async def _solve(job: Job, server: Server, directory: Path) -> Solved:
 
         stack.push_async_callback(cache.drop)
         images, imports = ServersImages(server, blobs), ServersImports(server)
-        solved = await solver.solve(job.request, images, Workers(start), reporter, imports)
+        # Every capability of such a Pod is one of the node's.
+        granted = job.request.granted - ({INSECURE} if here.in_place else frozenset())
+        request = replace(
+            job.request, granted=granted, agents={name: ServersAgent(server, name) for name in job.agents}
+        )
+        solved = await solver.solve(request, images, Workers(start), reporter, imports)
         await solver.later.settle()  # nothing of this worker is there afterwards
         await cache.settle()
         return solved
+
+
+async def _cache_mounts(here: Here) -> CacheMounts:
+    if here.kept is None:
+        return CacheMounts(here.directory / "cache-mounts")
+    found = SharedCacheMounts(here.kept)
+    await asyncio.to_thread(found.make_room)
+    return found

@@ -7,8 +7,10 @@ it has not, it asks the server for. ``desk`` is where workers come in, ``answers
 The protocol, all of it requests of the worker's, under ``/api/v1/workers``:
 
     GET  work                  with the token, which is good for this once: JSON lines. First ``{"session": …}``, which
-                               is what every other request has instead of the token; then ``{"job": …}``, ``{"cancel"}``
-    POST ask/WHAT              the cache, base images, files from elsewhere: a question and its answer
+                               is what every other request has instead of the token; then ``{"job": …}``,
+                               ``{"wanted": KEY}`` (somebody waits for that step), ``{"cancel"}``
+    POST ask/WHAT              the cache, base images, files from elsewhere, a secret that a step mounts,
+                               what an SSH agent is to sign, whether a step is another's: a question and its answer
     GET  trees/N               a context as a list (``slipway.build.listing``)
     POST trees/N/files         the contents of the files at these places of it, one after the other
     GET, PUT blobs/DIGEST      layers: those that it was told of, and those that it made

@@ -16,10 +16,12 @@ from slipway.build.listing import Listing
 from slipway.build.made import Made
 from slipway.build.pods import forms
 from slipway.build.pods.forms import Json
+from slipway.build.pods.joining import Joining
 from slipway.build.remote import Credentials
 from slipway.build.request import SolveRequest
 from slipway.build.solve import Reporter, Solver
 from slipway.build.solve.solver import listed
+from slipway.build.ssh_agent import is_permitted
 from slipway.content import BlobLease
 from slipway.errors import Invalid, NotFound
 from slipway.oci import Digest, Platform, Reference
@@ -34,8 +36,11 @@ class Answers:
 
     def __init__(
         self, request: SolveRequest, solver: Solver, images: BaseImages, imported: Imported, held: BlobLease,
-        reporter: Reporter, stack: AsyncExitStack,
+        reporter: Reporter, stack: AsyncExitStack, joining: Joining,
     ) -> None:  # fmt: skip
+        self.tell: Callable[[Json], None] = lambda _: None
+        self._joining = joining
+        stack.callback(joining.leave, self)
         self._request = request
         self._solver = solver
         self._images = images
@@ -50,10 +55,14 @@ class Answers:
         self._questions: dict[str, Callable[[Json], Awaitable[Json]]] = {
             "cache.get": self._cache_get,
             "cache.put": self._cache_put,
+            "step.begin": self._step_begin,
+            "step.end": self._step_end,
             "imported.step": self._imported_step,
             "imported.mount": self._imported_mount,
             "image": self._image,
             "fetch": self._fetch,
+            "secret": self._secret,
+            "agent": self._agent,
             "trace.get": self._trace_get,
             "trace.put": self._trace_put,
         }
@@ -99,6 +108,19 @@ class Answers:
     async def _imported_step(self, value: Json) -> Json:
         return await self._told(await self._imported.step(str(value["key"]), self._held))
 
+    async def _step_begin(self, value: Json) -> Json:
+        """What is known of a step, or whether it is this worker's to do now; else the worker is to ask again."""
+        key = str(value["key"])
+        if (known := await self._told(await self._solver.cache.get(key))) or await self._joining.begin(
+            self._request.project, key, self, lambda: self.tell({"wanted": key})
+        ):
+            return known
+        return {"wait": True}
+
+    async def _step_end(self, value: Json) -> Json:
+        self._joining.end(self._request.project, str(value["key"]), self)
+        return {}
+
     async def _told(self, made: Made | None) -> Json:
         if made is None:
             return {}
@@ -124,6 +146,7 @@ class Answers:
                 inventory = LayerInventory.from_json(value["inventory"])
                 await asyncio.to_thread(self._solver.inventories.keep, digest, inventory)
         await self._solver.cache.put(str(value["key"]), made, str(value["description"]))
+        self._joining.end(self._request.project, str(value["key"]), self)
         return {}
 
     async def _image(self, value: Json) -> Json:
@@ -141,6 +164,20 @@ class Answers:
         below = found.path if entry is not None and entry.kind == "dir" else ""
         self._trees.append(lambda: Listing(found.tree, self._solver.hashes, {}, below))
         return {"tree": len(self._trees) - 1, "path": found.path, "revision": found.revision}
+
+    async def _secret(self, value: Json) -> Json:
+        """For a step that is about to run; the worker keeps it in memory, for as long as that takes."""
+        found = self._request.secrets.get(str(value["id"]))
+        if found is None:
+            raise NotFound(f"the build has no secret {str(value['id'])[:100]!r}")
+        return {"value": base64.b64encode(found).decode()}
+
+    async def _agent(self, value: Json) -> Json:
+        agent = self._request.agents.get(str(value["id"]))
+        message = base64.b64decode(str(value["message"]))
+        if agent is None or not is_permitted(message):
+            raise NotFound(f"the build has no SSH agent {str(value['id'])[:100]!r} for that")
+        return {"message": base64.b64encode(await agent.ask(message)).decode()}
 
     async def _trace_get(self, value: Json) -> Json:
         packed = await asyncio.to_thread(self._solver.traces.packed, self._request.line)

@@ -5,36 +5,73 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from slipway.build.base_images import BaseImages
+from slipway.build.builders import BuilderRecord, refuse
 from slipway.build.cache_images import Imported
 from slipway.build.context import Context
-from slipway.build.devices import GRANT
 from slipway.build.pods.answers import Answers
-from slipway.build.pods.desk import Desk, Seat, Ticket, WorkerLost
+from slipway.build.pods.desk import Desk, Seat, Ticket, WorkerLost, WorkerRefused
 from slipway.build.pods.forms import Job, tree_name
+from slipway.build.pods.image import DOCKER, NODE_SOCKET, TLS
+from slipway.build.policy import IN_PLACE
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.sandbox import Limits
 from slipway.build.solve import Reporter, Solver
 from slipway.content import BlobLease
-from slipway.errors import Failed, Unsupported
+from slipway.errors import Failed
 
 T = TypeVar("T")
 _ATTEMPTS = 4
+_KEEPING = b"type=cache"
+_MAX_DOCKERFILE = 16 * 1024 * 1024
+_IN_PLACE = (
+    "built in place, as the project's policy allows: a RUN is root on the node, held by capabilities, system calls and "
+    "namespaces only, as with Docker"
+)
+_REFUSED_HINT = (
+    "the nodes must allow user namespaces to unprivileged containers; where they cannot, an administrator may allow "
+    f"the weaker mode: slipway project build-policy PROJECT --allow {IN_PLACE}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A Docker daemon that builds for a worker. ``name`` is the builder's.
+
+    ``dind``: in a privileged container beside the worker, of ``image`` (empty: ours). ``socket``: the node's, at the
+    path ``address``. ``remote``: at ``address``, with ``tls`` (certificates and key by their files' names) if it has
+    some.
+    """
+
+    name: str
+    kind: str
+    address: str = ""
+    image: str = ""
+    tls: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a worker is started for, and where not: ``cluster`` is empty for the project's own."""
+    """What a worker is started for, and where not: ``cluster`` is empty for the project's own.
+
+    ``keeps``: the build has directories to keep (--mount=type=cache). ``daemon``: not the worker itself builds, but a
+    Docker daemon beside it or elsewhere. ``in_place``: without a user namespace. ``attempt`` counts the workers that
+    this build was given.
+    """
 
     build_id: str
     project: str
     limits: Limits
     cluster: str = ""
     avoid: frozenset[str] = frozenset()
+    keeps: bool = False
+    daemon: Daemon | None = None
+    in_place: bool = False
+    attempt: int = 1
 
 
 class Started(Protocol):
@@ -69,25 +106,37 @@ class PodBuilder:
         self._solver = solver
         self._desk = desk
         self._launcher = launcher
+        self._without: set[tuple[str, str]] = set()  # clusters that were found to have no user namespaces
 
     async def build(
         self, request: SolveRequest, place: Place, images: BaseImages, imported: Imported, held: BlobLease,
         reporter: Reporter,
     ) -> Solved:  # fmt: skip
         """Raises what the build raises. One whose worker is lost is started again, elsewhere."""
-        if request.agents:
-            raise Unsupported(
-                "an SSH agent cannot be reached from a Pod", hint="use a secret: --mount=type=secret"
-            )
-        # Devices were granted of this machine, which is not where the step will run.
-        granted = frozenset(item for item in request.granted if not item.startswith(GRANT))
-        request = replace(request, granted=granted)
+        if place.daemon is not None:
+            refuse(place.daemon.name, request)
+        else:
+            place = replace(place, keeps=await asyncio.to_thread(_keeps, request))
+        if IN_PLACE in request.granted and (place.cluster, place.project) in self._without:
+            place = replace(place, in_place=True)
+            reporter.warning(_IN_PLACE)
+        hint = ""
         for attempt in range(1, _ATTEMPTS + 1):
+            place = replace(place, attempt=attempt)
             try:
                 return await self._attempt(request, place, images, imported, held, reporter)
             except _Lost as lost:
+                if isinstance(lost.error, WorkerRefused) and not place.in_place:
+                    hint = _REFUSED_HINT
+                    if IN_PLACE in request.granted:
+                        self._without.add((place.cluster, place.project))
+                        place = replace(place, in_place=True)
+                        reporter.warning(f"{lost.error.message}; {_IN_PLACE}")
+                        continue
                 if attempt == _ATTEMPTS:
-                    raise Failed(f"{_ATTEMPTS} workers were lost; the last: {lost.error.message}") from lost
+                    raise Failed(
+                        f"{_ATTEMPTS} workers were lost; the last: {lost.error.message}", hint=hint
+                    ) from lost
                 where = f" on {lost.node}" if lost.node else ""
                 reporter.warning(f"{lost.error.message}{where}; the build is started again elsewhere")
                 if lost.node:
@@ -102,12 +151,24 @@ class PodBuilder:
             worker = await stack.enter_async_context(self._launcher.started(place, self._desk, reporter))
             try:
                 seat = await _unless(worker.seat(), worker.ended())
-                answers = Answers(request, self._solver, images, imported, held, reporter, stack)
+                answers = Answers(
+                    request, self._solver, images, imported, held, reporter, stack, self._desk.joining
+                )
                 asked = await _with_trees(request, answers)
-                job = Job(asked, self._solver.surroundings, place.limits)
+                record = record_of(place.daemon) if place.daemon else None
+                job = Job(asked, self._solver.surroundings, place.limits, tuple(request.agents), record)
                 return await _unless(seat.run(job, answers), worker.ended())
             except WorkerLost as error:
                 raise _Lost(error, worker.node) from error
+
+
+def record_of(daemon: Daemon) -> BuilderRecord:
+    """The daemon as the worker reaches it."""
+    if daemon.kind == "dind":
+        return BuilderRecord(daemon.name, "dind", f"unix://{DOCKER}/docker.sock")
+    if daemon.kind == "socket":
+        return BuilderRecord(daemon.name, "socket", f"unix://{NODE_SOCKET}")
+    return BuilderRecord(daemon.name, "remote", daemon.address, TLS if daemon.tls else "")
 
 
 class _Lost(Exception):
@@ -115,6 +176,18 @@ class _Lost(Exception):
         super().__init__(error.message)
         self.error = error
         self.node = node
+
+
+def _keeps(request: SolveRequest) -> bool:
+    """Whether the Dockerfile names a kept directory; what is wrong with it is said later, by who builds it. Blocks."""
+    if request.inline is not None:
+        return _KEEPING in request.inline.encode("utf-8", "surrogateescape")
+    with Context(request.context) as context:
+        real = context.resolve(request.dockerfile)
+        if real is None:
+            return False
+        with context.open(real) as handle:
+            return _KEEPING in handle.read(_MAX_DOCKERFILE)
 
 
 async def _with_trees(request: SolveRequest, answers: Answers) -> SolveRequest:

@@ -12,6 +12,7 @@ from typing import Any
 
 from slipway.build.pods.answers import Answers
 from slipway.build.pods.forms import Job, Json, error_from_json, job_to_json, solved_from_json
+from slipway.build.pods.joining import Joining
 from slipway.build.request import Solved
 from slipway.errors import Conflict, Invalid, Unauthenticated, Unavailable
 
@@ -22,6 +23,10 @@ PING_SECONDS = 4.0
 
 class WorkerLost(Unavailable):
     """The worker or its machine is gone. Its build can be carried out by another."""
+
+
+class WorkerRefused(WorkerLost):
+    """The worker could not make a user namespace where it was."""
 
 
 class Ticket:
@@ -57,6 +62,7 @@ class Seat:
     async def run(self, job: Job, answers: Answers) -> Solved:
         """Have the job done. Raises what went wrong there, or ``WorkerLost``. Cancelling it ends the job there."""
         self._answers = answers
+        answers.tell = self._messages.put_nowait
         self._messages.put_nowait({"job": job_to_json(job)})
         try:
             while not self._result.done():
@@ -121,6 +127,7 @@ class Desk:
     def __init__(self) -> None:
         self._tickets: dict[bytes, Ticket] = {}
         self._seats: dict[bytes, Seat] = {}
+        self.joining = Joining()
 
     def ticket(self) -> Ticket:
         """A new one; ``withdraw`` ends it and whoever came with it."""

@@ -16,6 +16,7 @@ from typing import Any
 from slipway.base.clock import iso
 from slipway.build.attest.provenance import Material
 from slipway.build.base_images import BaseImage
+from slipway.build.builders import BuilderRecord
 from slipway.build.dockerfile import CacheMount
 from slipway.build.made import Made
 from slipway.build.remote import GitSource, HttpSource, RemoteSource
@@ -29,16 +30,24 @@ from slipway.snapshots import LayerRef
 Json = dict[str, Any]
 HUNG_UP, REFUSED = 3, 4
 """With what a worker ends that its server left, and one whose node does not let it make a user namespace."""
+ID_SLOTS = 8192
+"""Ranges of ids that a node's user namespaces take up; who keeps files on a volume always has the same."""
 _TREE = "tree:"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One build as a worker gets it: its contexts are the numbers of trees that it asks for."""
+    """One build as a worker gets it: its contexts are the numbers of trees that it asks for.
+
+    Secrets and agents are not in it: a worker asks for a secret when a step is about to run that mounts it, and what it
+    asks one of ``agents`` goes through the server. ``daemon`` builds instead of the worker itself.
+    """
 
     request: SolveRequest
     surroundings: Surroundings
     limits: Limits
+    agents: tuple[str, ...] = ()
+    daemon: BuilderRecord | None = None
 
 
 def tree_name(number: int) -> Path:
@@ -60,11 +69,11 @@ def job_to_json(job: Job) -> Json:
         "build": request.build_id, "tree": tree_number(request.context), "dockerfile": request.dockerfile,
         "inline": request.inline, "target": request.target, "args": dict(request.args),
         "labels": dict(request.labels), "platform": str(request.platform), "no_cache": request.no_cache,
-        "project": request.project, "secrets": {name: _text(value) for name, value in request.secrets.items()},
-        "contexts": contexts, "from_git": request.from_git, "uncached": sorted(request.uncached),
+        "project": request.project, "agents": list(job.agents), "contexts": contexts,
+        "from_git": request.from_git, "uncached": sorted(request.uncached),
         "epoch": request.epoch, "line": request.line, "source": request.source, "granted": sorted(request.granted),
         "certificates": _text(job.surroundings.certificates), "proxies": dict(job.surroundings.proxies),
-        "limits": job.limits.to_json(),
+        "limits": job.limits.to_json(), "daemon": asdict(job.daemon) if job.daemon else None,
     }  # fmt: skip
 
 
@@ -77,14 +86,19 @@ def job_from_json(value: Json) -> Job:
     request = SolveRequest(
         value["build"], tree_name(value["tree"]), value["dockerfile"], value["inline"], value["target"],
         value["args"], value["labels"], Platform.parse(value["platform"]), value["no_cache"], value["project"],
-        {name: base64.b64decode(text) for name, text in value["secrets"].items()}, contexts, value["from_git"],
+        {}, contexts, value["from_git"],
         frozenset(value["uncached"]), value["epoch"], value["line"], value["source"], frozenset(value["granted"]),
     )  # fmt: skip
     return Job(
         request,
         Surroundings(base64.b64decode(value["certificates"]), value["proxies"]),
         Limits(limits["cpus"], int(limits["memory"]), int(limits["pids"]), limits["seconds"], int(limits["disk"])),
+        tuple(value["agents"]), _daemon(value["daemon"]),
     )  # fmt: skip
+
+
+def _daemon(value: Json | None) -> BuilderRecord | None:
+    return BuilderRecord(**{**value, "projects": tuple(value["projects"])}) if value else None
 
 
 def layer_to_json(layer: LayerRef) -> Json:

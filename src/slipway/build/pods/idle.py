@@ -19,7 +19,7 @@ from slipway.build.pods.desk import Desk
 from slipway.errors import SlipwayError
 
 if TYPE_CHECKING:
-    from slipway.build.pods.launcher import Pod
+    from slipway.build.pods.pod import Pod
 
 log = logging.getLogger(__name__)
 Start = Callable[[Place, Desk], AbstractAsyncContextManager["Pod"]]
@@ -125,4 +125,4 @@ async def _held(item: _Waiting) -> AsyncIterator[Pod]:
 
 
 def _kind(place: Place) -> Place:
-    return replace(place, build_id="", avoid=frozenset())
+    return replace(place, build_id="", avoid=frozenset(), attempt=1)

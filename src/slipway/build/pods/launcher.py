@@ -9,24 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from slipway.base.ids import new_id
-from slipway.build.pods import manifests, waiting
+from slipway.build.pods import daemons, manifests
 from slipway.build.pods.builder import Place, Started, admitted
-from slipway.build.pods.desk import Desk, Seat, Ticket, WorkerLost
+from slipway.build.pods.desk import Desk
 from slipway.build.pods.idle import Idle, IdleBounds
-from slipway.build.pods.manifests import Site, namespace_of
+from slipway.build.pods.manifests import Site
 from slipway.build.pods.patience import Tell, created, patiently, removed
+from slipway.build.pods.pod import Pod
+from slipway.build.pods.volumes import CacheVolume, Volumes
 from slipway.build.solve import Reporter
-from slipway.errors import Exhausted, Failed, SlipwayError, Unavailable
+from slipway.errors import Exhausted, SlipwayError, Unavailable
 from slipway.kubernetes import ClusterClient
 
 log = logging.getLogger(__name__)
-_PULL_SECONDS = 30.0
 _QUOTA_SECONDS = 3.0
 _DELETE_SECONDS = 15.0  # for which a build waits; then its Pod is removed after its end
 _AGAIN_SECONDS = 5.0
@@ -36,11 +37,20 @@ _TERM_SECONDS = 60  # beyond the build's own, so that it is the server that ends
 class Clusters(Protocol):
     """Where Pods are started; the composition root knows."""
 
+    @property
+    def volume(self) -> CacheVolume | None:
+        """What keeps the directories of --mount=type=cache of each project; ``None``: they end with their Pod."""
+        ...
+
     async def choose(self, project: str, cluster: str) -> str:
         """The cluster's name: ``cluster``, or else the project's own. Raises ``Invalid`` when it has none."""
         ...
 
     async def client(self, cluster: str) -> ClusterClient: ...
+
+    async def docker_image(self, cluster: str) -> str:
+        """An image with a Docker daemon in it, as nodes pull it; it is made if it is not there yet."""
+        ...
 
     async def names(self) -> Sequence[str]:
         """All clusters, for ``recover``."""
@@ -49,72 +59,6 @@ class Clusters(Protocol):
     async def site(self, cluster: str) -> Site:
         """What build Pods have in common there; the worker's image is made if it is not there yet."""
         ...
-
-
-@dataclass(slots=True)
-class Pod:
-    """One Pod with its worker, from its creation to its end."""
-
-    client: ClusterClient
-    name: str
-    namespace: str
-    ticket: Ticket
-    cluster: str
-    tell: Tell
-    node: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
-    over: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    _said: str = ""
-    _unpullable_since: float = 0.0
-
-    async def seat(self) -> Seat:
-        seat = await asyncio.shield(self.ticket.seat)
-        if seat.is_lost:
-            raise WorkerLost("the worker left before it had a build")
-        return seat
-
-    async def ended(self) -> None:
-        await asyncio.shield(self.over)
-
-    async def watch(self) -> None:
-        """Follow the Pod's status until it has ended; ``over`` then says why. Ends by being cancelled."""
-        try:
-            chosen = {manifests.BUILD: self.labels[manifests.BUILD]}
-            async with aclosing(self.client.watch("Pod", self.namespace, chosen)) as changes:
-                async for change in changes:
-                    if change.object.get("metadata", {}).get("name") == self.name:
-                        if change.type == "deleted":
-                            raise WorkerLost("the Pod is gone" + (f" from {self.node}" if self.node else ""))
-                        self._look(change.object)
-        except SlipwayError as error:
-            if not self.over.done():
-                self.over.set_exception(error)
-                self.over.exception()
-
-    def _look(self, pod: dict[str, Any]) -> None:
-        """Raises what ended it, or what will never be better."""
-        self.node = waiting.node_of(pod) or self.node
-        ended = waiting.ended_by(pod)
-        if ended is not None:
-            raise ended
-        self._say(waiting.waits_for(pod))
-        if not waiting.is_unpullable(pod):
-            self._unpullable_since = 0.0
-            return
-        now = asyncio.get_running_loop().time()
-        self._unpullable_since = self._unpullable_since or now
-        if now - self._unpullable_since > _PULL_SECONDS:
-            raise Failed(
-                waiting.waits_for(pod),
-                hint="the nodes must reach this server's registry: see docs/builders.md",
-            )
-
-    def _say(self, text: str) -> None:
-        """Each reason once: ``back-off`` messages count seconds, so what precedes that is compared."""
-        head = text.partition(":")[0]
-        if text and head != self._said:
-            self._said = head
-            self.tell(f"waiting: {text}")
 
 
 class KubernetesLauncher:
@@ -127,26 +71,35 @@ class KubernetesLauncher:
         self._own: set[str] = set()
         self._preparing: dict[tuple[str, str], asyncio.Lock] = {}
         self._removing: set[asyncio.Task[None]] = set()
+        self._volumes = Volumes()
         self._idle = Idle(bounds or IdleBounds(), self._started_idle)
 
     @asynccontextmanager
     async def started(self, place: Place, desk: Desk, reporter: Reporter) -> AsyncIterator[Started]:
         cluster = await self._clusters.choose(place.project, place.cluster)
-        place = replace(place, cluster=cluster)
+        volume = self._clusters.volume
+        keeps = place.keeps and volume is not None
+        may_wait = place.daemon is None
+        place = replace(place, cluster=cluster, keeps=keeps)
+        # One that waits must not have what only one may have at a time.
+        alone = keeps and volume is not None and not volume.many
+        waits = replace(place, keeps=keeps and not alone)
 
         def tell(text: str) -> None:
             reporter.warning(text)
 
-        waiting_one = self._idle.take(place)
+        waiting_one = self._idle.take(place) if may_wait and not alone else None
         if waiting_one is not None:
             async with waiting_one as pod:
                 pod.tell = tell
-                self._idle.wanted(place, desk)
+                self._idle.wanted(waits, desk)
                 yield pod
             return
-        async with self._pod(place, desk, tell) as pod:
-            self._idle.wanted(place, desk)
-            yield pod
+        with self._volumes.given(place, volume, tell) as given:
+            async with self._pod(given, desk, tell) as pod:
+                if may_wait:
+                    self._idle.wanted(waits, desk)
+                yield pod
 
     @asynccontextmanager
     async def _started_idle(self, place: Place, desk: Desk) -> AsyncIterator[Pod]:
@@ -160,20 +113,23 @@ class KubernetesLauncher:
         name = f"build-{place.build_id}-{new_id(6)}"
         self._own.add(name)
         async with admitted(desk) as ticket:
-            pod = Pod(client, name, namespace_of(place.project), ticket, place.cluster, tell)
+            pod = Pod(client, name, manifests.home_of(place), ticket, place.cluster, tell)
             pod.labels = manifests.labels(site, place)
-            watching: asyncio.Task[None] | None = None
+            pod.has_volume = place.keeps
+            watching: list[asyncio.Task[None]] = []
             try:
                 await self._create(pod, site, place)
-                watching = asyncio.create_task(pod.watch())
+                watching = [asyncio.create_task(pod.watch())]
+                if place.keeps or place.daemon is not None:
+                    watching.append(asyncio.create_task(pod.explain()))
                 yield pod
             finally:
-                if watching is not None:
-                    watching.cancel()
+                for task in watching:
+                    task.cancel()
                 removing = asyncio.create_task(self._remove(pod))
                 self._removing.add(removing)
                 removing.add_done_callback(self._removing.discard)
-                await asyncio.wait({removing, *([watching] if watching else [])}, timeout=_DELETE_SECONDS)
+                await asyncio.wait({removing, *watching}, timeout=_DELETE_SECONDS)
 
     async def _remove(self, pod: Pod) -> None:
         try:
@@ -184,11 +140,15 @@ class KubernetesLauncher:
     async def _create(self, pod: Pod, site: Site, place: Place) -> None:
         """Secret and Pod; waits where the namespace's quota is used up."""
         seconds = (place.limits.seconds or 24 * 3600) + _TERM_SECONDS + self._longest_wait
+        daemon = place.daemon
+        image = daemon.image if daemon else ""
+        if daemon is not None and daemon.kind == "dind" and not image:
+            image = await self._clusters.docker_image(place.cluster)
         await created(pod.client, manifests.secret(pod.name, site, place, pod.ticket.token), pod.tell)
         told = False
         while True:
             try:
-                await created(pod.client, manifests.pod(pod.name, site, place, seconds), pod.tell)
+                await created(pod.client, daemons.pod(pod.name, site, place, seconds, image), pod.tell)
                 return
             except Exhausted as error:
                 if not told:
@@ -201,13 +161,18 @@ class KubernetesLauncher:
 
         Looked at before each build, since one whose rules somebody changed would be cut off, or let out.
         """
-        name = namespace_of(place.project)
+        name = manifests.home_of(place)
         async with self._preparing.setdefault((place.cluster, name), asyncio.Lock()):
             if await patiently(lambda: client.get("Namespace", name), tell) is None:
-                await patiently(lambda: client.apply(manifests.namespace(place.project)), tell)
+                await patiently(lambda: client.apply(manifests.namespace(place)), tell)
             site = await self._clusters.site(place.cluster)
-            for item in manifests.policies(site, place.project):
+            for item in manifests.policies(site, place):
                 await patiently(partial(client.apply, item), tell)
+            if place.keeps and site.volume is not None:
+                claim = manifests.claim(site, place, site.volume)
+                there = partial(client.get, claim["kind"], claim["metadata"]["name"], name)
+                if await patiently(there, tell) is None:
+                    await patiently(partial(client.create, claim), tell)
         return site
 
     async def recover(self) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from slipway.build.pods.desk import WorkerLost
+from slipway.build.pods.desk import WorkerLost, WorkerRefused
 from slipway.build.pods.forms import HUNG_UP, REFUSED
 from slipway.errors import Exhausted, Failed, SlipwayError
 
 Pod = Mapping[str, Any]
+DAEMON = "docker"
+"""The name of a daemon's container, beside the worker's."""
 _PULLING = (
     "ErrImagePull",
     "ImagePullBackOff",
@@ -42,6 +45,18 @@ def is_unpullable(pod: Pod) -> bool:
     return any(str(item.get("reason")) in _PULLING for item in _waiting(pod.get("status", {})))
 
 
+def unmountable(event: Mapping[str, Any], node: str) -> SlipwayError | None:
+    """Why a volume will never be there, if an event says so: a socket of a daemon that the node has not."""
+    message = str(event.get("message") or "")
+    if "hostPath type check failed" not in message:
+        return None
+    path = re.search(r"type check failed: (\S+)", message)
+    return Failed(
+        f"the node {node} has no Docker daemon: there is no socket at {path[1] if path else 'its path'}",
+        hint="its containers are run by something else; take a builder of kind dind or remote, or none",
+    )
+
+
 def ended_by(pod: Pod) -> SlipwayError | None:
     """What ended a Pod from outside, or why its worker ended by itself; ``None`` while it goes on."""
     status = pod.get("status", {})
@@ -65,9 +80,16 @@ def ended_by(pod: Pod) -> SlipwayError | None:
                 hint="raise build.memory, or let steps use less",
             )
         code = ended.get("exitCode")
+        if item.get("name") == DAEMON:
+            said = str(ended.get("message") or ended.get("reason") or "").strip()
+            return Failed(
+                f"the Docker daemon beside the worker ended with {code}: {said[-500:]}",
+                hint="is the builder's image one with dockerd in it? is a privileged container allowed there?",
+            )
         if code in (HUNG_UP, REFUSED):
             said = str(ended.get("message") or ended.get("reason") or "").strip()
-            return WorkerLost(f"the worker could not go on: {said}")
+            kind = WorkerRefused if code == REFUSED else WorkerLost
+            return kind(f"the worker could not go on: {said}")
         if code in (137, 143):
             return WorkerLost(f"the worker was killed on {node} ({ended.get('reason')}, exit code {code})")
         return Failed(

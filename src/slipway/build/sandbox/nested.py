@@ -37,13 +37,18 @@ class ContainerGroup(cgroups.Group):
 
 
 class NestedSandboxes(Opening):
-    """Opens sandboxes. ``lock`` is any file: nobody else takes ids in here. ``count`` ids are there."""
+    """Opens sandboxes. ``lock`` is any file: nobody else takes ids in here. ``count`` ids are there.
 
-    def __init__(self, lock: Path, count: int) -> None:
+    ``in_place``: where no user namespace can be made, a step's root is the container's, with the capabilities and
+    system calls that Docker leaves a container.
+    """
+
+    def __init__(self, lock: Path, count: int, *, in_place: bool = False) -> None:
+        self._in_place = in_place
         self._lock = lock
         self._count = count
 
     async def _make(self, build_id: str, limits: Limits) -> Sandbox:
         fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         ids = IdRange(0, fd, self._count)
-        return Sandbox(build_id, ids, ContainerGroup(), limits, None, nested=True)
+        return Sandbox(build_id, ids, ContainerGroup(), limits, None, nested=True, in_place=self._in_place)

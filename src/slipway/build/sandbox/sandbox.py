@@ -38,13 +38,14 @@ class Sandbox:
     """A build's worker. Made by ``Sandboxes.open``; ``close`` ends it and everything in it.
 
     ``nested``: this process is itself in a user namespace, whose ids are the container's own, and the network is that
-    of the container around it.
+    of the container around it. ``in_place``: steps have no user namespace of their own.
     """
 
     def __init__(
         self, build_id: str, ids: IdRange, group: StepGroup, limits: Limits,
-        network: NetworkAttacher | None, nested: bool = False,
+        network: NetworkAttacher | None, nested: bool = False, in_place: bool = False,
     ) -> None:  # fmt: skip
+        self._in_place = in_place
         self._nested = nested
         self.build_id = build_id
         self.limits = limits
@@ -90,6 +91,7 @@ class Sandbox:
             "capabilities": [capabilities.NUMBERS[name] for name in capabilities.DEFAULT],
             "filter": program,
             "nested": self._nested,
+            "in_place": self._in_place,
         }
 
     def _time_is_up(self) -> None:

@@ -16,7 +16,7 @@ from slipway.build.dockerfile import BindMount, CacheMount, SecretMount, SshMoun
 from slipway.build.plan import RunOp, Source
 from slipway.build.sandbox import Bind, Layers, SmallFile, StepMount, Tmpfs
 from slipway.build.solve.layers import LayerMaker
-from slipway.build.ssh_agent import served
+from slipway.build.ssh_agent import Agent, served
 from slipway.build.tree import Tree
 from slipway.errors import Invalid, NotFound
 from slipway.layers import Entry, Layer, apply_layer
@@ -26,6 +26,8 @@ from slipway.snapshots import LayerRef, SnapshotStore
 _AGENTS = "/run/buildkit/ssh_agent."
 LayersOf = Callable[[Source], Awaitable[tuple[LayerRef, ...] | None]]
 """The layers of a stage or an image; ``None`` for a context, which has none."""
+SecretOf = Callable[[str], Awaitable[bytes | None]]
+"""The value of a secret by its id, asked for when a step that mounts it is about to run; ``None``: not given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Mounting:
 
     def __init__(
         self, maker: LayerMaker, context_of: Callable[[Source], Tree], layers_of: LayersOf, caches: CacheMounts,
-        scope: str, secrets: Mapping[str, bytes], agents: Mapping[str, Path],
+        scope: str, secret_of: SecretOf, agents: Mapping[str, Agent],
     ) -> None:  # fmt: skip
         self.used: dict[str, CacheMount] = {}
         self._agents = agents
@@ -50,7 +52,7 @@ class Mounting:
         self._layers_of = layers_of
         self._caches = caches
         self._scope = scope
-        self._secrets = secrets
+        self._secret_of = secret_of
 
     @property
     def _snapshots(self) -> SnapshotStore:
@@ -103,7 +105,7 @@ class Mounting:
                 elif isinstance(mount, TmpfsMount):
                     found.mounts.append(Tmpfs(mount.target, mount.size))
                 elif isinstance(mount, SecretMount):
-                    self._secret(mount, found)
+                    await self._secret(mount, found)
                 else:
                     await self._agent(mount, found, stack)
             for path_, text in operation.files:
@@ -125,8 +127,8 @@ class Mounting:
         found.mounts.append(Bind(socket, target, read_only=False))
         found.env.setdefault("SSH_AUTH_SOCK", target)
 
-    def _secret(self, mount: SecretMount, found: Prepared) -> None:
-        value = self._secrets.get(mount.id)
+    async def _secret(self, mount: SecretMount, found: Prepared) -> None:
+        value = await self._secret_of(mount.id)
         if value is None:
             if mount.required:
                 hint = f"give it: --secret id={mount.id},src=FILE or --secret id={mount.id},env=NAME"

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from slipway.build.attest import Watch
-from slipway.build.devices import Devices, devices_for
+from slipway.build.devices import Devices
 from slipway.build.emulation import can_run
 from slipway.build.explain import Inputs
 from slipway.build.keys import key_of
@@ -104,7 +104,7 @@ class Runner:
         """The step's key, and what makes its layer."""
         self._require(operation.network == "host", HOST_NETWORK, "--network=host")
         self._require(operation.security == "insecure", INSECURE, "--security=insecure")
-        devices = await asyncio.to_thread(devices_for, operation.devices, self._granted)
+        devices = await asyncio.to_thread(self._maker.solver.devices, operation.devices, self._granted)
         for name in devices.missing:
             step.output(
                 "stderr", f"the device {name} is not there or not granted: running without it\n".encode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,7 +15,8 @@ from slipway.build.cache_images import Imported
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.context import Context
 from slipway.build.copy import HashCache, Remembered
-from slipway.build.dockerfile import Dockerfile, parse
+from slipway.build.devices import Devices, devices_for
+from slipway.build.dockerfile import DeviceRequest, Dockerfile, parse
 from slipway.build.explain import Traces
 from slipway.build.ignore import IgnoreFile
 from slipway.build.lint import Finding, Subject, lint, refuse
@@ -42,11 +43,17 @@ _LEASE = timedelta(hours=12)
 _MAX_DOCKERFILE = 16 * 1024 * 1024
 
 
+async def given_secret(request: SolveRequest, name: str) -> bytes | None:
+    """A secret that is in the request itself."""
+    return request.secrets.get(name)
+
+
 @dataclass(slots=True)
 class Solver:
     """Shared by all builds of a server: the stores, the cache, and the work in flight.
 
-    ``opening`` makes a context of what a request calls one.
+    ``opening`` makes a context of what a request calls one, ``secret_of`` finds a secret when a step is about to run
+    that mounts it, ``devices`` what a step has asked for with --device.
     """
 
     blobs: ContentStore
@@ -63,6 +70,8 @@ class Solver:
     in_flight: InFlight[MadeLayer] = field(default_factory=InFlight)
     later: Later = field(default_factory=Later)
     opening: Callable[[Path], OpenContext] = Context
+    secret_of: Callable[[SolveRequest, str], Awaitable[bytes | None]] = given_secret
+    devices: Callable[[Sequence[DeviceRequest], Iterable[str]], Devices] = devices_for
 
     async def solve(
         self, request: SolveRequest, images: BaseImages, workers: Workers, reporter: Reporter,

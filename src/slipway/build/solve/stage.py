@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from slipway.build.base_images import BaseImages
 from slipway.build.dockerfile import Copy, DockerfileError, Instruction, Run, Workdir, parse
@@ -76,7 +77,7 @@ class StageRunner:
             self._sources.layers_of,
             maker.solver.cache_mounts,
             request.project,
-            request.secrets,
+            partial(maker.solver.secret_of, request),
             request.agents,
         )
         self._mounting = mounting

@@ -9,24 +9,24 @@ from typing import NoReturn
 from slipway.base import linux
 
 
-def start(uid_base: int, uid_count: int, lock: int) -> tuple[int, int]:
+def start(uid_base: int, uid_count: int, lock: int, *, in_place: bool) -> tuple[int, int]:
     """Start it, mapping its ids from 0 up to ``uid_base`` and up; returns its pid and
     a descriptor to keep: when the last copy of it is closed, the holder ends.
 
     The worker must have unshared a pid namespace, so that the holder is process 1 in it. ``lock`` is the descriptor
-    that keeps the id range taken; the holder keeps it open, too.
+    that keeps the id range taken; the holder keeps it open, too. ``in_place``: with no user namespace.
     """
     unshared, tell_unshared = os.pipe()
     mapped, tell_mapped = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(tell_mapped)
-        _become_holder(tell_unshared, mapped, lock)
+        _become_holder(tell_unshared, mapped, lock, in_place)
     os.close(tell_unshared)
     os.close(mapped)
     if os.read(unshared, 1) != b"u":
         raise OSError("the worker could not make a user namespace")
-    for file in ("uid_map", "gid_map"):
+    for file in () if in_place else ("uid_map", "gid_map"):
         with open(f"/proc/{child}/{file}", "w") as handle:
             handle.write(f"0 {uid_base} {uid_count}\n")
     os.write(tell_mapped, b"m")
@@ -36,9 +36,10 @@ def start(uid_base: int, uid_count: int, lock: int) -> tuple[int, int]:
     return child, tell_mapped
 
 
-def _become_holder(tell: int, life: int, lock: int) -> NoReturn:
+def _become_holder(tell: int, life: int, lock: int, in_place: bool) -> NoReturn:
     try:
-        linux.unshare(linux.CLONE_NEWUSER)
+        if not in_place:
+            linux.unshare(linux.CLONE_NEWUSER)
         os.write(tell, b"u")
         if os.read(life, 1) != b"m":
             os._exit(1)

@@ -75,8 +75,12 @@ class Worker:
         linux.unshare(
             linux.CLONE_NEWPID
         )  # the next child, the holder, is process 1 in it; the later ones follow
-        self._holder, self._life = holder.start(self._build["uid_base"], self._build["uid_count"], lock)
-        self._user_ns = os.open(f"/proc/{self._holder}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        build, in_place = self._build, bool(self._build["in_place"])
+        self._holder, self._life = holder.start(
+            build["uid_base"], build["uid_count"], lock, in_place=in_place
+        )
+        if not in_place:
+            self._user_ns = os.open(f"/proc/{self._holder}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         self._send({"ready": os.getpid()})
 
     def _network(self, name: str) -> int:

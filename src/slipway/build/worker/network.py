@@ -13,14 +13,16 @@ _SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
 
 
 def create(user_ns: int) -> int:
-    """A descriptor of a fresh network namespace; it lives for as long as somebody holds it."""
+    """A descriptor of a fresh network namespace, which lives for as long as somebody holds it; in ours without
+    ``user_ns`` (-1)."""
     ready, tell = os.pipe()
     leave, tell_leave = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(tell_leave)
-            linux.setns(user_ns)
+            if user_ns >= 0:
+                linux.setns(user_ns)
             linux.unshare(linux.CLONE_NEWNET)
             _loopback_up()
             os.write(tell, b"r")

@@ -35,7 +35,8 @@ def become_command(
         root.attach()
         root.enter()
         _take_output(output, specification)
-        linux.setns(user_ns, linux.CLONE_NEWUSER)
+        if user_ns >= 0:
+            linux.setns(user_ns, linux.CLONE_NEWUSER)
         confine(specification)
     except BaseException as error:
         leash.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())

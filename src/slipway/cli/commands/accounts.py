@@ -12,7 +12,7 @@ from slipway.cli.commands.policies import registry_policy, retention, upstream
 from slipway.cli.session import Session, with_session
 from slipway.cli.sizes import size_of
 
-_ENTITLEMENTS = ["network.host", "security.insecure", "device=NAME"]
+_ENTITLEMENTS = ["network.host", "security.insecure", "pod.in-place", "device=NAME"]
 
 
 def _read_password(from_stdin: bool, confirm: bool) -> str:

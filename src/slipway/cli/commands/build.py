@@ -83,7 +83,8 @@ def _pairs(values: tuple[str, ...]) -> dict[str, str]:
     help="Let this build pull from HOST with your login of docker or podman.",
 )  # fmt: skip
 @click.option(
-    "--ssh", "agents", multiple=True, metavar="default|ID=SOCKET", help="An SSH agent, for RUN --mount=type=ssh."
+    "--ssh", "agents", multiple=True, metavar="ID[=SOCKET][,KEY.pub…]",
+    help="An SSH agent of this machine, for RUN --mount=type=ssh; of it only the keys that are named, if any are.",
 )  # fmt: skip
 @click.option(
     "--explain", is_flag=True, help="Say of every step that had to run what was different this time."
@@ -123,6 +124,7 @@ def build(
     places = _places(outputs)
     if sum(item.dest == "-" for item in places) > 1:
         raise Invalid("only one output can be standard output")
+    forwarded = read_agents(agents)
     source, inline = _source(session.client, context, dockerfile)
     wanted = [tag.partition(":") for tag in tags or (_name(context),)]
     request = bodies.BuildRequest(
@@ -144,11 +146,15 @@ def build(
         logins=_logins(hosts),
         cache_from=[cache_source(item) for item in sources],
         cache_to=[cache_target(item) for item in targets],
-        ssh=read_agents(agents),
+        ssh=list(forwarded),
         check=check,
         secrets=read_secrets(secrets),
     )
     events = session.client.build(project, request)
+    if forwarded:
+        from slipway.client.ssh_agent import answering
+
+        events = answering(session.client, events, forwarded)
     piped = any(item.dest == "-" for item in places)
     result = session.follow(explained(events) if explain else events, aside=piped)
     if check:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 import click
 
 from slipway import wire
@@ -32,24 +34,34 @@ def builder_ls(session: Session) -> None:
     help="The daemon: unix:///PATH, or for a remote one tcp://HOST:2376.",
 )  # fmt: skip
 @click.option("--tls", default="", metavar="DIR", help="On the server: ca.pem, cert.pem and key.pem.")
-@click.option("--image", default="", help="What dind starts, e.g. docker:dind.")
+@click.option("--image", default="", help="What dind starts, e.g. docker:dind; a Pod has one of ours.")
+@click.option("--cluster", default="", help="Where its Pods are; by default on the project's own cluster.")
 @click.option(
-    "--cluster", default="", help="Where kubernetes builds; by default on the project's own cluster."
+    "--pod",
+    is_flag=True,
+    help="Let a Pod use the daemon: its node's, one beside it (dind), or the remote one.",
 )
 @click.option("--project", "projects", multiple=True, help="Only these projects may use it; repeatable.")
 @with_session
 def builder_add(
-    session: Session, name: str, kind: str, address: str, tls: str, image: str, cluster: str, projects: tuple[str, ...]
+    session: Session, name: str, kind: str, address: str, tls: str, image: str, cluster: str, pod: bool,
+    projects: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Add a builder: Pods of a cluster, a remote daemon, this node's socket, or Docker in Docker.
 
-    Whoever may build with a daemon can do on its machine what that can: give it to projects you trust with that.
+    Whoever may build with a daemon can do on its machine what that can: give it to projects you trust with that. With
+    --pod or --cluster the daemon is a Pod's: dind starts one in a privileged container beside the worker, of an image
+    of Slipway's own if none is named; socket is the one of the node that the Pod is on.
     """
+    if kind == "kubernetes":
+        address = cluster
+    elif pod or cluster:
+        address = _in_pod(cluster, "" if kind == "dind" else address)
     request = wire.Builder.model_validate(
         {
             "name": name,
             "kind": kind,
-            "address": cluster if kind == "kubernetes" else address,
+            "address": address,
             "tls": tls,
             "image": image,
             "projects": list(projects),
@@ -57,6 +69,11 @@ def builder_add(
     )
     session.client.add_builder(request)
     session.said(f"added the builder {name}", builder=name)
+
+
+def _in_pod(cluster: str, daemon: str) -> str:
+    """See ``wire.Builder.address``."""
+    return f"kubernetes://{cluster}" + (f"?{urlencode({'daemon': daemon})}" if daemon else "")
 
 
 @builder.command("image")
