@@ -174,6 +174,12 @@ SETTINGS = (
         "0",
         "Registry requests of one account, or of one address without one; 0: no limit.",
     ),
+    Setting(
+        "kubernetes.away_seconds",
+        _positive,
+        "60",
+        "After how long away a cluster has failed, and others take its apps' shares.",
+    ),
     Setting("kubernetes.builds", _count, "20", "Builds in Pods that run at the same time."),
     Setting("kubernetes.server", str, "", "URL by which Pods reach this server; default its own."),
     Setting(

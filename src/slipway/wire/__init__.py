@@ -15,7 +15,7 @@ Events, by the value of ``event``:
 ``blob``            ``digest``, ``size``, ``known`` (it was there already)
 ``layer``           ``build``, ``service``, ``digest``, ``size``, ``seconds``
 ``build.done``      ``build``, ``service``, ``state``, ``reference``, ``digest``, ``cached``, ``seconds``
-``service.state``   ``service``, ``state``, ``instance``, ``seconds``
+``service.state``   ``service``, ``state``, ``instance``, ``seconds``, ``cluster`` (of an app on several)
 ``log``             ``service``, ``instance``, ``stream``, ``text``, ``time``
 ``warning``         ``text``; of a build check also ``rule``, ``file``, ``line``, ``url``
 ``done``            ``result``
@@ -51,9 +51,12 @@ if TYPE_CHECKING:
     )
     from slipway.wire.apps import (
         App,
+        AppCluster,
         AppDetail,
+        ClusterService,
         Deliver,
         Instance,
+        MoveApp,
         Release,
         Render,
         Rollback,
@@ -97,6 +100,7 @@ _MODULES = {
     "AdvisoriesLoaded": "findings",
     "AdvisorySource": "findings",
     "App": "apps",
+    "AppCluster": "apps",
     "AppDetail": "apps",
     "AuditEvent": "policies",
     "AuditFilter": "policies",
@@ -111,6 +115,7 @@ _MODULES = {
     "ClusterBinding": "clusters",
     "ClusterDetail": "clusters",
     "ClusterNode": "clusters",
+    "ClusterService": "apps",
     "Deliver": "apps",
     "DeviceAnswer": "logins",
     "DeviceLogin": "logins",
@@ -124,6 +129,7 @@ _MODULES = {
     "Login": "accounts",
     "Me": "accounts",
     "Member": "accounts",
+    "MoveApp": "apps",
     "NamedContext": "builds",
     "NewCluster": "clusters",
     "NewPersonalToken": "logins",
@@ -170,6 +176,7 @@ __all__ = [
     "AdvisoriesLoaded",
     "AdvisorySource",
     "App",
+    "AppCluster",
     "AppDetail",
     "AuditEvent",
     "AuditFilter",
@@ -184,6 +191,7 @@ __all__ = [
     "ClusterBinding",
     "ClusterDetail",
     "ClusterNode",
+    "ClusterService",
     "Deliver",
     "DeviceAnswer",
     "DeviceLogin",
@@ -197,6 +205,7 @@ __all__ = [
     "Login",
     "Me",
     "Member",
+    "MoveApp",
     "NamedContext",
     "NewCluster",
     "NewPersonalToken",
