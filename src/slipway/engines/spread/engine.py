@@ -76,9 +76,10 @@ class Spread:
 
     async def serves(self, app: AppRef, wanted: Wanted) -> bool:
         situation = await self._situation(app, wanted.release.model, serves=True)
-        if self._shifting.is_due(situation):
-            return False
         recorded = situation.recorded
+        silent = [name for name in recorded.weights if not self._members.health(name).well]
+        if silent or self._shifting.is_due(situation):
+            return False
         answers = await self._on_all(
             recorded.weights,
             lambda name, engine: engine.serves(app, self._parts.of(app, wanted, name, recorded)),

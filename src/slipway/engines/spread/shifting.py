@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -91,13 +90,15 @@ class Shifting:
 
     async def _until_they_serve(self, app: AppRef, parts: Mapping[str, Wanted]) -> None:
         """Raises ``Failed``; what runs there by then stays, and those who had the shares keep them."""
-        end = time.monotonic() + self.ready_seconds
-        for name, part in parts.items():
-            engine = await self.members.engine(name)
-            while not await engine.serves(app, part):
-                if time.monotonic() >= end:
-                    raise Failed(f"its share did not get healthy on {name} within {self.ready_seconds:g} s")
-                await asyncio.sleep(_PAUSE)
+        try:
+            async with asyncio.timeout(self.ready_seconds):
+                for name, part in parts.items():
+                    engine = await self.members.engine(name)
+                    while not await engine.serves(app, part):
+                        await asyncio.sleep(_PAUSE)
+        except TimeoutError as error:
+            where = ", ".join(parts)
+            raise Failed(f"its share did not get healthy on {where} within {self.ready_seconds:g} s") from error
 
     async def clear(self, app: AppRef, recorded: Placement) -> Placement:
         """Ends what is where the app no longer is, its data aside. What fails is tried with the next mending."""
