@@ -70,8 +70,8 @@ class ClusterEngines:
         self._clusters = clusters
         self._pulls = pulls
         self._setting = setting
+        self._health = health
         self._made: dict[str, tuple[ClusterClient, KubernetesEngine]] = {}
-        self.health = health
 
     async def engine(self, cluster: str) -> Engine:
         client = await self._clusters.client(cluster)
@@ -89,6 +89,9 @@ class ClusterEngines:
 
     async def all_weights(self) -> Mapping[str, Mapping[str, int]]:
         return await self._clusters.bound()
+
+    def health(self, cluster: str) -> Health:
+        return self._health(cluster)
 
     async def aclose(self) -> None:
         made, self._made = self._made, {}
