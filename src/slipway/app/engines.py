@@ -102,7 +102,9 @@ class ClusterEngines:
 class Engines:
     """``engine_of`` for a ``Deliverer``: this machine's, or the one over all clusters."""
 
-    def __init__(self, embedded: Engine, members: ClusterEngines, placements: Placements, spread: Spread) -> None:
+    def __init__(
+        self, embedded: Engine, members: ClusterEngines, placements: Placements, spread: Spread
+    ) -> None:
         self._embedded = embedded
         self._members = members
         self._placements = placements

@@ -66,7 +66,9 @@ class Placements:
         async with self._database.read() as session:
             rows = (await session.execute(query)).all()
         return {
-            AppRef(project, name): Placement.from_json(placement) for project, name, placement in rows if placement
+            AppRef(project, name): Placement.from_json(placement)
+            for project, name, placement in rows
+            if placement
         }
 
     async def any_in(self, project: str) -> bool:

@@ -9,4 +9,13 @@ from slipway.fleet.health import ClusterWatch, Health
 from slipway.fleet.nodes import NodeFacts, Resources
 from slipway.fleet.records import Binding, ClusterDetail, ClusterRecord
 
-__all__ = ["Binding", "ClusterDetail", "ClusterRecord", "ClusterWatch", "Clusters", "Health", "NodeFacts", "Resources"]
+__all__ = [
+    "Binding",
+    "ClusterDetail",
+    "ClusterRecord",
+    "ClusterWatch",
+    "Clusters",
+    "Health",
+    "NodeFacts",
+    "Resources",
+]

@@ -102,7 +102,9 @@ class ClusterWatch:
 
     def _say(self, name: str, before: Health | None, health: Health) -> None:
         self._health[name] = health
-        if before is not None and replace(before, reason="", since=None) == replace(health, reason="", since=None):
+        if before is not None and replace(before, reason="", since=None) == replace(
+            health, reason="", since=None
+        ):
             return
         if health.failed:
             log.warning("the cluster %s has been away since %s: %s", name, health.since, health.reason)

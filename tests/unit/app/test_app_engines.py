@@ -71,7 +71,9 @@ async def test_a_project_runs_where_it_is_bound(site: Site) -> None:
     apps = Apps(site.database)
     await apps.ensure(AppRef("idle", "shop"))
     assert await engines.of("idle") is embedded
-    await Placements(site.database).put(AppRef("idle", "shop"), Placement("one", {"one": 1}, frozenset({"one"})))
+    await Placements(site.database).put(
+        AppRef("idle", "shop"), Placement("one", {"one": 1}, frozenset({"one"}))
+    )
     assert await engines.of("idle") is spread, "what is on a cluster is looked after there"
     await engines.aclose()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
+
 from slipway.access import Access, Vault
 from slipway.base.clock import now
 from slipway.errors import Conflict, Invalid

@@ -123,7 +123,11 @@ async def test_one_that_fails_gives_its_share_to_the_others(
     await bench.deliverer.reconcile()
     assert bench.counts()["east"] == 4
     places = await bench.places()
-    assert (places["east"].replicas, places["west"].state, places["west"].replicas) == ({"web": 4}, "away", {})
+    assert (places["east"].replicas, places["west"].state, places["west"].replicas) == (
+        {"web": 4},
+        "away",
+        {},
+    )
     assert places["west"].since
     assert "west failed, its share goes to east" in caplog.text
     assert {item.cluster for item in await bench.deliverer.instances(APP)} == {"east"}

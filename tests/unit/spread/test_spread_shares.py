@@ -70,9 +70,7 @@ def test_a_greater_weight_never_means_less(
 
 
 @given(totals, weights_of, salts, st.sampled_from(NAMES))
-def test_when_one_fails_nobody_else_loses(
-    total: int, weights: dict[str, int], salt: str, name: str
-) -> None:
+def test_when_one_fails_nobody_else_loses(total: int, weights: dict[str, int], salt: str, name: str) -> None:
     before = shares(total, weights, salt)
     after = shares(total, {key: value for key, value in weights.items() if key != name}, salt)
     assert all(after[other] >= before[other] for other in after)

@@ -254,7 +254,9 @@ def _cluster(place: Place, instances: list[Instance]) -> wire.AppCluster:
         wire.ClusterService(
             name=name,
             replicas=count,
-            ready=sum(_is_ready(item) for item in instances if (item.cluster, item.service) == (place.cluster, name)),
+            ready=sum(
+                _is_ready(item) for item in instances if (item.cluster, item.service) == (place.cluster, name)
+            ),
         )
         for name, count in place.replicas.items()
     ]

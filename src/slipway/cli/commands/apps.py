@@ -72,7 +72,9 @@ def _on_cluster(place: wire.AppCluster) -> str:
         "carries": f"weight {place.weight}: {ready}",
         "silent": f"does not answer{since}; it should have {ready}",
         "away": f"away{since}; its share is on the others",
-        "leaving": "what is left there goes" if not place.reason else f"what is left there goes: {place.reason}",
+        "leaving": "what is left there goes"
+        if not place.reason
+        else f"what is left there goes: {place.reason}",
         "data": "has data of its volumes that was left there",
     }
     return said.get(place.state, place.state)

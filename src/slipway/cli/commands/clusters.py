@@ -38,7 +38,10 @@ def cluster() -> None:
 )  # fmt: skip
 @click.option("--context", default="", help="Which of its contexts; by default the current one.")
 @click.option(
-    "--namespace-prefix", "prefix", default="slipway-", show_default=True,
+    "--namespace-prefix",
+    "prefix",
+    default="slipway-",
+    show_default=True,
     help="Of the namespaces of apps; another one for another Slipway on the same cluster.",
 )
 @with_session
@@ -50,7 +53,9 @@ def cluster_add(session: Session, name: str, file: str, context: str, prefix: st
     """
     text, directory = _read(file)
     kubeconfig = portable(text, context, directory)
-    found = session.client.clusters.add(wire.NewCluster(name=name, kubeconfig=kubeconfig, namespace_prefix=prefix))
+    found = session.client.clusters.add(
+        wire.NewCluster(name=name, kubeconfig=kubeconfig, namespace_prefix=prefix)
+    )
     _show(session, found, f"added the cluster {name} (slipway cluster bind {name} --project …)")
 
 

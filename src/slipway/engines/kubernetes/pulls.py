@@ -63,9 +63,7 @@ class PullSecrets:
                 try:
                     await self._renew(client, project, namespace)
                 except SlipwayError as error:
-                    log.warning(
-                        "the pull secret of %s could not be renewed: %s", namespace, error
-                    )
+                    log.warning("the pull secret of %s could not be renewed: %s", namespace, error)
 
     async def _renew(self, client: PatientClient, project: str, namespace: str) -> None:
         login = await self._logins.issue(project)

@@ -52,19 +52,17 @@ class Spread:
     # Where an app is
 
     async def _situation(self, app: AppRef, model: Project, serves: bool) -> Situation:
-        bound, recorded = await asyncio.gather(
-            self._members.weights(app.project), self._placements.get(app)
-        )
+        bound, recorded = await asyncio.gather(self._members.weights(app.project), self._placements.get(app))
         return self._judge(model, bound, recorded, serves)
 
-    def _judge(self, model: Project, bound: Mapping[str, int], recorded: Placement, serves: bool) -> Situation:
+    def _judge(
+        self, model: Project, bound: Mapping[str, int], recorded: Placement, serves: bool
+    ) -> Situation:
         """``serves``: a release did before, so that the app is somewhere, whether recorded or not."""
         stored = bool(recorded.on) or not serves
         if not stored:
             recorded = before_records(bound)
-        failed = frozenset(
-            name for name in bound.keys() | recorded.on if self._has_failed(name, recorded)
-        )
+        failed = frozenset(name for name in bound.keys() | recorded.on if self._has_failed(name, recorded))
         return Situation(recorded, choose(model, bound, failed, recorded), failed, stored)
 
     def _has_failed(self, name: str, recorded: Placement) -> bool:
@@ -139,7 +137,9 @@ class Spread:
         """Raises ``Unavailable`` at once where waiting would be in vain."""
         for name in choice.weights:
             if name in situation.failed:
-                hint = f"slipway app move {app.name} --to CLUSTER takes it elsewhere, without its volumes' data"
+                hint = (
+                    f"slipway app move {app.name} --to CLUSTER takes it elsewhere, without its volumes' data"
+                )
                 raise Unavailable(
                     f"the cluster {name} is away: {self._members.health(name).reason}",
                     hint=hint if choice.whole else "slipway cluster show",
@@ -239,9 +239,7 @@ class Spread:
         return await self._looking.overview(names)
 
     async def places(self, app: AppRef, wanted: Wanted) -> Sequence[Place]:
-        bound, recorded = await asyncio.gather(
-            self._members.weights(app.project), self._placements.get(app)
-        )
+        bound, recorded = await asyncio.gather(self._members.weights(app.project), self._placements.get(app))
         return self._looking.places(app, wanted, bound, recorded)
 
     async def logs(

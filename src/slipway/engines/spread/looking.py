@@ -115,9 +115,7 @@ class Looking:
             for name in sorted(recorded.on | recorded.left)
         ]
 
-    def _place(
-        self, app: AppRef, wanted: Wanted, name: str, weight: int, recorded: Placement
-    ) -> Place:
+    def _place(self, app: AppRef, wanted: Wanted, name: str, weight: int, recorded: Placement) -> Place:
         health = self._members.health(name)
         if name in recorded.weights:
             part = self._parts.of(app, wanted, name, recorded)

@@ -45,7 +45,9 @@ class Parts:
         if cluster != placement.home and has_jobs(model):
             release = self._without_jobs(app, release)
         scale = {
-            service.name: shares(wanted.replicas(service), placement.weights, f"{app}/{service.name}")[cluster]
+            service.name: shares(wanted.replicas(service), placement.weights, f"{app}/{service.name}")[
+                cluster
+            ]
             for service in release.model.services.values()
         }
         return Wanted(release, scale)
@@ -62,7 +64,9 @@ class Parts:
                 )
                 for name, service in stay.items()
             }
-            made = replace(release, model=replace(model, services=services), digest=f"{release.digest}-jobless")
+            made = replace(
+                release, model=replace(model, services=services), digest=f"{release.digest}-jobless"
+            )
             known = self._jobless[app] = (release.digest, made)
         return known[1]
 

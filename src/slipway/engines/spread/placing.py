@@ -23,9 +23,7 @@ class Choice:
         return dict(recorded.weights) == dict(self.weights)
 
 
-def choose(
-    model: Project, bound: Mapping[str, int], failed: Collection[str], recorded: Placement
-) -> Choice:
+def choose(model: Project, bound: Mapping[str, int], failed: Collection[str], recorded: Placement) -> Choice:
     """``bound``: the project's clusters. What is there stays where it can; data stays where it is.
 
     Raises ``Conflict`` when there is no cluster for it.

@@ -41,7 +41,9 @@ class Vote:
 
     def _refuse(self, error: BaseException) -> None:
         if not self._decided.done():
-            self._decided.set_exception(error if isinstance(error, Exception) else Failed("it was interrupted"))
+            self._decided.set_exception(
+                error if isinstance(error, Exception) else Failed("it was interrupted")
+            )
             self._decided.exception()  # looked at: there may be nobody who waits
 
     async def up(self, name: str) -> None:

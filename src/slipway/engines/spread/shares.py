@@ -29,6 +29,8 @@ def _divided(total: int, weights: tuple[tuple[str, int], ...], salt: str) -> tup
         name: hashlib.sha256(f"{salt}\0{name}".encode(errors="surrogatepass")).digest() for name, _ in weights
     }
     for _ in range(total - len(weights)):
-        _, _, name = max((Fraction(weight, 2 * count[name] + 1), order[name], name) for name, weight in weights)
+        _, _, name = max(
+            (Fraction(weight, 2 * count[name] + 1), order[name], name) for name, weight in weights
+        )
         count[name] += 1
     return tuple(count.items())

@@ -98,7 +98,9 @@ class Shifting:
                         await asyncio.sleep(_PAUSE)
         except TimeoutError as error:
             where = ", ".join(parts)
-            raise Failed(f"its share did not get healthy on {where} within {self.ready_seconds:g} s") from error
+            raise Failed(
+                f"its share did not get healthy on {where} within {self.ready_seconds:g} s"
+            ) from error
 
     async def clear(self, app: AppRef, recorded: Placement) -> Placement:
         """Ends what is where the app no longer is, its data aside. What fails is tried with the next mending."""
@@ -117,4 +119,6 @@ class Shifting:
 
     def _leftovers(self, recorded: Placement) -> list[str]:
         """Only of clusters that answer."""
-        return sorted(name for name in recorded.on - recorded.weights.keys() if self.members.health(name).well)
+        return sorted(
+            name for name in recorded.on - recorded.weights.keys() if self.members.health(name).well
+        )
