@@ -30,7 +30,7 @@ class BuildClusters:
         self._clusters = clusters
         self._images = images
         self._mark = mark
-        self._versions: dict[str, tuple[int, int]] = {}
+        self._versions: dict[str, str] = {}
 
     async def choose(self, project: str, cluster: str) -> str:
         if cluster:
@@ -56,15 +56,20 @@ class BuildClusters:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         registry = settings["kubernetes.registry"] or f"{parts.hostname}:{port}"
         if cluster not in self._versions:
-            self._versions[cluster] = _numbers(await (await self.client(cluster)).version())
+            self._versions[cluster] = await (await self.client(cluster)).version()
         authority = authority_certificate(settings)
         _, digest = await self._images.ensure(WORKER)
         return Site(
             f"{registry}/{LIBRARY}/{WORKER.name}@{digest}", server, await _addresses(parts.hostname or "", port),
             self._mark, settings["kubernetes.egress"], settings["kubernetes.egress_except"],
             await asyncio.to_thread(authority.read_bytes) if authority is not None else b"",
-            self._versions[cluster] < _USER_NAMESPACES,
+            not has_user_namespaces(self._versions[cluster]),
         )  # fmt: skip
+
+
+def has_user_namespaces(version: str) -> bool:
+    """Whether Pods of a cluster of this version (``v1.33.1``) have one of their own when they ask for it."""
+    return _numbers(version) >= _USER_NAMESPACES
 
 
 async def _addresses(host: str, port: int) -> tuple[tuple[str, int], ...]:

@@ -111,9 +111,9 @@ class Engine(Protocol):
     Life of an app: ``roll_out`` of its first release → ``mend`` whenever it is not ``sound`` → ``roll_out`` of others
     → ``remove``. Deploying, rolling back, scaling and restarting are all one verb, ``roll_out``, with different ends
     of a ``Move``, and so is taking an app to another cluster; ways to get there (canary, blue-green) are more fields of
-    ``Move``, and an autoscaler changes ``Wanted.scale``. An engine keeps no memory that a restart could lose. Calls for one app come one at a time, but
-    for those that only look; calls for different apps at any time. Example: a delivery is ``refusals`` of its model,
-    ``serves`` to see that something is to be done, ``roll_out``.
+    ``Move``, and an autoscaler changes ``Wanted.scale``. An engine keeps no memory that a restart could lose. Calls for
+    one app come one at a time, but for those that only look; calls for different apps at any time. Example: a delivery
+    is ``refusals`` of its model, ``serves`` to see that something is to be done, ``roll_out``.
     """
 
     def refusals(self, model: Project) -> Sequence[Refusal]:

@@ -59,8 +59,10 @@ class Clusters:
         """Keeps what ``kubeconfig`` says of one context, after the cluster was asked for its nodes with it.
 
         ``prefix``: of the namespaces of apps there; another one than that of another platform, or of the same cluster
-        under another name. Raises ``Invalid``, ``Unsupported`` (see ``read_kubeconfig``), ``Conflict`` when there is one of this name, and
-        what the cluster answers: ``Unavailable``, ``Unauthenticated``, ``Denied``.
+        under another name.
+
+        Raises ``Invalid``, ``Unsupported`` (see ``read_kubeconfig``), ``Conflict`` when there is one of this name or
+        with these namespaces, and what the cluster answers: ``Unavailable``, ``Unauthenticated``, ``Denied``.
         """
         if not _NAME.fullmatch(name):
             raise Invalid(

@@ -21,7 +21,7 @@ _LONGEST_LOOK = 5.0
 class Health:
     """``well``: at the last look its API server answered and a node was ready. ``since``: when it was last so, if not.
 
-    ``failed``: for longer than the grace, as far as any server of the platform has seen. ``reason``: why it is not well.
+    ``failed``: for longer than the grace, as far as any server of the platform has seen. ``reason``: what is wrong.
     """
 
     well: bool

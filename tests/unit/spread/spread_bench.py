@@ -131,6 +131,11 @@ class Bench:
         )  # fmt: skip
         return await self.deliverer.deliver("demo", model, Path("/src"), SYSTEM, "abc", self.events.append)
 
+    async def reconcile(self) -> None:
+        """One pass, however short a time ago the last repair was."""
+        self.deliverer._reconciler._patience.clear()
+        await self.deliverer.reconcile()
+
     async def scale(self, **replicas: int) -> None:
         await self.deliverer.scale(APP, replicas, silent)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
-from spread_bench import APP, DATA, Bench, service, with_job
+from spread_bench import APP, DATA, Bench, opened_bench, service, with_job
 
 from slipway.access import SYSTEM
 from slipway.base.progress import silent
@@ -13,6 +16,14 @@ from slipway.errors import Conflict, Failed, NotFound, SlipwayError, Unavailable
 
 EVEN = {"east": 2, "west": 2}
 WEB = service(replicas=4)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    found = await opened_bench(tmp_path)
+    yield found
+    await found.spread.aclose()
+    await found.database.dispose()
 
 
 async def test_an_app_without_volumes_is_spread_by_weight(bench: Bench) -> None:
@@ -86,10 +97,10 @@ async def test_jobs_run_once_and_everybody_waits_for_them(bench: Bench) -> None:
     await bench.deliver(*with_job())
     assert (bench.ran("east", "migrate"), bench.ran("west", "migrate")) == (1, 0)
     assert bench.counts() == EVEN
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert (bench.ran("east", "migrate"), bench.ran("west", "migrate")) == (1, 0)
     bench.fail("east")
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts()["west"] == 4
     assert bench.ran("west", "migrate") == 0, "it was done for this release"
     await bench.deliver(*with_job("two"))
@@ -102,11 +113,11 @@ async def test_an_app_with_volumes_is_whole_on_one(bench: Bench) -> None:
     await bench.deliver(service("db", volumes=DATA), WEB)
     assert bench.counts() == {"east": 0, "west": 4}
     bench.bound |= {"east": 9, "west": 0}
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     await bench.deliver(service("db", volumes=DATA), service(image="two", replicas=4))
     assert bench.counts() == {"east": 0, "west": 4}, "its data is there"
     del bench.bound["west"]
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts() == {"east": 0, "west": 4}
 
 
@@ -116,11 +127,11 @@ async def test_one_that_fails_gives_its_share_to_the_others(
     bench.add(east=1, west=1)
     await bench.deliver(WEB)
     bench.cut("west")
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts()["east"] == 2, "it may be back in a moment"
     assert (await bench.places())["west"].state == "silent"
     bench.fail("west")
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts()["east"] == 4
     places = await bench.places()
     assert (places["east"].replicas, places["west"].state, places["west"].replicas) == (
@@ -139,13 +150,13 @@ async def test_one_that_returns_gets_its_share_back_without_a_gap(bench: Bench) 
     bench.add(east=1, west=1)
     await bench.deliver(WEB)
     bench.fail("west")
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     await bench.deliver(service(image="two", replicas=4))
     least = []
     bench.back("west")
     bench.worlds["west"].hook = lambda step: least.append(bench.counts()["east"])
     bench.worlds["east"].hook = lambda step: least.append(sum(bench.counts().values()))
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.running("west") == {"web": [2, 2]}, "what ran there was an earlier release"
     assert bench.counts() == EVEN
     assert min(least) >= 4
@@ -157,10 +168,10 @@ async def test_a_server_that_starts_anew_waits_for_the_first_look(bench: Bench) 
     bench.add(east=1, west=1)
     await bench.deliver(WEB)
     bench.fail("west")
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     bench.reopen()
     bench.cut("west")  # not yet for longer than the grace, as far as this server knows
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts()["east"] == 4
 
 
@@ -174,11 +185,11 @@ async def test_shares_that_do_not_get_healthy_over_there_stay_here(bench: Bench)
 
     bench.add(west=1)
     bench.worlds["west"].hook = hook
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts() == {"east": 4, "west": 0}
     bench.back("west")
     bench.reopen()
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts() == EVEN
 
 
@@ -186,15 +197,15 @@ async def test_weights_move_shares_and_zero_empties(bench: Bench) -> None:
     bench.add(east=1, west=1)
     await bench.deliver(WEB)
     bench.bound |= {"east": 3}
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts() == {"east": 3, "west": 1}
     bench.bound |= {"west": 0}
     bench.reopen()
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts() == {"east": 4, "west": 0}
     assert (await bench.placement()).on == {"east"}
     bench.bound |= {"east": 0}
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts() == {"east": 4, "west": 0}, "there is nowhere else"
 
 
@@ -205,7 +216,7 @@ async def test_drift_is_mended_on_each(bench: Bench) -> None:
         world = bench.worlds[name]
         world.crash(next(item.id for item in world.instances.values()), 1)
     assert bench.counts() == {"east": 1, "west": 1}
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts() == EVEN
 
 
@@ -226,7 +237,7 @@ async def test_an_app_is_moved_when_asked(bench: Bench) -> None:
     assert {name: place.state for name, place in (await bench.places()).items()} == {
         "east": "data", "west": "carries",
     }  # fmt: skip
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     await bench.deliver(service("db", volumes=DATA), service(image="two", replicas=4))
     assert bench.counts() == {"east": 0, "west": 4}
     await bench.deliverer.remove(APP, True, silent)
@@ -238,7 +249,7 @@ async def test_an_app_with_volumes_leaves_a_failed_cluster_only_when_asked(bench
     web = service("db", volumes=DATA)
     await bench.deliver(web)
     bench.fail("east")
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts("db")["west"] == 0
     assert (await bench.places())["east"].state == "silent"
     with pytest.raises(Unavailable, match="east is away") as refused:
@@ -247,7 +258,7 @@ async def test_an_app_with_volumes_leaves_a_failed_cluster_only_when_asked(bench
     await bench.deliverer.move(APP, "west", True, silent)
     assert bench.counts("db")["west"] == 1
     bench.back("east")
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts("db") == {"east": 0, "west": 1}
     assert bench.worlds["east"].volumes == {(APP, "data")}
 
@@ -257,10 +268,10 @@ async def test_an_app_that_may_run_once_only_moves_as_a_whole(bench: Bench) -> N
     await bench.deliver(service(x_slipway={"spread": False}))
     assert bench.counts() == {"east": 1, "west": 0}
     bench.fail("east")
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts()["west"] == 1
     bench.back("east")
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts() == {"east": 0, "west": 1}, "it stays, and what was left there is gone"
     await bench.deliverer.move(APP, "east", False, silent)
     assert bench.counts() == {"east": 1, "west": 0}
@@ -282,7 +293,7 @@ async def test_a_removal_waits_for_a_cluster_that_is_away(bench: Bench) -> None:
     assert bench.counts()["east"] == 0
     assert (await bench.deliverer.apps.get(APP)).removing
     bench.back("west")
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts() == {"east": 0, "west": 0}
     with pytest.raises(NotFound):
         await bench.deliverer.apps.get(APP)
@@ -292,7 +303,7 @@ async def test_a_cluster_that_was_forgotten_is_passed_over(bench: Bench) -> None
     bench.add(east=1, west=1)
     await bench.deliver(WEB)
     del bench.worlds["west"], bench.bound["west"]
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts() == {"east": 4}
     await bench.deliverer.remove(APP, False, silent)
     assert bench.counts() == {"east": 0}
@@ -303,7 +314,7 @@ async def test_an_app_of_an_earlier_version_is_where_it_was(bench: Bench) -> Non
     bench.add(east=1, west=5)
     await bench.deliver(service("db", volumes=DATA))
     await bench.placements.put(APP, type(await bench.placement())())
-    await bench.deliverer.reconcile()
+    await bench.reconcile()
     assert bench.counts("db") == {"east": 0, "west": 1}
     assert (await bench.placement()).home == "west"
 
@@ -336,14 +347,12 @@ async def test_a_kill_at_any_step_is_put_in_order(bench: Bench) -> None:
 
         for world in bench.worlds.values():
             world.hook = hook
-        try:
+        with suppress(Killed, BaseExceptionGroup, SlipwayError):
             await bench.deliver(service(image=f"image{image}", replicas=4))
-        except (Killed, BaseExceptionGroup, SlipwayError):
-            pass
         bench.reopen()
         await bench.deliverer.apps.interrupt_pending()
         for _ in range(3):
-            await bench.deliverer.reconcile()
+            await bench.reconcile()
         current = (await bench.deliverer.apps.get(APP)).current
         assert bench.running("east") == bench.running("west") == {"web": [current, current]}, step
         if seen < step:

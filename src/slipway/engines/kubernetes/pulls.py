@@ -67,7 +67,7 @@ class PullSecrets:
 
     async def _renew(self, client: PatientClient, project: str, namespace: str) -> None:
         login = await self._logins.issue(project)
-        await client.apply(_secret(project, namespace, self._registry, login))
+        await client.apply(pull_secret(project, namespace, self._registry, login))
 
 
 def is_due(secret: Mapping[str, Any]) -> bool:
@@ -80,7 +80,7 @@ def is_due(secret: Mapping[str, Any]) -> bool:
     return now() >= issued + (expires - issued) / 2
 
 
-def _secret(project: str, namespace: str, registry: str, login: PullLogin) -> dict[str, Any]:
+def pull_secret(project: str, namespace: str, registry: str, login: PullLogin) -> dict[str, Any]:
     pair = base64.b64encode(f"{login.user}:{login.secret}".encode()).decode()
     config = {"auths": {registry: {"username": login.user, "password": login.secret, "auth": pair}}}
     return {

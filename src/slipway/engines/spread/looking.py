@@ -68,10 +68,9 @@ class Looking:
         return set(apps)
 
     async def overview(self, names: Mapping[AppRef, Sequence[str]]) -> dict[AppRef, list[Instance]]:
-        """``names``: the clusters of each app. Those of which no cluster answers are not among the keys. A cluster that is
-        away is asked only for apps that are nowhere else.
+        """``names``: the clusters of each app. Those of which no cluster answers are not among the keys.
 
-        Raises ``Unavailable`` when none of all does.
+        A cluster that is away is asked only for apps that are nowhere else. Raises ``Unavailable`` when none answers.
         """
         questions: dict[str, list[AppRef]] = defaultdict(list)
         for app, mine in names.items():

@@ -13,7 +13,10 @@ from slipway.errors import Conflict
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Where an app should be: ``weights`` of the clusters that carry it, and its ``home``; ``whole`` is on that alone."""
+    """Where an app should be: ``weights`` of the clusters that carry it, and its ``home``.
+
+    ``whole``: it is on that alone.
+    """
 
     home: str
     weights: Mapping[str, int]
