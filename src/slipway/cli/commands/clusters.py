@@ -146,6 +146,7 @@ def _show(session: Session, found: wire.ClusterDetail, said: str = "") -> None:
         f"nodes      {found.nodes_ready} of {found.nodes_total} ready",
         f"usable     {usable.cpus:g} cpus, {size(usable.memory)} memory, {size(usable.disk)} disk, {usable.pods} pods",
         f"projects   {projects or 'none yet'}",
+        f"namespaces {found.namespace_prefix}PROJECT",
         *(f"warning    {text}" for text in found.warnings),
         *(_node(node) for node in found.nodes),
     ]

@@ -13,6 +13,7 @@ cluster and shrinks after everything of the app is gone from it, ``weights`` cha
 before the old ones end. So a kill at any time leaves a record from which ``mend`` finds the way.
 """
 
-from slipway.engines.spread.engine import Members, Spread
+from slipway.engines.spread.engine import Spread
+from slipway.engines.spread.members import Members
 
 __all__ = ["Members", "Spread"]
