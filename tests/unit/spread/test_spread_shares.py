@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slipway.engines.spread.shares import shares
@@ -13,6 +13,7 @@ from slipway.engines.spread.shares import shares
 NAMES = ("east", "north", "south", "west")
 weights_of = st.dictionaries(st.sampled_from(NAMES), st.integers(0, 50), min_size=1)
 totals = st.integers(0, 60)
+patient = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 salts = st.sampled_from(("", "demo/shop/web", "demo/other/api"))
 
 
@@ -33,6 +34,7 @@ def test_examples(total: int, weights: Mapping[str, int], found: Mapping[str, in
     assert shares(total, weights) == found
 
 
+@patient
 @given(totals, weights_of, salts)
 def test_all_are_given_and_everybody_has_one(total: int, weights: dict[str, int], salt: str) -> None:
     found = shares(total, weights, salt)
@@ -44,6 +46,7 @@ def test_all_are_given_and_everybody_has_one(total: int, weights: dict[str, int]
     assert shares(total, turned, salt) == found, "the order in which they are named means nothing"
 
 
+@patient
 @given(st.integers(1, 20), weights_of)
 def test_what_divides_exactly_is_divided_exactly(times: int, weights: dict[str, int]) -> None:
     assert shares(times * sum(weights.values()), weights) == {
@@ -51,12 +54,14 @@ def test_what_divides_exactly_is_divided_exactly(times: int, weights: dict[str, 
     }
 
 
+@patient
 @given(totals, weights_of, salts)
 def test_one_more_instance_is_one_more_somewhere(total: int, weights: dict[str, int], salt: str) -> None:
     before, after = shares(total, weights, salt), shares(total + 1, weights, salt)
     assert all(after[name] >= before[name] for name in weights)
 
 
+@patient
 @given(totals, weights_of, salts, st.sampled_from(NAMES), st.integers(1, 20))
 def test_a_greater_weight_never_means_less(
     total: int, weights: dict[str, int], salt: str, name: str, more: int
@@ -69,6 +74,7 @@ def test_a_greater_weight_never_means_less(
     assert all(after[other] <= before[other] for other in weights if other != name)
 
 
+@patient
 @given(totals, weights_of, salts, st.sampled_from(NAMES))
 def test_when_one_fails_nobody_else_loses(total: int, weights: dict[str, int], salt: str, name: str) -> None:
     before = shares(total, weights, salt)

@@ -280,12 +280,12 @@ async def _services(
         ready = sum(_is_ready(item) for item in mine)
         wanted = state.scale.get(name, service.replicas)
         # Spread, a service is on each cluster once at least.
-        spread = sum(place.replicas.get(name, 0) for place in places)
+        spread = sum(place.replicas.get(name, 0) for place in places) or len({item.cluster for item in mine})
         image = release.images[name]
         found.append(
             wire.Service(
                 name=name, image=f"{image['reference']}@{image['digest']}",
-                replicas=max(wanted, spread), ready=ready, urls=urls[name],
+                replicas=max(wanted, spread if wanted else 0), ready=ready, urls=urls[name],
             )
         )  # fmt: skip
     return found
