@@ -187,6 +187,9 @@ async def test_shares_that_do_not_get_healthy_over_there_stay_here(bench: Bench)
     bench.worlds["west"].hook = hook
     await bench.reconcile()
     assert bench.counts() == {"east": 4, "west": 0}
+    bench.worlds["east"].crash(next(iter(bench.worlds["east"].instances.values())).id, 1)
+    await bench.reconcile()
+    assert bench.counts() == {"east": 4, "west": 0}, "what drifts here is mended all the same"
     bench.back("west")
     bench.reopen()
     await bench.reconcile()

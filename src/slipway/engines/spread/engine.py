@@ -105,7 +105,7 @@ class Spread:
 
         first = after.home if has_jobs(model) and len(moves) > 1 else ""
         await roll_out_on_all(app, engines, moves, first, record, progress)
-        await self._shifting.clear(app, after)
+        await self._shifting.clear(app, after, choice)
 
     def _part_of(self, app: AppRef, move: Move, name: str, recorded: Placement, after: Placement) -> Move:
         wanted = self._parts.of(app, move.wanted, name, after)
@@ -152,16 +152,23 @@ class Spread:
             return await self._mend_none(app, repair, confirm)
         situation = await self._situation(app, wanted.release.model, serves=True)
         recorded, due = situation.recorded, self._shifting.is_due(situation)
+        trouble: SlipwayError | None = None
         if repair and due:
-            recorded = await self._shifting.shift(app, wanted, situation, confirm)
+            try:
+                recorded = await self._shifting.shift(app, wanted, situation, confirm)
+            except SlipwayError as error:
+                # What a cluster cannot take does not keep the others from being mended.
+                trouble, recorded = error, await self._placements.get(app)
         names = [name for name in recorded.weights if self._members.health(name).well]
         whole = await self._on_all(
             names, lambda name, engine: engine.mend(
                 app, self._parts.of(app, wanted, name, recorded), repair=repair, confirm=confirm
             ),
         )  # fmt: skip
+        if trouble is not None:
+            raise trouble
         if repair and due:
-            await self._shifting.clear(app, recorded)
+            await self._shifting.clear(app, recorded, situation.choice)
         return all(whole) and not due
 
     async def _mend_none(self, app: AppRef, repair: bool, confirm: Confirm) -> bool:

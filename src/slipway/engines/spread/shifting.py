@@ -42,7 +42,8 @@ class Shifting:
     def is_due(self, situation: Situation) -> bool:
         """Whether the app is not where it should be, or something of it is where it should no longer be."""
         recorded = situation.recorded
-        return not situation.stored or not situation.choice.is_so(recorded) or bool(self._leftovers(recorded))
+        moves = not situation.stored or not situation.choice.is_so(recorded)
+        return moves or bool(self._leftovers(recorded, situation.choice))
 
     async def shift(self, app: AppRef, wanted: Wanted, situation: Situation, confirm: Confirm) -> Placement:
         """What failed is left at once; everything else is given away when those who take it are ready.
@@ -102,9 +103,9 @@ class Shifting:
                 f"its share did not get healthy on {where} within {self.ready_seconds:g} s"
             ) from error
 
-    async def clear(self, app: AppRef, recorded: Placement) -> Placement:
+    async def clear(self, app: AppRef, recorded: Placement, choice: Choice) -> None:
         """Ends what is where the app no longer is, its data aside. What fails is tried with the next mending."""
-        for name in self._leftovers(recorded):
+        for name in self._leftovers(recorded, choice):
             try:
                 await (await self.members.engine(name)).remove(app, False, silent)
             except NotFound:
@@ -115,10 +116,8 @@ class Shifting:
             away = {key: since for key, since in recorded.away.items() if key != name}
             recorded = replace(recorded, on=recorded.on - {name}, away=away)
             await self.placements.put(app, recorded)
-        return recorded
 
-    def _leftovers(self, recorded: Placement) -> list[str]:
-        """Only of clusters that answer."""
-        return sorted(
-            name for name in recorded.on - recorded.weights.keys() if self.members.health(name).well
-        )
+    def _leftovers(self, recorded: Placement, choice: Choice) -> list[str]:
+        """Only of clusters that answer, and not of those where it is to come up."""
+        gone = recorded.on - recorded.weights.keys() - choice.weights.keys()
+        return sorted(name for name in gone if self.members.health(name).well)
