@@ -1,44 +1,46 @@
-"""Which engine runs a project's apps: this machine's, or that of a cluster the project is bound to."""
+"""Which engine runs a project's apps: this machine's, or the one over the clusters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol
 
 from slipway.access import Access, Role
 from slipway.app.settings import Settings
 from slipway.base.clock import now
 from slipway.base.ids import new_id
-from slipway.delivery import AppRef, Engine, Wanted
+from slipway.delivery import AppRef, Engine, Placements, Wanted
 from slipway.engines.kubernetes import (
     KubernetesEngine,
     PullLogin,
+    PullLogins,
     Setting,
     manifests,
     namespace_manifest,
+    refusals,
+    urls,
 )
 from slipway.engines.kubernetes.names import namespace_name
+from slipway.engines.spread import Spread
+from slipway.fleet import Binding, ClusterRecord, Health
 from slipway.kubernetes import ClusterClient
+from slipway.state import Database
 
 PULL_LIFETIME = timedelta(hours=24)
 _ROBOT = "pull-"
 
 
-class Bound(Protocol):
-    """A project's cluster, and how much of its work it gets."""
-
-    @property
-    def cluster(self) -> str: ...
-
-    @property
-    def weight(self) -> int: ...
-
-
-class BoundClusters(Protocol):
+class KnownClusters(Protocol):
     """What is asked of ``slipway.fleet``'s clusters."""
 
-    async def of(self, project: str) -> Sequence[Bound]: ...
+    async def of(self, project: str) -> Sequence[Binding]: ...
+
+    async def bound(self) -> Mapping[str, Mapping[str, int]]: ...
+
+    async def get(self, name: str) -> ClusterRecord: ...
 
     async def client(self, name: str) -> ClusterClient: ...
 
@@ -59,40 +61,75 @@ class RobotPulls:
         return PullLogin(user, secret, expires)
 
 
-class Engines:
-    """``engine_of`` for a ``Deliverer``: one engine for each cluster, whichever projects use it."""
+class ClusterEngines:
+    """``Members`` of the spread engine: an engine for each cluster, made when it is first asked for."""
 
     def __init__(
-        self, embedded: Engine, access: Access, setting: Setting, clusters: BoundClusters | None = None
+        self, clusters: KnownClusters, health: Callable[[str], Health], pulls: PullLogins, setting: Setting
     ) -> None:
-        self._embedded = embedded
-        self._pulls = RobotPulls(access)
-        self._setting = setting
         self._clusters = clusters
+        self._pulls = pulls
+        self._setting = setting
+        self._health = health
         self._made: dict[str, tuple[ClusterClient, KubernetesEngine]] = {}
 
-    async def of(self, project: str) -> Engine:
-        """Of several clusters the one with the greatest weight, the first by name of equal ones: so far apps are not
-        spread, and changing weights does not move what runs."""
-        bound = await self._clusters.of(project) if self._clusters is not None else ()
-        used = sorted(
-            (item for item in bound if item.weight > 0), key=lambda item: (-item.weight, item.cluster)
-        )
-        if self._clusters is None or not used:
-            return self._embedded
-        name = used[0].cluster
-        client = await self._clusters.client(name)
-        known = self._made.get(name)
+    async def engine(self, cluster: str) -> Engine:
+        client = await self._clusters.client(cluster)
+        known = self._made.get(cluster)
         if known is None or known[0] is not client:
+            setting = replace(self._setting, prefix=(await self._clusters.get(cluster)).prefix)
+            made = self._made[cluster] = (client, KubernetesEngine(client, setting, self._pulls))
             if known is not None:
                 await known[1].aclose()
-            known = self._made[name] = (client, KubernetesEngine(client, self._setting, self._pulls))
+            return made[1]
         return known[1]
+
+    async def weights(self, project: str) -> Mapping[str, int]:
+        return {item.cluster: item.weight for item in await self._clusters.of(project)}
+
+    async def all_weights(self) -> Mapping[str, Mapping[str, int]]:
+        return await self._clusters.bound()
+
+    def health(self, cluster: str) -> Health:
+        return self._health(cluster)
 
     async def aclose(self) -> None:
         made, self._made = self._made, {}
         for _, engine in made.values():
             await engine.aclose()
+
+
+class Engines:
+    """``engine_of`` for a ``Deliverer``: this machine's, or the one over all clusters."""
+
+    def __init__(
+        self, embedded: Engine, members: ClusterEngines, placements: Placements, spread: Spread
+    ) -> None:
+        self._embedded = embedded
+        self._members = members
+        self._placements = placements
+        self._spread = spread
+
+    async def of(self, project: str) -> Engine:
+        """Apps that are on clusters stay the clusters' as long as they are, whatever the project is bound to now."""
+        weights = await self._members.weights(project)
+        if any(weights.values()) or await self._placements.any_in(project):
+            return self._spread
+        return self._embedded
+
+    async def aclose(self) -> None:
+        await self._spread.aclose()
+        await self._members.aclose()
+
+
+def open_engines(
+    embedded: Engine, access: Access, setting: Setting, clusters: KnownClusters, database: Database,
+    health: Callable[[str], Health], away_seconds: float,
+) -> Engines:  # fmt: skip
+    members = ClusterEngines(clusters, health, RobotPulls(access), setting)
+    placements = Placements(database)
+    spread = Spread(members, placements, refusals, partial(urls, setting=setting), away_seconds)
+    return Engines(embedded, members, placements, spread)
 
 
 def cluster_setting(settings: Settings) -> Setting:

@@ -15,7 +15,7 @@ from typing import Any
 from slipway import __version__
 from slipway.access import Access, Identity, Vault
 from slipway.api.platform import Services
-from slipway.app.engines import Engines, cluster_setting, renderer
+from slipway.app.engines import cluster_setting, open_engines, renderer
 from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
 from slipway.app.leading import lead
@@ -54,7 +54,7 @@ from slipway.delivery import Apps, Deliverer, Stepwise
 from slipway.distribution import Login
 from slipway.engines.embedded import EmbeddedEngine
 from slipway.errors import Conflict, NotFound
-from slipway.fleet import Clusters
+from slipway.fleet import Clusters, ClusterWatch
 from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
 from slipway.registry import Registry, Retention, Transfers, Trash
@@ -141,7 +141,12 @@ class Platform:
         self.trash, self.retention = Trash(self.database), Retention(self.database)
         sites = Sites(self.database, vault)
         setting = cluster_setting(settings)
-        self.engines = Engines(Stepwise(engine, renderer(setting)), self.access, setting, self.clusters)
+        away = settings["kubernetes.away_seconds"]
+        self.watch = ClusterWatch(self.clusters, away)
+        self.engines = open_engines(
+            Stepwise(engine, renderer(setting)), self.access, setting, self.clusters, self.database,
+            self.watch.health, away,
+        )  # fmt: skip
         self.deliverer = Deliverer(Apps(self.database), builder, self.engines.of)
         self.through = PullThrough(self.database, self.registry, vault)
         self.webhooks = Webhooks(self.database, vault, local=settings["webhooks.local"])
@@ -178,6 +183,7 @@ class Platform:
                 continue
         work = (
             self.machine.containers.run_forever(),
+            self.watch.run_forever(),
             self.deliverer.run_forever(),
             self.housekeeping.run_forever(),
             self.registry.pulls.run_forever(),

@@ -32,7 +32,7 @@ class BuildClusters:
         self._clusters = clusters
         self._images = images
         self._mark = mark
-        self._versions: dict[str, tuple[int, int]] = {}
+        self._versions: dict[str, str] = {}
 
     @property
     def volume(self) -> CacheVolume | None:
@@ -75,15 +75,20 @@ class BuildClusters:
         parts = urlsplit(server)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         if cluster not in self._versions:
-            self._versions[cluster] = _numbers(await (await self.client(cluster)).version())
+            self._versions[cluster] = await (await self.client(cluster)).version()
         authority = authority_certificate(settings)
         _, digest = await self._images.ensure(WORKER)
         return Site(
             f"{self._registry}/{LIBRARY}/{WORKER.name}@{digest}", server, await _addresses(parts.hostname or "", port),
             self._mark, settings["kubernetes.egress"], settings["kubernetes.egress_except"],
             await asyncio.to_thread(authority.read_bytes) if authority is not None else b"",
-            self._versions[cluster] < _USER_NAMESPACES, self.volume, self._registry,
+            not has_user_namespaces(self._versions[cluster]), self.volume, self._registry,
         )  # fmt: skip
+
+
+def has_user_namespaces(version: str) -> bool:
+    """Whether Pods of a cluster of this version (``v1.33.1``) have one of their own when they ask for it."""
+    return _numbers(version) >= _USER_NAMESPACES
 
 
 async def _addresses(host: str, port: int) -> tuple[tuple[str, int], ...]:

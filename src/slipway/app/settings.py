@@ -179,6 +179,12 @@ SETTINGS = (
         "Registry requests of one account, or of one address without one; 0: no limit.",
     ),
     Setting(
+        "kubernetes.away_seconds",
+        _positive,
+        "60",
+        "After how long away a cluster has failed, and others take its apps' shares.",
+    ),
+    Setting(
         "kubernetes.cache_volume",
         _optional_size,
         "",

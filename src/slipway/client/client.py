@@ -228,6 +228,10 @@ class Client(Logins):
         body = {"replicas": dict(replicas)}
         return self.transport.stream("POST", f"{self._app(project, name)}/scale", body)
 
+    def move(self, project: str, name: str, to: str, leave_data: bool) -> Events:
+        body = {"to": to, "leave_data": leave_data}
+        return self.transport.stream("POST", f"{self._app(project, name)}/move", body)
+
     def restart(self, project: str, name: str, services: Sequence[str]) -> Events:
         return self.transport.stream(
             "POST", f"{self._app(project, name)}/restart", {"services": list(services)}

@@ -67,7 +67,7 @@ def deploy(value: Value) -> dict[str, Any]:
 
 def traits(value: Value) -> dict[str, Any]:
     """``x-slipway``: what Compose has no word for. Ours, so a wrong key is refused."""
-    found = value.fields({"order", "update", "deploy_timeout", "job"})
+    found = value.fields({"order", "update", "deploy_timeout", "job", "spread"})
     result: dict[str, Any] = {}
     if "update" in found:
         parts = found["update"].fields({"order"})
@@ -77,6 +77,8 @@ def traits(value: Value) -> dict[str, Any]:
         result["order"] = found["order"].choice("start-first", "stop-first")
     if "job" in found:
         result["job"] = found["job"].boolean()
+    if "spread" in found:
+        result["spread"] = found["spread"].boolean()
     if "deploy_timeout" in found:
         result["deploy_timeout"] = parsed(found["deploy_timeout"], units.duration)
         if not 0 < result["deploy_timeout"] <= 3600:

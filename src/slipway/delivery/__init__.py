@@ -17,9 +17,10 @@ apps the ``Deliverer`` is told by a callable. Builds come through ``builder``.
 from slipway.delivery.apps import Apps, AppState
 from slipway.delivery.builder import Builder, BuildOrder
 from slipway.delivery.deliver import Deliverer
-from slipway.delivery.engine import AppRef, Engine, EngineOf, Instance, LogRecord, Move, Wanted
+from slipway.delivery.engine import AppRef, Engine, EngineOf, Instance, LogRecord, Move, Place, Wanted
 from slipway.delivery.instance_engine import InstanceEngine
 from slipway.delivery.outcome import Outcome
+from slipway.delivery.placements import Placement, Placements
 from slipway.delivery.releases import Release
 from slipway.delivery.stepwise import Stepwise
 
@@ -37,6 +38,9 @@ __all__ = [
     "LogRecord",
     "Move",
     "Outcome",
+    "Place",
+    "Placement",
+    "Placements",
     "Release",
     "Stepwise",
     "Wanted",

@@ -18,12 +18,13 @@ from slipway.delivery.apps import Apps, AppState
 from slipway.delivery.builder import Builder, BuildOrder, ImageRef
 from slipway.delivery.commands import Command
 from slipway.delivery.drafts import draft, rendered_images
-from slipway.delivery.engine import AppRef, Engine, EngineOf, Instance, LogRecord, Move, Wanted
+from slipway.delivery.engine import AppRef, Engine, EngineOf, Instance, LogRecord, Move, Place, Wanted
 from slipway.delivery.outcome import Outcome, Phases
 from slipway.delivery.reconcile import Reconciler
 from slipway.delivery.releases import Release, release_digest
 from slipway.delivery.removal import take_away
 from slipway.delivery.rollout import first_error
+from slipway.delivery.volumes import named_volumes
 from slipway.errors import Conflict, Invalid, NotFound, Unavailable
 from slipway.oci import Reference
 
@@ -194,6 +195,29 @@ class Deliverer:
             await engine.roll_out(ref, move, progress)
         return Outcome(ref, release.number, False, _urls(engine, ref, release.model))
 
+    async def move(self, ref: AppRef, to: str, leave_data: bool, progress: Progress) -> Outcome:
+        """Have the app on another cluster: first up there, then down where it was. Its volumes' data do not travel.
+
+        Raises ``Conflict`` for an app with volumes unless ``leave_data``, and for one that is on several clusters.
+        """
+        engine = await self._engine_of(ref.project)
+        async with self._locks[ref]:
+            state = await self.apps.get(ref)
+            release = await self._current(ref)
+            kept = named_volumes(release.model)
+            if kept and not leave_data:
+                raise Conflict(
+                    f"{ref} has volumes, and their data would stay behind: {', '.join(kept)}",
+                    hint="--leave-data moves it all the same; it begins with empty volumes there",
+                )
+            if kept:
+                text = f"the data of {', '.join(kept)} stays behind; {ref} begins with what is on {to}"
+                progress({"event": "warning", "text": text})
+            wanted = Wanted(release, state.scale)
+            move = Move(wanted, wanted, confirm=partial(self.apps.confirm, state), to=to)
+            await engine.roll_out(ref, move, progress)
+        return Outcome(ref, release.number, False, _urls(engine, ref, release.model))
+
     async def remove(self, ref: AppRef, volumes: bool, progress: Progress) -> None:
         """End everything of the app and forget it with its releases. Interrupted, it is finished later."""
         engine = await self._engine_of(ref.project)
@@ -226,6 +250,13 @@ class Deliverer:
             except Unavailable as error:
                 log.warning("%d apps cannot be shown as they are: %s", len(mine), error)
         return found
+
+    async def places(self, ref: AppRef) -> Sequence[Place]:
+        """The clusters of an app, where there are several to choose from."""
+        engine, state = await self._engine_of(ref.project), await self.apps.get(ref)
+        if state.current is None:
+            return ()
+        return await engine.places(ref, Wanted(await self.apps.release(ref, state.current), state.scale))
 
     async def current(self, ref: AppRef) -> Release | None:
         state = await self.apps.get(ref)

@@ -39,6 +39,24 @@ class Instance:
     address: str = ""
     restarts: int = 0
     exit_code: int | None = None
+    cluster: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One of the clusters of an app. ``replicas``: by service, how many it is to have there.
+
+    ``state``: ``carries`` (what runs there counts), ``silent`` (the same, but it does not answer), ``away`` (it failed,
+    and others carry its share), ``leaving`` (what is there goes), ``data`` (only volumes' data was left there).
+    ``since``: ISO 8601, of ``silent`` and ``away``, whose ``reason`` says what is wrong.
+    """
+
+    cluster: str
+    state: str
+    weight: int = 0
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    since: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +94,8 @@ class Move:
     replaced, although nothing about them changed. ``confirm`` raises ``Conflict`` if another server has changed the app
     since; an engine calls it when nobody else can any more, and before it changes anything. ``taken_over`` records the
     change; an engine calls it exactly once, when everything new answers and before anything is ended that could not be
-    brought back as it was.
+    brought back as it was. ``to``: the cluster where the app is to be from now on, with engines that have several.
+    ``patience``: for how many seconds an engine's own parts that do not answer are waited for, if not its own way.
     """
 
     wanted: Wanted
@@ -84,6 +103,8 @@ class Move:
     renew: frozenset[str] = frozenset()
     confirm: Confirm = nothing
     taken_over: Callable[[], Awaitable[None]] = nothing
+    to: str = ""
+    patience: float | None = None
 
 
 class Engine(Protocol):
@@ -91,10 +112,10 @@ class Engine(Protocol):
 
     Life of an app: ``roll_out`` of its first release → ``mend`` whenever it is not ``sound`` → ``roll_out`` of others
     → ``remove``. Deploying, rolling back, scaling and restarting are all one verb, ``roll_out``, with different ends
-    of a ``Move``; ways to get there (canary, blue-green) are more fields of ``Move``, and an autoscaler changes
-    ``Wanted.scale``. An engine keeps no memory that a restart could lose. Calls for one app come one at a time, but
-    for those that only look; calls for different apps at any time. Example: a delivery is ``refusals`` of its model,
-    ``serves`` to see that something is to be done, ``roll_out``.
+    of a ``Move``, and so is taking an app to another cluster; ways to get there (canary, blue-green) are more fields of
+    ``Move``, and an autoscaler changes ``Wanted.scale``. An engine keeps no memory that a restart could lose. Calls for
+    one app come one at a time, but for those that only look; calls for different apps at any time. Example: a delivery
+    is ``refusals`` of its model, ``serves`` to see that something is to be done, ``roll_out``.
     """
 
     def refusals(self, model: Project) -> Sequence[Refusal]:
@@ -134,6 +155,10 @@ class Engine(Protocol):
         ...
 
     async def instances(self, app: AppRef) -> list[Instance]: ...
+
+    async def places(self, app: AppRef, wanted: Wanted) -> Sequence[Place]:
+        """The clusters of the app, if the engine has several to choose from; asks none of them."""
+        ...
 
     async def overview(self, apps: Collection[AppRef]) -> Mapping[AppRef, list[Instance]]:
         """The instances of many apps, by few questions; every one of ``apps`` is a key."""

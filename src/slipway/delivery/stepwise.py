@@ -11,7 +11,7 @@ from typing import Any, Literal
 from slipway.base.progress import Progress, silent
 from slipway.compose import Project, Refusal, Service
 from slipway.delivery.commands import Command
-from slipway.delivery.engine import AppRef, Confirm, Instance, LogRecord, Move, Wanted, nothing
+from slipway.delivery.engine import AppRef, Confirm, Instance, LogRecord, Move, Place, Wanted, nothing
 from slipway.delivery.instance_engine import InstanceEngine
 from slipway.delivery.plan import RolloutPlan, plan
 from slipway.delivery.rollout import Rollout
@@ -64,6 +64,8 @@ class Stepwise:
     async def roll_out(self, app: AppRef, move: Move, progress: Progress) -> None:
         for refusal in self.refusals(move.wanted.release.model):
             raise refusal.error()
+        if move.to:
+            raise Unsupported(f"{app} runs on one machine and cannot be moved to {move.to}")
         await move.confirm()
         observed = await self._engine.instances(app)
         todo = plan(move.wanted.release, move.wanted.scale, observed, renew=move.renew)
@@ -116,6 +118,9 @@ class Stepwise:
 
     async def instances(self, app: AppRef) -> list[Instance]:
         return await self._engine.instances(app)
+
+    async def places(self, app: AppRef, wanted: Wanted) -> Sequence[Place]:
+        return ()
 
     async def overview(self, apps: Collection[AppRef]) -> Mapping[AppRef, list[Instance]]:
         return {app: await self._engine.instances(app) for app in apps}

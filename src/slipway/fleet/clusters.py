@@ -6,22 +6,25 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 
 from slipway.access import Vault
 from slipway.base.clock import now
 from slipway.errors import Conflict, Invalid, NotFound, SlipwayError
+from slipway.fleet.bindings import Bindings
 from slipway.fleet.nodes import NodeFacts
 from slipway.fleet.records import Binding, ClusterDetail, ClusterRecord
 from slipway.fleet.rights import missing
 from slipway.kubernetes import ClusterClient, read_kubeconfig
-from slipway.state import Database, add_once, replace
-from slipway.state.tables import App, Cluster, ClusterProject, Project
+from slipway.state import Database, add_once
+from slipway.state.tables import Cluster
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
-MOST_WEIGHT = 1000
+_PREFIX = re.compile(r"[a-z](?:[a-z0-9-]{0,18}[a-z0-9])?-", re.ASCII)
+PREFIX = "slipway-"
 _QUICK = 5.0  # seconds for one cluster when all are shown
 
 
@@ -40,6 +43,7 @@ class Clusters:
     def __init__(self, database: Database, vault: Vault) -> None:
         self._database = database
         self._vault = vault
+        self._bindings = Bindings(database)
         self._open: dict[str, _Open] = {}
 
     async def aclose(self) -> None:
@@ -49,16 +53,26 @@ class Clusters:
 
     # Records
 
-    async def add(self, name: str, kubeconfig: str, context: str | None = None) -> ClusterDetail:
+    async def add(
+        self, name: str, kubeconfig: str, context: str | None = None, prefix: str = PREFIX
+    ) -> ClusterDetail:
         """Keeps what ``kubeconfig`` says of one context, after the cluster was asked for its nodes with it.
 
-        Raises ``Invalid``, ``Unsupported`` (see ``read_kubeconfig``), ``Conflict`` when there is one of this name, and
-        what the cluster answers: ``Unavailable``, ``Unauthenticated``, ``Denied``.
+        ``prefix``: of the namespaces of apps there; another one than that of another platform, or of the same cluster
+        under another name.
+
+        Raises ``Invalid``, ``Unsupported`` (see ``read_kubeconfig``), ``Conflict`` when there is one of this name or
+        with these namespaces, and what the cluster answers: ``Unavailable``, ``Unauthenticated``, ``Denied``.
         """
         if not _NAME.fullmatch(name):
             raise Invalid(
                 f"not a cluster's name: {name[:100]!r}",
                 hint="1 to 40 lower-case letters, digits and inner '-'",
+            )
+        if not _PREFIX.fullmatch(prefix):
+            raise Invalid(
+                f"not a prefix of namespaces: {prefix[:100]!r}",
+                hint="2 to 21 lower-case letters, digits and '-', a letter first and '-' last, e.g. slipway-east-",
             )
         taken = Conflict(f"the cluster {name!r} exists already", hint=f"slipway cluster rm {name}")
         async with self._database.read() as session:
@@ -69,14 +83,30 @@ class Clusters:
             version = await client.version()
             nodes = await _nodes(client)
             lacking = await missing(client)
+            identity = await _identity(client)
+        await self._check_single(identity, prefix)
         async with self._database.session() as session:
             made = await add_once(
                 session, Cluster, name=name, server=endpoint.server,
                 kubeconfig=self._vault.seal(endpoint.kubeconfig()), version=version, created=now(),
+                prefix=prefix, identity=identity, seen=now(),
             )  # fmt: skip
         if not made:
             raise taken
         return ClusterDetail(await self.get(name), nodes, warnings=_warnings(endpoint.verify, lacking))
+
+    async def _check_single(self, identity: str, prefix: str) -> None:
+        """An app that is on a cluster twice needs two namespaces. Raises ``Conflict``."""
+        if not identity:
+            return
+        query = select(Cluster.name).where(Cluster.identity == identity, Cluster.prefix == prefix)
+        async with self._database.read() as session:
+            other = await session.scalar(query)
+        if other is not None:
+            raise Conflict(
+                f"this is the cluster {other!r} again: the namespaces of apps would be the same ones",
+                hint=f"slipway cluster bind {other} …, or --namespace-prefix for other namespaces",
+            )
 
     async def get(self, name: str) -> ClusterRecord:
         """Raises ``NotFound``."""
@@ -84,11 +114,11 @@ class Clusters:
             row = await session.get(Cluster, name)
         if row is None:
             raise NotFound(f"there is no cluster {name!r}", hint="slipway cluster ls")
-        return _record(row, await self._bindings(cluster=name))
+        return _record(row, await self._bindings.list(cluster=name))
 
     async def all(self) -> list[ClusterRecord]:
         bindings: dict[str, list[Binding]] = defaultdict(list)
-        for binding in await self._bindings():
+        for binding in await self._bindings.list():
             bindings[binding.cluster].append(binding)
         async with self._database.read() as session:
             rows = list(await session.scalars(select(Cluster).order_by(Cluster.name)))
@@ -97,7 +127,7 @@ class Clusters:
     async def remove(self, name: str, *, force: bool = False) -> None:
         """Forgets it; what runs there goes on. Raises ``NotFound``, and ``Conflict`` while projects use it unless
         ``force``."""
-        bound = await self._users(name)
+        bound = await self._bindings.users(name)
         if bound and not force:
             raise Conflict(
                 f"the cluster {name!r} is used by {', '.join(bound)}",
@@ -113,32 +143,38 @@ class Clusters:
 
     async def bind(self, name: str, project: str, weight: int = 1) -> Binding:
         """Lets a project use a cluster, or changes the weight. Raises ``NotFound`` and ``Invalid``."""
-        if not 0 <= weight <= MOST_WEIGHT:
-            raise Invalid(f"a weight of {weight} is not between 0 and {MOST_WEIGHT}")
         await self.get(name)
-        async with self._database.session() as session:
-            owner = await session.scalar(select(Project.id).where(Project.name == project))
-            if owner is None:
-                raise NotFound(f"there is no project {project!r}")
-            await replace(session, ClusterProject, cluster=name, project_id=owner, weight=weight)
-        return Binding(name, project, weight)
+        return await self._bindings.put(name, project, weight)
 
     async def unbind(self, name: str, project: str) -> None:
         """Raises ``NotFound`` when the project does not use the cluster."""
-        owner = select(Project.id).where(Project.name == project).scalar_subquery()
-        query = delete(ClusterProject).where(
-            ClusterProject.cluster == name, ClusterProject.project_id == owner
-        )
-        async with self._database.session() as session:
-            if not (await session.execute(query.returning(ClusterProject.cluster))).all():
-                raise NotFound(
-                    f"the project {project!r} does not use the cluster {name!r}",
-                    hint=f"slipway cluster show {name}",
-                )
+        await self._bindings.remove(name, project)
 
     async def of(self, project: str) -> Sequence[Binding]:
         """The clusters of a project, by name; none where it has only this machine."""
-        return await self._bindings(project=project)
+        return await self._bindings.list(project=project)
+
+    async def bound(self) -> dict[str, dict[str, int]]:
+        """The clusters of every project that has some, with their weights."""
+        found: dict[str, dict[str, int]] = defaultdict(dict)
+        for binding in await self._bindings.list():
+            found[binding.project][binding.cluster] = binding.weight
+        return found
+
+    async def names(self) -> set[str]:
+        async with self._database.read() as session:
+            return set(await session.scalars(select(Cluster.name)))
+
+    async def was_seen(self, name: str) -> None:
+        """It is well now."""
+        async with self._database.session() as session:
+            await session.execute(update(Cluster).where(Cluster.name == name).values(seen=now()))
+
+    async def seen(self, name: str) -> datetime | None:
+        """When it was last well."""
+        async with self._database.read() as session:
+            found: datetime | None = await session.scalar(select(Cluster.seen).where(Cluster.name == name))
+        return found
 
     # What is there
 
@@ -180,35 +216,10 @@ class Clusters:
                 await session.execute(
                     update(Cluster).where(Cluster.name == record.name).values(version=version)
                 )
-        seen = ClusterRecord(record.name, record.server, version, record.created, record.bindings)
+        seen = replace(record, version=version)
         return ClusterDetail(seen, nodes, warnings=_warnings(client.endpoint.verify, ()))
 
     # How
-
-    async def _bindings(self, cluster: str = "", project: str = "") -> Sequence[Binding]:
-        query = (
-            select(ClusterProject.cluster, Project.name, ClusterProject.weight)
-            .join(Project, Project.id == ClusterProject.project_id)
-            .order_by(ClusterProject.cluster, Project.name)
-        )
-        query = query.where(ClusterProject.cluster == cluster) if cluster else query
-        query = query.where(Project.name == project) if project else query
-        async with self._database.read() as session:
-            return [Binding(*row) for row in await session.execute(query)]
-
-    async def _users(self, name: str) -> Sequence[str]:
-        """``shop (2 apps)`` for each project that uses the cluster."""
-        query = (
-            select(Project.name, func.count(App.id))
-            .join(ClusterProject, ClusterProject.project_id == Project.id)
-            .outerjoin(App, App.project_id == Project.id)
-            .where(ClusterProject.cluster == name)
-            .group_by(Project.name)
-            .order_by(Project.name)
-        )
-        async with self._database.read() as session:
-            rows = (await session.execute(query)).all()
-        return [f"{project} ({count} app{'' if count == 1 else 's'})" for project, count in rows]
 
     async def _shut(self, name: str) -> None:
         known = self._open.pop(name, None)
@@ -221,6 +232,15 @@ async def _nodes(client: ClusterClient) -> tuple[NodeFacts, ...]:
     return tuple(sorted((NodeFacts.of(item) for item in listing.items), key=lambda node: node.name))
 
 
+async def _identity(client: ClusterClient) -> str:
+    """What is the same for every way to the cluster; empty if the account may not see it."""
+    try:
+        found = await client.get("Namespace", "kube-system")
+    except SlipwayError:
+        return ""
+    return str(found["metadata"].get("uid") or "") if found is not None else ""
+
+
 def _warnings(verified: bool, lacking: Sequence[str]) -> tuple[str, ...]:
     found = [] if verified else ["the API server's certificate is not checked (insecure-skip-tls-verify)"]
     if lacking:
@@ -229,4 +249,4 @@ def _warnings(verified: bool, lacking: Sequence[str]) -> tuple[str, ...]:
 
 
 def _record(row: Cluster, bindings: Sequence[Binding]) -> ClusterRecord:
-    return ClusterRecord(row.name, row.server, row.version, row.created, tuple(bindings))
+    return ClusterRecord(row.name, row.server, row.version, row.created, tuple(bindings), row.prefix)

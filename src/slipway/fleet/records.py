@@ -19,13 +19,14 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class ClusterRecord:
-    """``version`` is what the API server said when it was last seen."""
+    """``version`` is what the API server said when it was last seen; ``prefix`` of the namespaces of apps there."""
 
     name: str
     server: str
     version: str
     created: datetime
     bindings: tuple[Binding, ...] = ()
+    prefix: str = "slipway-"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -9,10 +10,14 @@ from typing import Any
 
 import yaml
 
+from slipway.errors import Invalid
+
 Get = Callable[[str], Any]
 """From a value's name to what stands for it."""
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
+_VERSION = re.compile(r"v?1\.(\d{1,6})(\..*)?")
+_POLICY_V1 = 21  # the first minor version that has it
 _PORT = 7070
 _UID = 10_070
 _GRACE_SECONDS = 110
@@ -51,6 +56,14 @@ def documents(get: Get, further: Mapping[str, str] = NO_LABELS, policy: str = "p
         ),
         Document(_ingress(get), when="host"),
     ]  # fmt: skip
+
+
+def policy_version(version: str) -> str:
+    """For ``documents``, of a Kubernetes of this version: ``1.28``, ``v1.20.2``. Raises ``Invalid``."""
+    match = _VERSION.fullmatch(version)
+    if match is None:
+        raise Invalid(f"not a version of Kubernetes: {version[:50]!r}", hint="e.g. 1.28")
+    return "policy/v1" if int(match[1]) >= _POLICY_V1 else "policy/v1beta1"
 
 
 def _object(api_version: str, kind: str, name: str, **rest: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ Events, by the value of ``event``:
 ``blob``            ``digest``, ``size``, ``known`` (it was there already)
 ``layer``           ``build``, ``service``, ``digest``, ``size``, ``seconds``
 ``build.done``      ``build``, ``service``, ``state``, ``reference``, ``digest``, ``cached``, ``seconds``
-``service.state``   ``service``, ``state``, ``instance``, ``seconds``
+``service.state``   ``service``, ``state``, ``instance``, ``seconds``, ``cluster`` (of an app on several)
 ``log``             ``service``, ``instance``, ``stream``, ``text``, ``time``
 ``ssh.ask``         ``session``, ``number``, ``agent``, ``message``: for the caller's SSH agent; see AgentAnswer
 ``warning``         ``text``; of a build check also ``rule``, ``file``, ``line``, ``url``
@@ -52,10 +52,13 @@ if TYPE_CHECKING:
     )
     from slipway.wire.apps import (
         App,
+        AppCluster,
         AppDetail,
+        ClusterService,
         Deliver,
         Execute,
         Instance,
+        MoveApp,
         Release,
         Render,
         Rollback,
@@ -101,6 +104,7 @@ _MODULES = {
     "AdvisorySource": "findings",
     "AgentAnswer": "builds",
     "App": "apps",
+    "AppCluster": "apps",
     "AppDetail": "apps",
     "AuditEvent": "policies",
     "AuditFilter": "policies",
@@ -115,6 +119,7 @@ _MODULES = {
     "ClusterBinding": "clusters",
     "ClusterDetail": "clusters",
     "ClusterNode": "clusters",
+    "ClusterService": "apps",
     "Deliver": "apps",
     "DeviceAnswer": "logins",
     "DeviceLogin": "logins",
@@ -129,6 +134,7 @@ _MODULES = {
     "Login": "accounts",
     "Me": "accounts",
     "Member": "accounts",
+    "MoveApp": "apps",
     "NamedContext": "builds",
     "NewCluster": "clusters",
     "NewPersonalToken": "logins",
@@ -177,6 +183,7 @@ __all__ = [
     "AdvisorySource",
     "AgentAnswer",
     "App",
+    "AppCluster",
     "AppDetail",
     "AuditEvent",
     "AuditFilter",
@@ -191,6 +198,7 @@ __all__ = [
     "ClusterBinding",
     "ClusterDetail",
     "ClusterNode",
+    "ClusterService",
     "Deliver",
     "DeviceAnswer",
     "DeviceLogin",
@@ -205,6 +213,7 @@ __all__ = [
     "Login",
     "Me",
     "Member",
+    "MoveApp",
     "NamedContext",
     "NewCluster",
     "NewPersonalToken",

@@ -45,6 +45,11 @@ class Rollback(Request):
     to: int | None = Field(default=None, description="release number; default: the one before")
 
 
+class MoveApp(Request):
+    to: str = Field(description="name of a cluster")
+    leave_data: bool = Field(default=False, description="even if the data of its volumes stays behind")
+
+
 class Scale(Request):
     replicas: dict[str, int]
 
@@ -73,6 +78,24 @@ class Instance(Answer):
     health: str = ""
     address: str = ""
     restarts: int = 0
+    cluster: str = ""
+
+
+class ClusterService(Answer):
+    name: str
+    replicas: int
+    ready: int
+
+
+class AppCluster(Answer):
+    """``state``: carries, silent (it does not answer), away (others carry its share), leaving, data (left there)."""
+
+    name: str
+    state: str
+    weight: int
+    since: str = Field(default="", description="of silent and away")
+    reason: str = ""
+    services: list[ClusterService] = Field(default_factory=list)
 
 
 class Service(Answer):
@@ -92,7 +115,10 @@ class App(Answer):
 
 
 class AppDetail(App):
+    """``clusters``: empty for an app that runs on the server's own machine."""
+
     instances: list[Instance] = Field(default_factory=list)
+    clusters: list[AppCluster] = Field(default_factory=list)
 
 
 class Release(Answer):

@@ -15,6 +15,7 @@ class NewCluster(Request):
     name: str
     kubeconfig: str = Field(repr=False, max_length=1024 * 1024)
     context: str = Field(default="", description="empty: its current-context")
+    namespace_prefix: str = Field(default="slipway-", description="of the namespaces of apps there")
 
 
 class BindCluster(Request):
@@ -60,6 +61,7 @@ class Cluster(Answer):
     name: str
     server: str
     version: str
+    namespace_prefix: str = ""
     state: str
     error: str
     warnings: list[str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -18,8 +18,9 @@ from slipway.api.platform.streams import lines, stream
 from slipway.base.progress import Progress
 from slipway.compose import Project, load
 from slipway.compose.refusals import Refuse
-from slipway.delivery import AppRef, AppState, Instance, Release
+from slipway.delivery import AppRef, AppState, Instance, Place, Release
 from slipway.engines.kubernetes import refusals
+from slipway.errors import Unavailable
 
 router = APIRouter(tags=["apps"])
 
@@ -79,7 +80,15 @@ async def apps(parts: Parts, caller: Caller, project: str = "") -> list[wire.App
 async def show(parts: Parts, caller: Caller, project: str, name: str) -> wire.AppDetail:
     await parts.access.require(caller, project, Permission.VIEW)
     state = await parts.deliverer.apps.get(AppRef(project, name))
-    return await _detail(parts, state, await parts.deliverer.instances(state.ref))
+    places = await parts.deliverer.places(state.ref)
+    instances: list[Instance] = []
+    try:
+        instances = await parts.deliverer.instances(state.ref)
+    except Unavailable:
+        if not places:
+            raise
+        # The clusters' states say why nothing is seen.
+    return await _detail(parts, state, instances, places)
 
 
 @router.get("/projects/{project}/apps/{name}/releases")
@@ -116,6 +125,20 @@ async def scale(parts: Parts, caller: Caller, project: str, name: str, request: 
 
     async def work(progress: Progress) -> dict[str, Any]:
         return (await parts.deliverer.scale(ref, request.replicas, progress)).to_json()
+
+    return stream(work)
+
+
+@router.post("/projects/{project}/apps/{name}/move")
+async def move(parts: Parts, caller: Caller, project: str, name: str, request: wire.MoveApp) -> Response:
+    await parts.access.require(caller, project, Permission.DELIVER)
+    ref = AppRef(project, name)
+    await parts.deliverer.apps.get(ref)
+    detail = {"to": request.to, "leave_data": request.leave_data}
+    await parts.access.audit(caller, "app.move", str(ref), project=project, detail=detail)
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        return (await parts.deliverer.move(ref, request.to, request.leave_data, progress)).to_json()
 
     return stream(work)
 
@@ -166,12 +189,13 @@ async def _merged(
 ) -> AsyncIterator[dict[str, Any]]:
     """Lines of all instances: one after another, or, when followed, as they come."""
     queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(1000)
+    several = len({item.cluster for item in instances}) > 1
 
     async def read(instance: Instance) -> None:
         async for line in parts.deliverer.logs(ref, instance, follow, tail):
             await queue.put(
                 {
-                    "event": "log", "service": line.service, "instance": f"{line.service}-{instance.replica}",
+                    "event": "log", "service": line.service, "instance": _named(instance, several),
                     "stream": line.stream, "time": line.time, "text": line.text,
                 }
             )  # fmt: skip
@@ -193,11 +217,19 @@ async def _merged(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _detail(parts: Services, state: AppState, instances: list[Instance]) -> wire.AppDetail:
+def _named(instance: Instance, several: bool) -> str:
+    """``web-1``, and on which cluster if there are ``several``."""
+    place = f"@{instance.cluster}" if several else ""
+    return f"{instance.service}-{instance.replica}{place}"
+
+
+async def _detail(
+    parts: Services, state: AppState, instances: list[Instance], places: Sequence[Place] = ()
+) -> wire.AppDetail:
     release = (
         await parts.deliverer.apps.release(state.ref, state.current) if state.current is not None else None
     )
-    services = await _services(parts, state, release, instances) if release else []
+    services = await _services(parts, state, release, instances, places) if release else []
     healthy = all(service.ready >= service.replicas for service in services)
     return wire.AppDetail(
         project=state.ref.project,
@@ -209,26 +241,51 @@ async def _detail(parts: Services, state: AppState, instances: list[Instance]) -
             wire.Instance(
                 id=item.id, service=item.service, release=item.release, replica=item.replica,
                 state="running" if item.running else f"exited {item.exit_code}", health=item.health,
-                address=item.address, restarts=item.restarts,
+                address=item.address, restarts=item.restarts, cluster=item.cluster,
             )
             for item in instances
         ],
+        clusters=[_cluster(place, instances) for place in places],
     )  # fmt: skip
 
 
+def _cluster(place: Place, instances: list[Instance]) -> wire.AppCluster:
+    services = [
+        wire.ClusterService(
+            name=name,
+            replicas=count,
+            ready=sum(
+                _is_ready(item) for item in instances if (item.cluster, item.service) == (place.cluster, name)
+            ),
+        )
+        for name, count in place.replicas.items()
+    ]
+    return wire.AppCluster(
+        name=place.cluster, state=place.state, weight=place.weight, since=place.since, reason=place.reason,
+        services=services,
+    )  # fmt: skip
+
+
+def _is_ready(instance: Instance) -> bool:
+    return instance.running and instance.health in ("", "healthy")
+
+
 async def _services(
-    parts: Services, state: AppState, release: Release, instances: list[Instance]
+    parts: Services, state: AppState, release: Release, instances: list[Instance], places: Sequence[Place]
 ) -> list[wire.Service]:
     urls = await parts.deliverer.urls(state.ref, release)
     found = []
     for name, service in release.model.services.items():
         mine = [item for item in instances if item.service == name]
-        ready = sum(item.running and item.health in ("", "healthy") for item in mine)
+        ready = sum(_is_ready(item) for item in mine)
+        wanted = state.scale.get(name, service.replicas)
+        # Spread, a service is on each cluster once at least.
+        spread = sum(place.replicas.get(name, 0) for place in places) or len({item.cluster for item in mine})
         image = release.images[name]
         found.append(
             wire.Service(
                 name=name, image=f"{image['reference']}@{image['digest']}",
-                replicas=state.scale.get(name, service.replicas), ready=ready, urls=urls[name],
+                replicas=max(wanted, spread if wanted else 0), ready=ready, urls=urls[name],
             )
         )  # fmt: skip
     return found

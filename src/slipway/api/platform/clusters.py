@@ -19,6 +19,7 @@ def _shown(found: ClusterDetail) -> wire.ClusterDetail:
         name=record.name,
         server=record.server,
         version=record.version,
+        namespace_prefix=record.prefix,
         state=found.state,
         error=found.error,
         warnings=list(found.warnings),
@@ -46,7 +47,9 @@ async def cluster(parts: Parts, caller: Caller, name: str) -> wire.ClusterDetail
 @router.post("/clusters", status_code=201)
 async def add_cluster(parts: Parts, caller: Caller, request: wire.NewCluster) -> wire.ClusterDetail:
     await parts.access.require_admin(caller, "add clusters")
-    made = await parts.clusters.add(request.name, request.kubeconfig, request.context or None)
+    made = await parts.clusters.add(
+        request.name, request.kubeconfig, request.context or None, request.namespace_prefix
+    )
     await parts.access.audit(caller, "cluster.add", request.name, detail={"server": made.record.server})
     return _shown(made)
 

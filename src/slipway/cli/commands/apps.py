@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from slipway import wire
 from slipway.cli.session import Session, with_session
 from slipway.cli.source import source_of, variables_of
 from slipway.errors import Invalid
@@ -42,12 +43,14 @@ def app_ls(session: Session, project: str) -> None:
 @_PROJECT
 @with_session
 def app_show(session: Session, name: str, project: str) -> None:
-    """Show one app with its instances."""
+    """Show one app with its instances, and the clusters it is on: their shares, and which of them is away."""
     found = session.client.app(project, name)
     if session.json:
         click.echo(found.model_dump_json(indent=1))
         return
     click.echo(f"{found.project}/{found.name}  release {found.release or '-'}  {found.state}")
+    for place in found.clusters:
+        click.echo(f"  on {place.name:13} {_on_cluster(place)}")
     for service in found.services:
         click.echo(f"  {service.name:16} {service.ready}/{service.replicas} ready  {service.image}")
         for url in service.urls:
@@ -58,7 +61,24 @@ def app_show(session: Session, name: str, project: str) -> None:
                 click.echo(
                     f"    {instance.id}  release {instance.release}  {instance.state}{health}"
                     f"  {instance.address}  restarts {instance.restarts}"
+                    + (f"  on {instance.cluster}" if instance.cluster else "")
                 )
+
+
+def _on_cluster(place: wire.AppCluster) -> str:
+    """What runs there, or why nothing does."""
+    ready = ", ".join(f"{item.name} {item.ready}/{item.replicas}" for item in place.services)
+    since = f" since {place.since[:19].replace('T', ' ')}: {place.reason}" if place.since else ""
+    said = {
+        "carries": f"weight {place.weight}: {ready}",
+        "silent": f"does not answer{since}; it should have {ready}",
+        "away": f"away{since}; its share is on the others",
+        "leaving": "what is left there goes"
+        if not place.reason
+        else f"what is left there goes: {place.reason}",
+        "data": "has data of its volumes that was left there",
+    }
+    return said.get(place.state, place.state)
 
 
 @app.command("releases")
@@ -99,6 +119,23 @@ def app_scale(session: Session, name: str, replicas: tuple[str, ...], project: s
     session.follow(session.client.scale(project, name, wanted))
     if not session.json:
         click.echo(f"{name}: " + ", ".join(f"{service} {count}" for service, count in wanted.items()))
+
+
+@app.command("move")
+@click.argument("name")
+@click.option("--to", required=True, metavar="CLUSTER", help="One of the clusters that its project uses.")
+@click.option("--leave-data", is_flag=True, help="Even if it has volumes, whose data stays where it is.")
+@_PROJECT
+@with_session
+def app_move(session: Session, name: str, to: str, leave_data: bool, project: str) -> None:
+    """Take an app that is on one cluster to another: first up there, then down here.
+
+    Only apps with volumes, and those that say x-slipway: {spread: false}, are on one cluster. Others are spread over
+    all of the project's clusters by weight, and leave one that fails by themselves.
+    """
+    session.follow(session.client.move(project, name, to, leave_data))
+    if not session.json:
+        click.echo(f"{name}: is on {to}")
 
 
 @app.command("restart")

@@ -24,6 +24,9 @@ def cluster() -> None:
     Spread over two    slipway cluster bind east --project shop --weight 3
                        slipway cluster bind west --project shop --weight 1
     Empty one          slipway cluster bind west --project shop --weight 0
+
+    Apps without volumes are spread over the clusters of their project: each has every service, with its share of the
+    instances. An app with volumes is on one cluster; slipway app move takes it to another.
     """
 
 
@@ -34,8 +37,15 @@ def cluster() -> None:
     help="How to get there; - reads it from standard input.",
 )  # fmt: skip
 @click.option("--context", default="", help="Which of its contexts; by default the current one.")
+@click.option(
+    "--namespace-prefix",
+    "prefix",
+    default="slipway-",
+    show_default=True,
+    help="Of the namespaces of apps; another one for another Slipway on the same cluster.",
+)
 @with_session
-def cluster_add(session: Session, name: str, file: str, context: str) -> None:
+def cluster_add(session: Session, name: str, file: str, context: str, prefix: str) -> None:
     """Add a cluster, after looking at it with the credentials of a kubeconfig.
 
     Files that it names are put into what is sent, other contexts are left out, and it is stored encrypted. Its
@@ -43,7 +53,9 @@ def cluster_add(session: Session, name: str, file: str, context: str) -> None:
     """
     text, directory = _read(file)
     kubeconfig = portable(text, context, directory)
-    found = session.client.clusters.add(wire.NewCluster(name=name, kubeconfig=kubeconfig))
+    found = session.client.clusters.add(
+        wire.NewCluster(name=name, kubeconfig=kubeconfig, namespace_prefix=prefix)
+    )
     _show(session, found, f"added the cluster {name} (slipway cluster bind {name} --project …)")
 
 
@@ -90,11 +102,11 @@ def cluster_rm(session: Session, name: str, force: bool) -> None:
 @click.option("--project", required=True)
 @click.option(
     "--weight", type=click.IntRange(0, 1000), default=1, show_default=True,
-    help="Its share of what the project runs, beside other clusters; 0 gets nothing new.",
+    help="Its share of what the project runs, beside other clusters; 0 gets nothing new, and gives its shares away.",
 )  # fmt: skip
 @with_session
 def cluster_bind(session: Session, name: str, project: str, weight: int) -> None:
-    """Let a project use a cluster, or change its weight."""
+    """Let a project use a cluster, or change its weight. Instances move to their new shares without a gap."""
     bound = session.client.clusters.bind(name, project, weight)
     session.said(f"{project} uses {name} with weight {weight}", **bound.model_dump())
 
@@ -104,7 +116,11 @@ def cluster_bind(session: Session, name: str, project: str, weight: int) -> None
 @click.option("--project", required=True)
 @with_session
 def cluster_unbind(session: Session, name: str, project: str) -> None:
-    """End a project's use of a cluster. What runs there stays until it is delivered elsewhere or removed."""
+    """End a project's use of a cluster.
+
+    Its shares of apps go to the project's other clusters. Apps with volumes, and apps that have no other cluster to go
+    to, stay there until they are moved or removed.
+    """
     session.client.clusters.unbind(name, project)
     session.said(f"{project} no longer uses {name}", cluster=name, unbound=project)
 
@@ -130,6 +146,7 @@ def _show(session: Session, found: wire.ClusterDetail, said: str = "") -> None:
         f"nodes      {found.nodes_ready} of {found.nodes_total} ready",
         f"usable     {usable.cpus:g} cpus, {size(usable.memory)} memory, {size(usable.disk)} disk, {usable.pods} pods",
         f"projects   {projects or 'none yet'}",
+        f"namespaces {found.namespace_prefix}PROJECT",
         *(f"warning    {text}" for text in found.warnings),
         *(_node(node) for node in found.nodes),
     ]

@@ -11,11 +11,9 @@ import click
 from slipway.cli.commands.server import become
 from slipway.cli.session import Session, with_session
 from slipway.errors import Invalid
-from slipway.install import VALUES, as_yaml, documents, read_values, write_chart
+from slipway.install import VALUES, as_yaml, documents, policy_version, read_values, write_chart
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_VERSION = re.compile(r"v?1\.(\d+)(\..*)?")
-_POLICY_V1 = 21  # the first minor version that has it
 _HELP = "\b\nValues:\n" + "\n".join(f"  {value.name:20} {value.help} [{value.default}]" for value in VALUES)
 
 
@@ -50,11 +48,8 @@ def kubernetes(
     """
     if not _NAME.fullmatch(namespace):
         raise Invalid(f"not a namespace: {namespace[:100]!r}", hint="small letters, digits and dashes")
-    match = _VERSION.fullmatch(version)
-    if match is None:
-        raise Invalid(f"not a version of Kubernetes: {version[:50]!r}", hint="e.g. 1.28")
     given = read_values(values.read_text() if values else "", flags)
-    policy = "policy/v1" if int(match[1]) >= _POLICY_V1 else "policy/v1beta1"
+    policy = policy_version(version)
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     found = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}},

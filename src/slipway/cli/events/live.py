@@ -73,7 +73,7 @@ class LiveView:
                     self._console.print(Text(f"   {line}"))
 
     def _service(self, event: Mapping[str, Any]) -> None:
-        key = f"service {event['service']} {event.get('instance')}"
+        key = f"service {event['service']} {event.get('instance')} {event.get('cluster')}"
         state = event["state"]
         if state in ("starting", "draining"):
             self._start(key, f"{event['service']} {state}")

@@ -63,6 +63,7 @@ def _build_done(event: Mapping[str, Any]) -> str:
 
 def _service(event: Mapping[str, Any]) -> str:
     instance = f" {event['instance']}" if event.get("instance") else ""
+    instance += f" on {event['cluster']}" if event.get("cluster") else ""
     return f"{event['service']}{instance}: {event['state']}" + (
         f" ({seconds(event)})" if event.get("seconds") is not None else ""
     )

@@ -20,6 +20,7 @@ from slipway.engines.kubernetes.engine import KubernetesEngine
 from slipway.engines.kubernetes.limits import refusals
 from slipway.engines.kubernetes.pulls import PullLogin, PullLogins
 from slipway.engines.kubernetes.render import manifests, namespace_manifest
+from slipway.engines.kubernetes.render_network import urls
 from slipway.engines.kubernetes.setting import Setting
 from slipway.engines.kubernetes.waiting import Limits
 
@@ -32,4 +33,5 @@ __all__ = [
     "manifests",
     "namespace_manifest",
     "refusals",
+    "urls",
 ]

@@ -15,26 +15,26 @@ from slipway.base.clock import iso, now
 from slipway.base.progress import Progress, silent
 from slipway.compose import Project, Refusal, Service
 from slipway.delivery.commands import Command
-from slipway.delivery.engine import AppRef, Confirm, Instance, LogRecord, Move, Wanted, nothing
-from slipway.delivery.hosts import hosts
+from slipway.delivery.engine import AppRef, Confirm, Instance, LogRecord, Move, Place, Wanted, nothing
 from slipway.delivery.rollout import first_error, to_the_end
 from slipway.engines.kubernetes import limits, names, pods
 from slipway.engines.kubernetes.health import settled
 from slipway.engines.kubernetes.kinds import WORKLOADS
 from slipway.engines.kubernetes.mirror import Mirror
 from slipway.engines.kubernetes.objects import Object, difference
-from slipway.engines.kubernetes.observed import OURS, Observed, observe
+from slipway.engines.kubernetes.observed import OURS, Observed, is_ours, observe
 from slipway.engines.kubernetes.patient import AWAY_SECONDS, PatientClient
 from slipway.engines.kubernetes.placement import place_of
 from slipway.engines.kubernetes.pulls import SECRET, PullLogins, PullSecrets
 from slipway.engines.kubernetes.record import Holding, Records
 from slipway.engines.kubernetes.removal import take_away
 from slipway.engines.kubernetes.render import manifests, namespace_manifest
+from slipway.engines.kubernetes.render_network import urls
 from slipway.engines.kubernetes.rollout import Rollout
 from slipway.engines.kubernetes.setting import Setting
 from slipway.engines.kubernetes.waiting import Limits
 from slipway.engines.kubernetes.writing import Writer
-from slipway.errors import NotFound, SlipwayError
+from slipway.errors import Conflict, NotFound, SlipwayError, Unsupported
 from slipway.kubernetes import ClusterClient
 
 log = logging.getLogger(__name__)
@@ -55,13 +55,13 @@ class KubernetesEngine:
         """
         self._client = client
         self._setting = replace(setting, pull_secret=SECRET) if logins is not None else setting
-        self._pulls = PullSecrets(logins, setting.registry) if logins is not None else None
+        self._pulls = PullSecrets(logins, setting) if logins is not None else None
         self._records = Records(secrets.token_hex(8), lease_seconds)
         self._away = away_seconds
         self._waits = waits or Limits()
         # What is rendered for the release that an app is at; the same as long as the rest of the key is.
         self._rendered: dict[AppRef, tuple[tuple[Any, ...], list[Object]]] = {}
-        self._mirror = Mirror(client)
+        self._mirror = Mirror(client, setting.prefix)
         # What was wanted of an app when it was last found so; nothing of it has changed since.
         self._good: dict[AppRef, tuple[Any, ...]] = {}
         self._next_renewal = 0.0
@@ -69,16 +69,19 @@ class KubernetesEngine:
     def refusals(self, model: Project) -> Sequence[Refusal]:
         return limits.refusals(model)
 
-    def _patient(self, progress: Progress) -> PatientClient:
+    def _patient(self, progress: Progress, seconds: float | None = None) -> PatientClient:
         """For work that somebody waits for."""
-        return PatientClient(self._client, progress, self._away)
+        return PatientClient(self._client, progress, self._away if seconds is None else seconds)
+
+    async def _observe(self, client: PatientClient, app: AppRef) -> Observed:
+        return await observe(client, app, self._setting.prefix)
 
     def _hasty(self) -> PatientClient:
         """For looking, and for what is tried again by itself."""
         return PatientClient(self._client, silent, 0)
 
     async def serves(self, app: AppRef, wanted: Wanted) -> bool:
-        observed = await observe(self._patient(silent), app)
+        observed = await self._observe(self._patient(silent), app)
         if (
             not observed.namespace
             or not difference(self._manifests(app, wanted, observed), observed.objects).none
@@ -105,8 +108,10 @@ class KubernetesEngine:
     async def roll_out(self, app: AppRef, move: Move, progress: Progress) -> None:
         for refusal in self.refusals(move.wanted.release.model):
             raise refusal.error()
-        client = self._patient(progress)
-        observed = await observe(client, app)
+        if move.to:
+            raise Unsupported(f"{app} cannot be moved to {move.to}: this engine has one cluster")
+        client = self._patient(progress, move.patience)
+        observed = await self._observe(client, app)
         namespace = await place_of(client, app, move.wanted.release.model, observed, self._setting)
         await self._prepare(client, app, namespace)
         number = move.wanted.release.number
@@ -118,7 +123,7 @@ class KubernetesEngine:
                 renewed |= dict.fromkeys(move.renew, iso(now()))
                 await self._records.write(client, app, holding, renewed=renewed)
             new = self._render(app, move.wanted, namespace, renewed)
-            observed = await observe(client, app)  # as it is now that nobody else changes it
+            observed = await self._observe(client, app)  # as it is now that nobody else changes it
             rollout = Rollout(client, app, Writer(client, holding, observed), self._waits, progress)
             await self._move(rollout, move, new, old, holding)
 
@@ -152,7 +157,13 @@ class KubernetesEngine:
 
     async def _prepare(self, client: PatientClient, app: AppRef, namespace: str) -> None:
         found = await client.get("Namespace", namespace)
-        if found is None or found["metadata"].get("labels", {}).get(names.PROJECT) != app.project:
+        owner = found["metadata"].get("labels", {}).get(names.PROJECT) if found is not None else None
+        if owner not in (None, app.project):
+            raise Conflict(
+                f"the namespace {namespace} is that of the project {owner!r}",
+                hint="add the cluster with another --namespace-prefix",
+            )
+        if owner is None:
             await client.apply(namespace_manifest(app.project, namespace))
         if self._pulls is not None:
             await self._pulls.ensure(client, app.project, namespace)
@@ -204,7 +215,7 @@ class KubernetesEngine:
         if wanted is None and self._mirror.is_whole and self._is_nowhere(self._mirror.observed(app)):
             return True
         client = self._hasty()
-        observed = await observe(client, app)
+        observed = await self._observe(client, app)
         if wanted is None:
             return await self._clear(client, app, observed, repair, confirm)
         if self._is_held(observed) or self._is_sound(app, wanted, observed):
@@ -217,7 +228,7 @@ class KubernetesEngine:
         number = wanted.release.number
         async with self._records.held(client, app, namespace, observed.move, number) as holding:
             await confirm()
-            observed = await observe(client, app)
+            observed = await self._observe(client, app)
             new = self._render(app, wanted, namespace, holding.record.renewed)
             log.info("%s: %s", app, difference(new, observed.objects).describe())
             rollout = Rollout(client, app, Writer(client, holding, observed), self._waits, silent)
@@ -245,7 +256,7 @@ class KubernetesEngine:
 
     async def remove(self, app: AppRef, volumes: bool, progress: Progress) -> None:
         client = self._patient(progress)
-        await take_away(client, self._records, app, await observe(client, app), volumes, progress)
+        await take_away(client, self._records, app, await self._observe(client, app), volumes, progress)
 
     async def instances(self, app: AppRef) -> list[Instance]:
         found = await self._instances(names.app_labels(app))
@@ -260,13 +271,17 @@ class KubernetesEngine:
         there, *workloads = await asyncio.gather(
             *(client.list(kind, None, labels) for kind in ("Pod", *WORKLOADS))
         )
-        return pods.instances(there, [item for items in workloads for item in items])
+        mine = [item for item in there if self._is_ours(item)]
+        return pods.instances(mine, [item for items in workloads for item in items if self._is_ours(item)])
+
+    def _is_ours(self, obj: Object) -> bool:
+        return is_ours(obj, self._setting.prefix)
 
     async def logs(
         self, app: AppRef, instance: Instance, follow: bool, tail: int | None
     ) -> AsyncIterator[LogRecord]:
         found = await self._hasty().list("Pod", None, names.service_labels(app, instance.service))
-        mine = [item for item in found if item["metadata"]["name"] == instance.id]
+        mine = [item for item in found if item["metadata"]["name"] == instance.id and self._is_ours(item)]
         if mine:
             source = pods.read_logs(self._client, mine[0]["metadata"]["namespace"], instance, follow, tail)
             async with aclosing(source) as lines:  # type: ignore[type-var]
@@ -287,11 +302,13 @@ class KubernetesEngine:
             yield running
 
     def urls(self, app: AppRef, service: Service) -> list[str]:
-        port = f":{self._setting.port}" if self._setting.port != 80 else ""
-        return [f"http://{host}{port}/" for host in dict(hosts(app, service, self._setting.domain))]
+        return urls(app, service, self._setting)
+
+    async def places(self, app: AppRef, wanted: Wanted) -> Sequence[Place]:
+        return ()
 
     async def render(self, app: AppRef, wanted: Wanted) -> list[dict[str, Any]]:
-        observed = await observe(self._hasty(), app)
+        observed = await self._observe(self._hasty(), app)
         place = await place_of(self._hasty(), app, wanted.release.model, observed, self._setting)
         renewed = observed.record.renewed if observed.record is not None else {}
         found = manifests(app, wanted, self._setting, namespace=place, renewed=renewed)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from slipway.compose import Project, Refusal, Service
-from slipway.engines.kubernetes.kinds import is_job
+from slipway.delivery.jobs import is_job
 from slipway.engines.kubernetes.names import is_service_name
 
 _USER = re.compile(r"\d{1,10}(?::\d{1,10})?", re.ASCII)

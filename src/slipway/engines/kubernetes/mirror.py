@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from slipway.delivery.engine import AppRef
 from slipway.engines.kubernetes.objects import KINDS, Key, Object, key_of
-from slipway.engines.kubernetes.observed import OURS, Observed, app_of, sorted_out
+from slipway.engines.kubernetes.observed import OURS, Observed, app_of, is_ours, sorted_out
 from slipway.errors import SlipwayError, Unavailable
 from slipway.kubernetes import ClusterClient
 
@@ -23,8 +23,9 @@ class Mirror:
     ``changed``: the apps of which something came or went since it was emptied.
     """
 
-    def __init__(self, client: ClusterClient) -> None:
+    def __init__(self, client: ClusterClient, prefix: str) -> None:
         self._client = client
+        self._prefix = prefix
         self._objects: dict[AppRef, dict[Key, Object]] = {}
         self._whole = {kind: asyncio.Event() for kind in KINDS}
         self._tasks: list[asyncio.Task[None]] = []
@@ -67,7 +68,7 @@ class Mirror:
             async for change in changes:
                 if change.type == "synced":
                     self._whole[kind].set()
-                elif change.object is not None:
+                elif is_ours(change.object, self._prefix):
                     self._take(kind, change.object, gone=change.type == "deleted")
 
     def _take(self, kind: str, obj: Object, *, gone: bool) -> None:

@@ -40,10 +40,17 @@ def move_of(obj: Object) -> int:
     return int(text) if text.isdigit() else 0
 
 
-async def observe(client: PatientClient, app: AppRef) -> Observed:
-    """One request a kind."""
+async def observe(client: PatientClient, app: AppRef, prefix: str) -> Observed:
+    """One request a kind. What is in namespaces of another ``prefix`` is another platform's."""
     found = await asyncio.gather(*(client.list(kind, None, names.app_labels(app)) for kind in KINDS))
-    return sorted_out([item for items in found for item in items])
+    return sorted_out([item for items in found for item in items if is_ours(item, prefix)])
+
+
+def is_ours(obj: Object, prefix: str) -> bool:
+    """Whether an app's object is where we put such."""
+    app = app_of(obj)
+    places = (names.namespace_name(prefix, app.project), names.own_namespace_name(prefix, app))
+    return obj["metadata"].get("namespace") in places
 
 
 def app_of(obj: Object) -> AppRef:

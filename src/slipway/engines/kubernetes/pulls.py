@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from slipway.base.clock import iso, now
 from slipway.engines.kubernetes import names
 from slipway.engines.kubernetes.patient import PatientClient
+from slipway.engines.kubernetes.setting import Setting
 from slipway.errors import SlipwayError
 
 log = logging.getLogger(__name__)
@@ -39,9 +40,10 @@ class PullLogins(Protocol):
 class PullSecrets:
     """One Secret in each namespace of ours."""
 
-    def __init__(self, logins: PullLogins, registry: str) -> None:
+    def __init__(self, logins: PullLogins, setting: Setting) -> None:
         self._logins = logins
-        self._registry = registry
+        self._registry = setting.registry
+        self._prefix = setting.prefix
 
     async def ensure(self, client: PatientClient, project: str, namespace: str) -> None:
         """There is one, and it is good for a while."""
@@ -52,20 +54,20 @@ class PullSecrets:
     async def renew_all(self, client: PatientClient) -> None:
         """Those whose life is half over. One that fails is tried again with the next call."""
         for item in await client.list("Secret", None, {PULL: "true"}):
-            if is_due(item):
-                metadata = item["metadata"]
+            metadata = item["metadata"]
+            project, namespace = metadata["labels"].get(names.PROJECT, ""), metadata["namespace"]
+            ours = namespace == names.namespace_name(self._prefix, project) or namespace.startswith(
+                f"{self._prefix}-"
+            )
+            if ours and is_due(item):
                 try:
-                    await self._renew(
-                        client, metadata["labels"].get(names.PROJECT, ""), metadata["namespace"]
-                    )
+                    await self._renew(client, project, namespace)
                 except SlipwayError as error:
-                    log.warning(
-                        "the pull secret of %s could not be renewed: %s", metadata["namespace"], error
-                    )
+                    log.warning("the pull secret of %s could not be renewed: %s", namespace, error)
 
     async def _renew(self, client: PatientClient, project: str, namespace: str) -> None:
         login = await self._logins.issue(project)
-        await client.apply(_secret(project, namespace, self._registry, login))
+        await client.apply(pull_secret(project, namespace, self._registry, login))
 
 
 def is_due(secret: Mapping[str, Any]) -> bool:
@@ -78,7 +80,7 @@ def is_due(secret: Mapping[str, Any]) -> bool:
     return now() >= issued + (expires - issued) / 2
 
 
-def _secret(project: str, namespace: str, registry: str, login: PullLogin) -> dict[str, Any]:
+def pull_secret(project: str, namespace: str, registry: str, login: PullLogin) -> dict[str, Any]:
     pair = base64.b64encode(f"{login.user}:{login.secret}".encode()).decode()
     config = {"auths": {registry: {"username": login.user, "password": login.secret, "auth": pair}}}
     return {

@@ -62,6 +62,25 @@ def read_record(obj: Mapping[str, Any]) -> Record:
     return record
 
 
+def record_manifest(app: AppRef, record: Record) -> dict[str, Any]:
+    """With ``version``, the API server refuses it if anybody else has written since."""
+    metadata: dict[str, Any] = {
+        "name": names.record_name(app),
+        "namespace": record.namespace,
+        "labels": {**names.object_labels(app, str(record.release)), RECORD: "true"},
+    }
+    if record.version:
+        metadata["resourceVersion"] = record.version
+    data = {
+        "move": str(record.move),
+        "holder": record.holder,
+        "until": iso(record.until) if record.until else "",
+        "release": str(record.release),
+        "renewed": json.dumps(dict(record.renewed), sort_keys=True),
+    }
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+
 @dataclass(slots=True)
 class Holding:
     """While it is not ``lost``, the app is ours to change."""
@@ -160,24 +179,7 @@ class Records:
 
     async def _write_once(self, client: PatientClient, app: AppRef, record: Record) -> Record:
         until = now() + timedelta(seconds=self._lease) if record.holder else None
-        labels = {**names.object_labels(app, str(record.release)), RECORD: "true"}
-        metadata: dict[str, Any] = {
-            "name": names.record_name(app),
-            "namespace": record.namespace,
-            "labels": labels,
-        }
-        if record.version:
-            metadata["resourceVersion"] = record.version
-        data = {
-            "move": str(record.move),
-            "holder": record.holder,
-            "until": iso(until) if until else "",
-            "release": str(record.release),
-            "renewed": json.dumps(dict(record.renewed), sort_keys=True),
-        }
-        made = await client.apply(
-            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-        )
+        made = await client.apply(record_manifest(app, replace(record, until=until)))
         found = read_record(made)
         if found.move != record.move or found.holder != record.holder:
             raise Conflict(f"the record of {app} was written by another controller at the same time")

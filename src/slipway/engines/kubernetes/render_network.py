@@ -8,7 +8,7 @@ from typing import Any
 from slipway.compose import Project, Service
 from slipway.delivery.engine import AppRef
 from slipway.delivery.hosts import hosts
-from slipway.engines.kubernetes.kinds import is_job
+from slipway.delivery.jobs import is_job
 from slipway.engines.kubernetes.names import (
     alias_label,
     app_labels,
@@ -81,6 +81,12 @@ def ingresses(app: AppRef, model: Project, version: str, setting: Setting) -> It
         name = object_name(app.name, service.name)
         metadata = {"name": name, "labels": object_labels(app, version, service.name)}
         yield {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata, "spec": spec}
+
+
+def urls(app: AppRef, service: Service, setting: Setting) -> list[str]:
+    """Where its Ingress answers."""
+    port = f":{setting.port}" if setting.port != 80 else ""
+    return [f"http://{host}{port}/" for host in dict(hosts(app, service, setting.domain))]
 
 
 def _rule(host: str, service: Service, port: int) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from slipway.base.progress import Progress
 from slipway.compose import Service
 from slipway.delivery.engine import AppRef, Wanted
+from slipway.delivery.jobs import is_job
 from slipway.engines.kubernetes import names
 from slipway.engines.kubernetes.health import is_current, is_ready
-from slipway.engines.kubernetes.kinds import WORKLOADS, is_job
+from slipway.engines.kubernetes.kinds import WORKLOADS
 from slipway.engines.kubernetes.objects import Object, as_wanted, difference, key_of
 from slipway.engines.kubernetes.patient import PatientClient
 from slipway.engines.kubernetes.render_workloads import limit_of

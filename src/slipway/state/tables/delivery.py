@@ -12,7 +12,8 @@ from slipway.state.tables.base import Base, FreeText
 
 
 class App(Base):
-    """What a team delivers. ``current_release`` is the number that should be running, if any."""
+    """What a team delivers. ``current_release`` is the number that should be running, if any; ``placement`` says on
+    which clusters (``slipway.delivery.placements``)."""
 
     __tablename__ = "apps"
     __table_args__ = (UniqueConstraint("project_id", "name"),)
@@ -23,6 +24,7 @@ class App(Base):
     state: Mapped[str] = mapped_column(default="active")
     scale: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created: Mapped[datetime]
+    placement: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
 
 class Release(Base):

@@ -11,7 +11,11 @@ from slipway.state.tables.base import Base
 
 
 class Cluster(Base):
-    """``kubeconfig`` is sealed; ``version`` is what the API server said when it was last seen."""
+    """``kubeconfig`` is sealed; ``version`` is what the API server said when it was last asked.
+
+    ``prefix``: of the namespaces of apps. ``identity``: tells the cluster itself, whatever it is called here. ``seen``:
+    when a server of the platform last found it well.
+    """
 
     __tablename__ = "clusters"
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -19,6 +23,9 @@ class Cluster(Base):
     kubeconfig: Mapped[str]
     version: Mapped[str]
     created: Mapped[datetime]
+    prefix: Mapped[str] = mapped_column(default="slipway-")
+    identity: Mapped[str] = mapped_column(default="")
+    seen: Mapped[datetime | None]
 
 
 class ClusterProject(Base):
