@@ -27,7 +27,7 @@ from slipway.app.settings import Settings
 from slipway.app.stores import open_content, open_database
 from slipway.base.rate import RateLimit
 from slipway.build.attest.attestor import Attestations
-from slipway.build.attest.signing import ProjectKeys
+from slipway.build.attest.project_keys import ProjectKeys
 from slipway.content import ContentStore
 from slipway.errors import Invalid, SlipwayError
 from slipway.registry import Registry
@@ -56,8 +56,10 @@ class RegistryRole:
         self._registry = Registry(database, blobs)
         self._access = Access(database, keys)
         self._access.on_policy.append(self._registry.rules.forget)
-        self._through = PullThrough(database, self._registry, Vault(keys))
-        documents = Attestations(ProjectKeys(keys / "signing"), self._registry.documents)
+        vault = Vault(keys)
+        self._through = PullThrough(database, self._registry, vault)
+        signing = ProjectKeys(database, vault, keys / "signing")
+        documents = Attestations(signing, self._registry.documents)
         self._gate = PullGate(
             database, self._registry.rules, documents, Advisories(keys / "advisories.sqlite")
         )

@@ -9,6 +9,8 @@ import logging
 import os
 import socket
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from slipway.api.platform import create_app
@@ -17,13 +19,15 @@ from slipway.api.registry import Pace
 from slipway.api.registry import create_app as create_registry
 from slipway.app import sockets
 from slipway.app.http import HttpProtocol
-from slipway.app.platform import Platform, make_machine
+from slipway.app.leadership import LEASE_SECONDS, Leadership, end_at_once
+from slipway.app.platform import Platform, make_machine, server_id
 from slipway.app.settings import Settings
 from slipway.app.tls import ServerTls, is_loopback, tls_of
 from slipway.base import linux
 from slipway.base.rate import RateLimit
 
 log = logging.getLogger(__name__)
+_PATIENCE_SECONDS = LEASE_SECONDS + 3  # with one that was killed and is another machine's
 _KEPT_BLOCK = 4 * 1024 * 1024  # above: what checking one password takes (19 MiB), in as many threads as check
 
 
@@ -58,14 +62,34 @@ async def serve(settings: Settings) -> None:
         for check in platform.machine.facts.checks:
             if check.status != "ok":
                 log.warning("%s: %s", check.name, check.detail)
-        await platform.open()
-        _tune_collector()
-        linux.return_memory_above(_KEPT_BLOCK)
         try:
-            await _serve_sockets(platform, settings, listener, tls)
+            await platform.prepare()
+            async with _leading(platform, settings):
+                await platform.take_charge()
+                _tune_collector()
+                linux.return_memory_above(_KEPT_BLOCK)
+                await _serve_sockets(platform, settings, listener, tls)
+                await platform.end_charge()
         finally:
             await platform.close()
             settings.socket.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def _leading(platform: Platform, settings: Settings) -> AsyncIterator[None]:
+    """The one server of a database that builds and delivers: API servers on a cluster hand on to this one meanwhile.
+
+    Raises ``Conflict`` when one of them leads.
+    """
+    if platform.database.is_local:
+        yield
+        return
+    address = settings["kubernetes.server"] or settings.url
+    leadership = Leadership(platform.database, server_id(settings.data), address)
+    await leadership.won(asyncio.Event(), _PATIENCE_SECONDS)
+    async with leadership.kept(when_in_doubt=True) as lost:
+        lost.add_done_callback(end_at_once)
+        yield
 
 
 def _tune_collector() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,13 +17,14 @@ from sqlalchemy import select, update
 from slipway import __version__
 from slipway.base.clock import iso, now
 from slipway.base.ids import new_id
-from slipway.base.progress import Event, Progress
+from slipway.base.progress import Event, Progress, silent
 from slipway.build.attest import Provenance
 from slipway.build.attest.attestor import Attestor
 from slipway.build.base_images import Images
 from slipway.build.builders import KUBERNETES, BuilderRecord, Builders, ForeignBuilder, recover
 from slipway.build.cache_images import Imported
 from slipway.build.lint import Finding
+from slipway.build.logs import BuildLogs, FileLogs, LogWriter
 from slipway.build.pods.builder import Place, PodBuilder
 from slipway.build.policy import BuildPolicy
 from slipway.build.queue import FairQueue
@@ -40,8 +41,9 @@ from slipway.state.tables import Build as Row
 from slipway.state.tables import Project
 
 _LEASE = timedelta(hours=12)
-_POLL = 0.1
 ACTIVE = ("queued", "running")
+_RESTARTED = "the server was restarted; build it again"
+_POD = BuilderRecord(KUBERNETES, KUBERNETES, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +80,14 @@ class ImageStore(Protocol):
 class BuildJobs:
     """All builds of a server; the ``queue`` says whose turn it is. ``limits`` hold where the project has no own.
 
-    Builds by ``pods`` use none of this machine, and have a queue of their own.
+    Builds by ``pods`` use none of this machine, and have a queue of their own. Without ``sandboxes`` all builds are by
+    Pods. ``logs`` are files in ``directory`` unless said otherwise.
     """
 
     def __init__(
-        self, database: Database, solver: Solver, sandboxes: Sandboxes, images: ImageStore, directory: Path,
+        self, database: Database, solver: Solver, sandboxes: Sandboxes | None, images: ImageStore, directory: Path,
         limits: Limits, queue: FairQueue, attestor: Attestor, pods: PodBuilder | None = None,
-        pod_queue: FairQueue | None = None,
+        pod_queue: FairQueue | None = None, logs: BuildLogs | None = None,
     ) -> None:  # fmt: skip
         self._pods = pods
         self._pod_queue = pod_queue or queue
@@ -97,7 +100,7 @@ class BuildJobs:
         self._queue = queue
         self._attestor = attestor
         self._running: dict[str, asyncio.Task[Built]] = {}
-        directory.mkdir(parents=True, exist_ok=True)
+        self._logs = logs or FileLogs(directory)
 
     @property
     def _mark(self) -> str:
@@ -110,6 +113,8 @@ class BuildJobs:
     async def run(self, request: JobRequest, images: Images, progress: Progress) -> Built:
         """Build and store. Raises what went wrong; cancelling the caller cancels the build."""
         build_id = new_id(12)
+        if request.builder is None and self._sandboxes is None:
+            request = replace(request, builder=_POD)
         policy = await self._record(build_id, request)
         task = asyncio.create_task(self._run(build_id, request, policy, images, progress))
         self._running[build_id] = task
@@ -128,7 +133,7 @@ class BuildJobs:
     async def _run(
         self, build_id: str, request: JobRequest, policy: BuildPolicy, images: Images, progress: Progress
     ) -> Built:
-        log = _Log(self.log_path(build_id), progress)
+        log = _Log(self._logs.writer(build_id), progress)
         began = asyncio.get_running_loop().time()
         log({"event": "build.start", "build": build_id, "service": request.service})
         state, error, built = "failed", "", None
@@ -154,12 +159,15 @@ class BuildJobs:
             raise
         finally:
             seconds = round(asyncio.get_running_loop().time() - began, 3)
-            log(_done(build_id, request, state, error, built, seconds))
-            log.close()
+            log(_done(build_id, request.service, state, error, built, seconds))
             digest = str(built.digest) if built else None
-            await asyncio.shield(
-                self._set(build_id, state=state, finished=now(), error=error or None, image_digest=digest)
-            )
+            end = {"state": state, "finished": now(), "error": error or None, "image_digest": digest}
+            await asyncio.shield(self._end(build_id, log, end))
+
+    async def _end(self, build_id: str, log: _Log, values: dict[str, Any]) -> None:
+        """The log before the record: who follows it until the build has ended misses nothing."""
+        await log.close()
+        await self._set(build_id, **values)
 
     async def _solve(
         self, build_id: str, request: JobRequest, policy: BuildPolicy, images: Images, log: Progress
@@ -214,8 +222,11 @@ class BuildJobs:
         """By a worker of our own, which ends with ``stack``."""
         imported = await _imported(wanted, images, reporter)
 
+        sandboxes = self._sandboxes
+        assert sandboxes is not None
+
         async def start() -> Sandbox:
-            return await stack.enter_async_context(self._sandboxes.start(wanted.build_id, limits))
+            return await stack.enter_async_context(sandboxes.start(wanted.build_id, limits))
 
         return await self._solver.solve(wanted, images, Workers(start), reporter, imported)
 
@@ -244,9 +255,6 @@ class BuildJobs:
 
     # Records
 
-    def log_path(self, build_id: str) -> Path:
-        return self._directory / f"{build_id}.jsonl"
-
     async def _record(self, build_id: str, request: JobRequest) -> BuildPolicy:
         async with self._database.session() as session:
             project = await session.scalar(select(Project).where(Project.name == request.project))
@@ -257,7 +265,7 @@ class BuildJobs:
                 Row(
                     id=build_id, project_id=project.id, app=request.app, service=request.service, owner=request.owner,
                     state="queued", created=now(), limits=policy.limits(self._limits).to_json(),
-                    source=request.solve.source, log_path=str(self.log_path(build_id)),
+                    source=request.solve.source, log_path="",
                 )
             )  # fmt: skip
         return policy
@@ -294,33 +302,28 @@ class BuildJobs:
     async def log(self, build_id: str, follow: bool) -> AsyncIterator[dict[str, Any]]:
         """Every event of a build, and what comes while it runs."""
         await self.get(build_id)
-        going = True
-        try:
-            handle = await asyncio.to_thread(self.log_path(build_id).open, "rb")
-        except FileNotFoundError:
-            return
-        with handle:
-            rest = b""
-            while going:
-                going = follow and build_id in self._running
-                while data := await asyncio.to_thread(handle.read, 1 << 20):
-                    *lines, rest = (rest + data).split(b"\n")
-                    for line in lines:
-                        yield json.loads(line)
-                if going:
-                    await asyncio.sleep(_POLL)
+
+        async def goes_on() -> bool:
+            if not follow or build_id in self._running:
+                return follow
+            return self._logs.shared and (await self.get(build_id)).state in ACTIVE
+
+        async with aclosing(self._logs.read(build_id, goes_on)) as lines:
+            async for line in lines:
+                yield json.loads(line)
 
     async def recover(self) -> None:
         """What was running when the server was killed can be retried."""
-        self._sandboxes.recover()
+        if self._sandboxes is not None:
+            self._sandboxes.recover()
         await recover(await Builders(self._database).all(), self._mark)
-        async with self._database.session() as session:
-            left = update(Row).where(Row.state.in_(ACTIVE))
-            await session.execute(
-                left.values(
-                    state="interrupted", finished=now(), error="the server was restarted; build it again"
-                )
-            )
+        async with self._database.read() as session:
+            left = list(await session.scalars(select(Row).where(Row.state.in_(ACTIVE))))
+        for row in left:
+            log = _Log(self._logs.writer(row.id), silent)
+            log(_done(row.id, row.service, "interrupted", _RESTARTED, None, 0.0))
+            values = {"state": "interrupted", "finished": now(), "error": _RESTARTED}
+            await self._end(row.id, log, values)
 
     async def close(self) -> None:
         for task in list(self._running.values()):
@@ -353,32 +356,28 @@ async def _imported(request: SolveRequest, images: Images, reporter: Reporter) -
 
 
 class _Log:
-    """Passes events on, and into the build's file."""
+    """Passes events on, and into the build's log."""
 
-    def __init__(self, path: Path, progress: Progress) -> None:
-        self._path = path
-        self._handle = path.open("ab", buffering=0)
+    def __init__(self, writer: LogWriter, progress: Progress) -> None:
+        self._writer = writer
         self._progress = progress
+        self._closed = False
 
     def __call__(self, event: Event) -> None:
-        line = json.dumps(dict(event)).encode() + b"\n"
-        with suppress(OSError):  # a full disk must not hide the error that it causes elsewhere
-            if self._handle.closed:  # said after the build's end, when nobody follows it any more
-                with self._path.open("ab") as handle:
-                    handle.write(line)
-                return
-            self._handle.write(line)
-        self._progress(event)
+        self._writer.write(json.dumps(dict(event)).encode() + b"\n")
+        if not self._closed:  # after the build's end nobody follows it any more
+            self._progress(event)
 
-    def close(self) -> None:
-        self._handle.close()
+    async def close(self) -> None:
+        self._closed = True
+        await self._writer.close()
 
 
 def _done(
-    build_id: str, request: JobRequest, state: str, error: str, built: Built | None, seconds: float
+    build_id: str, service: str, state: str, error: str, built: Built | None, seconds: float
 ) -> dict[str, Any]:
     return {
-        "event": "build.done", "build": build_id, "service": request.service, "state": state, "error": error,
+        "event": "build.done", "build": build_id, "service": service, "state": state, "error": error,
         "reference": built.reference if built else "", "digest": str(built.digest) if built else "",
         "cached": built.cached if built else False, "seconds": seconds,
     }  # fmt: skip

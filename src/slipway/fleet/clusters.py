@@ -12,16 +12,17 @@ from sqlalchemy import delete, func, select, update
 
 from slipway.access import Vault
 from slipway.base.clock import now
-from slipway.errors import Conflict, Invalid, NotFound, SlipwayError
+from slipway.errors import Conflict, Invalid, NotFound, SlipwayError, Unsupported
 from slipway.fleet.nodes import NodeFacts
 from slipway.fleet.records import Binding, ClusterDetail, ClusterRecord
 from slipway.fleet.rights import missing
-from slipway.kubernetes import ClusterClient, read_kubeconfig
+from slipway.kubernetes import ClusterClient, Endpoint, own_endpoint, read_kubeconfig
 from slipway.state import Database, add_once, replace
 from slipway.state.tables import App, Cluster, ClusterProject, Project
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
 MOST_WEIGHT = 1000
+_OURS = "in-cluster"  # in the place of a kubeconfig: the account of the server's own Pod
 _QUICK = 5.0  # seconds for one cluster when all are shown
 
 
@@ -35,11 +36,13 @@ class Clusters:
     """Records are in the database, clients in this process: they stay open and are shared, and end with ``aclose``.
 
     A cluster that another server removed, or added anew with other credentials, is noticed at the next ``client``.
+    ``fallback`` is the cluster of projects that have none of their own; empty: they have this machine.
     """
 
-    def __init__(self, database: Database, vault: Vault) -> None:
+    def __init__(self, database: Database, vault: Vault, fallback: str = "") -> None:
         self._database = database
         self._vault = vault
+        self._fallback = fallback
         self._open: dict[str, _Open] = {}
 
     async def aclose(self) -> None:
@@ -52,7 +55,7 @@ class Clusters:
     async def add(self, name: str, kubeconfig: str, context: str | None = None) -> ClusterDetail:
         """Keeps what ``kubeconfig`` says of one context, after the cluster was asked for its nodes with it.
 
-        Raises ``Invalid``, ``Unsupported`` (see ``read_kubeconfig``), ``Conflict`` when there is one of this name, and
+        An empty one stands for the cluster that this server runs in, with the account of its own Pod. Raises ``Invalid``, ``Unsupported`` (see ``read_kubeconfig``), ``Conflict`` when there is one of this name, and
         what the cluster answers: ``Unavailable``, ``Unauthenticated``, ``Denied``.
         """
         if not _NAME.fullmatch(name):
@@ -64,7 +67,7 @@ class Clusters:
         async with self._database.read() as session:
             if await session.get(Cluster, name) is not None:
                 raise taken
-        endpoint = read_kubeconfig(kubeconfig, context)
+        endpoint = read_kubeconfig(kubeconfig, context) if kubeconfig else own_endpoint()
         async with ClusterClient(endpoint) as client:
             version = await client.version()
             nodes = await _nodes(client)
@@ -72,7 +75,8 @@ class Clusters:
         async with self._database.session() as session:
             made = await add_once(
                 session, Cluster, name=name, server=endpoint.server,
-                kubeconfig=self._vault.seal(endpoint.kubeconfig()), version=version, created=now(),
+                kubeconfig=self._vault.seal(endpoint.kubeconfig() if kubeconfig else _OURS), version=version,
+                created=now(),
             )  # fmt: skip
         if not made:
             raise taken
@@ -138,7 +142,10 @@ class Clusters:
 
     async def of(self, project: str) -> Sequence[Binding]:
         """The clusters of a project, by name; none where it has only this machine."""
-        return await self._bindings(project=project)
+        bound = await self._bindings(project=project)
+        if not bound and self._fallback:
+            return [Binding(self._fallback, project, 1)]
+        return bound
 
     # What is there
 
@@ -151,7 +158,7 @@ class Clusters:
             raise NotFound(f"there is no cluster {name!r}", hint="slipway cluster ls")
         known = self._open.get(name)
         if known is None or known.sealed != sealed:
-            made = _Open(sealed, ClusterClient(read_kubeconfig(self._vault.open(sealed))))
+            made = _Open(sealed, ClusterClient(_endpoint(name, self._vault.open(sealed))))
             self._open[name] = made
             if known is not None:
                 await known.client.aclose()
@@ -214,6 +221,18 @@ class Clusters:
         known = self._open.pop(name, None)
         if known is not None:
             await known.client.aclose()
+
+
+def _endpoint(name: str, kubeconfig: str) -> Endpoint:
+    if kubeconfig != _OURS:
+        return read_kubeconfig(kubeconfig)
+    try:
+        return own_endpoint()
+    except Invalid as error:
+        raise Unsupported(
+            f"the cluster {name!r} is the one that the platform's API servers run in, and this server is none of them",
+            hint="ask them, or add the cluster under another name with a kubeconfig",
+        ) from error
 
 
 async def _nodes(client: ClusterClient) -> tuple[NodeFacts, ...]:

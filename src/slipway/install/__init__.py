@@ -7,7 +7,16 @@ Neighbours: the command line above; nothing of ours below but ``errors``.
 """
 
 from slipway.install.chart import write_chart
-from slipway.install.manifests import Document, as_yaml, documents
+from slipway.install.manifests import CLUSTER_WIDE, Document, as_yaml, documents
 from slipway.install.values import VALUES, Value, read_values
 
-__all__ = ["VALUES", "Document", "Value", "as_yaml", "documents", "read_values", "write_chart"]
+__all__ = [
+    "CLUSTER_WIDE",
+    "VALUES",
+    "Document",
+    "Value",
+    "as_yaml",
+    "documents",
+    "read_values",
+    "write_chart",
+]
