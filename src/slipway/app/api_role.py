@@ -105,7 +105,10 @@ class ApiRole:
         async with self.leadership.kept() as lost:
             lost.add_done_callback(end_at_once)
             await self.platform.take_charge()
+            self.leadership.leads = True
+            log.info("this server leads now")
             await self._quiet(ending)
+            self.leadership.leads = False  # what comes now waits for the next one
             await self.platform.end_charge()
 
     async def _quiet(self, ending: asyncio.Event) -> None:

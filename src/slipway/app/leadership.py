@@ -50,14 +50,16 @@ class Leadership:
     _seen: tuple[float, str] = field(default=(-LEASE_SECONDS, ""))
 
     async def leader(self) -> str:
-        """The leader's address; empty while there is none. Asked of the database at most once a second."""
+        """The leader's address; empty while there is none, or none but this server, which is not ready yet or not any
+        more. Asked of the database at most once a second."""
         if self.leads:
             return self.address
         time = asyncio.get_running_loop().time()
         if time - self._seen[0] > _LOOK_SECONDS:
             async with self.database.read() as session:
                 row = await session.get(Lease, _NAME)
-                found = row.address if row is not None and row.until > await _now(session) else ""
+                valid = row is not None and row.holder != self.me and row.until > await _now(session)
+                found = row.address if row is not None and valid else ""
             self._seen = (time, found)
         return self._seen[1]
 
@@ -104,13 +106,12 @@ class Leadership:
 
     @asynccontextmanager
     async def kept(self, *, when_in_doubt: bool = False) -> AsyncIterator[asyncio.Task[None]]:
-        """Lead for the length of the block, which begins when the lease was ``won``, and give it back.
+        """Keep the lease, which was ``won``, for the length of the block, and give it back. ``leads`` is for the caller
+        to set, when what a killed leader left is in order.
 
         The task that comes with it ends with ``Lost`` only: what the leader does has to end at once then. With
         ``when_in_doubt`` it does not while the database is away, but when another server leads.
         """
-        self.leads = True
-        log.info("this server leads now")
         keeping = asyncio.create_task(self._keep(when_in_doubt))
         try:
             yield keeping

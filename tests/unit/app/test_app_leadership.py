@@ -31,6 +31,8 @@ async def test_one_leads_and_the_others_know_where(database: Database) -> None:
     two.forget()
     assert await one.won(asyncio.Event())
     async with one.kept() as lost:
+        assert await one.leader() == ""  # not before it says that it is ready
+        one.leads = True
         assert await one.leader() == "http://one"
         assert await two.leader() == "http://one"
         assert not await two.try_once()

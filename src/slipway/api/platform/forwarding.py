@@ -99,7 +99,7 @@ class Forwarding:
     async def _leader(self, *, forwarded: bool = False) -> str:
         """Its URL, or nothing where that is this server. Raises ``Unavailable`` when nobody leads for too long.
 
-        A request that came from another server goes no further: what that one believes is no longer so.
+        A request that came from another server goes no further: it waits until this one leads, as that one believes.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + self._wait
@@ -107,7 +107,7 @@ class Forwarding:
             found = "" if forwarded else await self._leaders.leader()
             if found:
                 return found
-            if forwarded or loop.time() > end:
+            if loop.time() > end:
                 raise Unavailable("no server leads at the moment", hint="one does within half a minute")
             await asyncio.sleep(_PAUSE)
         return ""
