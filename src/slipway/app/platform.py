@@ -60,7 +60,7 @@ from slipway.fleet import Clusters
 from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
 from slipway.registry import Registry, Retention, Transfers, Trash
-from slipway.registry.findings import Advisories
+from slipway.registry.findings import SharedAdvisories
 from slipway.registry.gate import PullGate
 from slipway.registry.replication import Replicator, Sites
 from slipway.registry.through import PullThrough
@@ -129,8 +129,9 @@ class Platform:
         self._vault = vault = Vault(settings.keys)
         self._signing = ProjectKeys(self.database, vault, signing_keys(settings))
         self.attestor = Attestor(self.inventories, self._signing, self.registry.documents)
-        self.advisories = Advisories(settings.keys / "advisories.sqlite")
-        self.gate = PullGate(self.database, self.registry.rules, self.attestor, self.advisories)
+        advisories = (settings.keys if machine else data) / "advisories.sqlite"
+        self.advisories = SharedAdvisories(self.database, blobs, advisories)
+        self.gate = PullGate(self.database, self.registry.rules, self.attestor, self.advisories.index)
         self.desk = Desk()
         sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks)) if machine else None
         self.clusters = Clusters(self.database, vault, settings["kubernetes.cluster"])
@@ -187,7 +188,8 @@ class Platform:
         await self.database.migrate()
         for part in (self.blobs, self.snapshots, self.cache_mounts):
             await asyncio.to_thread(part.recover)
-        self._tasks = [asyncio.create_task(_supervised(self.registry.pulls.run_forever()))]
+        work = (self.registry.pulls.run_forever(), self.advisories.run_forever())
+        self._tasks = [asyncio.create_task(_supervised(item)) for item in work]
 
     async def take_charge(self) -> None:
         """From now on builds, apps and housekeeping are this server's; nobody else does them."""

@@ -18,7 +18,11 @@ _QUERIES: tuple[tuple[str, int | str], ...] = (
             f"SELECT DISTINCT {name}, {name} FROM {table} WHERE {name} > :after ORDER BY {name} LIMIT :count",
             "",
         )
-        for table, name in (("manifest_references", "digest"), ("build_cache", "layer_digest"))
+        for table, name in (
+            ("manifest_references", "digest"),
+            ("build_cache", "layer_digest"),
+            ("shared_files", "digest"),
+        )
     ),
 )
 

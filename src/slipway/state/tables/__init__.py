@@ -14,6 +14,7 @@ from slipway.state.tables.registry import (
     ProjectBlob,
     Repository,
     RepositoryBlob,
+    SharedFile,
     Tag,
 )
 from slipway.state.tables.sites import ReplicationConflict, Site
@@ -45,6 +46,7 @@ __all__ = [
     "Repository",
     "RepositoryBlob",
     "Robot",
+    "SharedFile",
     "SigningKey",
     "Site",
     "Tag",

@@ -1,4 +1,4 @@
-"""What several API servers share: logs of builds, signing keys, and who of them leads"""
+"""What several API servers share: logs of builds, signing keys, advisories, and who of them leads"""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", name=op.f("pk_signing_keys")),
     )
     op.create_table(
+        "shared_files",
+        *(sa.Column(name, sa.String(), nullable=False) for name in ("name", "digest")),
+        sa.Column("changed", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_shared_files")),
+    )
+    op.create_table(
         "leases",
         *(sa.Column(name, sa.String(), nullable=False) for name in ("name", "holder", "address")),
         sa.Column("until", sa.DateTime(timezone=True), nullable=False),
@@ -38,5 +44,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for name in ("leases", "signing_keys", "build_logs"):
+    for name in ("leases", "shared_files", "signing_keys", "build_logs"):
         op.drop_table(name)
