@@ -126,8 +126,8 @@ def test_the_chart_serves_rolls_and_loses_nothing(
 def test_the_manifests_serve_at_the_restricted_level(
     main: Running, image: str, local_cluster: LocalCluster
 ) -> None:
-    words = ("--namespace", NAMESPACE, "--kubernetes", "1.20", "--set", f"image={image}")
-    words += ("--set", "api.replicas=0", "--set", f"registry.nodePort={PORT}")
+    words = ["--namespace", NAMESPACE, "--kubernetes", "1.20", "--set", f"image={image}"]
+    words += ["--set", "api.replicas=0", "--set", f"registry.nodePort={PORT}"]
     printed = main.command("install", "kubernetes", *words).stdout
     local_cluster.kubectl("apply", "-f", "-", stdin=printed)
     until(lambda: ready(local_cluster) == 2, "the registries are ready", 200)

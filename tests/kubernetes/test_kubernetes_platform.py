@@ -74,7 +74,7 @@ class Installed:
         """The name of its Pod; empty while none leads."""
         address = asyncio.run(_leader(self.database))
         at = {f"http://{pod['status'].get('podIP')}:7070": pod["metadata"]["name"] for pod in self.pods()}
-        return at.get(address, "")
+        return str(at.get(address, ""))
 
     def kill(self, pod: str) -> None:
         """Its process, as the kernel would; on nodes that are this machine's."""
@@ -131,9 +131,7 @@ def installed(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFact
             stack.callback(
                 local_cluster.kubectl, "delete", "namespace", name, "--wait=false", "--ignore-not-found"
             )
-        found = Installed(
-            local_cluster, machine, directory / "chart", f"{address}/{made}", _driver(database)
-        )
+        found = Installed(local_cluster, machine, directory / "chart", f"{address}/{made}", _driver(database))
         _secrets(found, machine, directory / "keys", bucket.environment)
         stack.callback(found.helm, "uninstall", "mine")
         found.helm("install", "mine", str(found.chart), *found.set(), "--wait", "--timeout", "240s")
@@ -215,7 +213,7 @@ def test_the_leader_is_killed_in_a_delivery(installed: Installed, source: Path) 
     before = client.json("app", "show", "small", "--project", "shop")["release"]
     write_app(source, "2")
     (source / "Dockerfile").write_text(
-        "FROM debian:bookworm\nRUN sleep 12\nCOPY app.pl /srv/app/\nCMD [\"perl\", \"/srv/app/app.pl\"]\n"
+        'FROM debian:bookworm\nRUN sleep 12\nCOPY app.pl /srv/app/\nCMD ["perl", "/srv/app/app.pl"]\n'
     )
     killed = installed.leader()
     with client.start_command("deliver", str(source), "--project", "shop") as delivery:
@@ -245,7 +243,7 @@ def test_an_upgrade_rolls_while_a_delivery_goes_on(installed: Installed, source:
     client = installed.client
     write_app(source, "3")
     (source / "Dockerfile").write_text(
-        "FROM debian:bookworm\nRUN sleep 15\nCOPY app.pl /srv/app/\nCMD [\"perl\", \"/srv/app/app.pl\"]\n"
+        'FROM debian:bookworm\nRUN sleep 15\nCOPY app.pl /srv/app/\nCMD ["perl", "/srv/app/app.pl"]\n'
     )
     old = {pod["metadata"]["name"] for pod in installed.pods()}
     with client.start_command("deliver", str(source), "--project", "shop") as delivery:

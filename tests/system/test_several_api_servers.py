@@ -57,7 +57,8 @@ class Server:
         end = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < end, (self.directory / "log").read_text()
-            assert self.process is not None and self.process.poll() is None, (self.directory / "log").read_text()
+            assert self.process is not None
+            assert self.process.poll() is None, (self.directory / "log").read_text()
             time.sleep(0.1)
 
     def answers(self, path: str) -> bool:
@@ -128,7 +129,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
         database = stack.enter_context(postgres()).database()
         bucket = stack.enter_context(swift(tmp_path / "swift"))
         keys = tmp_path / "keys"
-        subprocess.run([sys.executable, "-m", "slipway.app", "keys", str(keys)], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "slipway.app", "keys", str(keys)], check=True, capture_output=True
+        )
         common = bucket.environment | {
             "SLIPWAY_DATABASE_URL": database, "SLIPWAY_STORAGE_URL": bucket.bucket("images"),
             "SLIPWAY_KEYS": str(keys), "SLIPWAY_ADMIN_PASSWORD": PASSWORD, "SLIPWAY_GRACE_SECONDS": "20",
@@ -190,7 +193,9 @@ def test_either_answers_and_one_works(site: Site) -> None:
     assert (last["event"], last["kind"]) == ("error", "invalid")
     assert "has no cluster to build on" in last["message"]
     (record,) = leader.ask("GET", "/api/v1/builds?project=shop")[1]
-    said = [json.loads(line) for line in other.ask("GET", f"/api/v1/builds/{record['id']}/log")[1].splitlines()]
+    said = [
+        json.loads(line) for line in other.ask("GET", f"/api/v1/builds/{record['id']}/log")[1].splitlines()
+    ]
     assert [item["event"] for item in said] == ["build.start", "build.done"]
 
     assert other.ask("GET", "/v2/")[0] == 401  # the registry's, and not the platform's, whose token this is

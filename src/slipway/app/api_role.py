@@ -1,8 +1,8 @@
 """The platform API without a machine: any number of these processes, in Pods, over one database and one bucket.
 
 No root, no container runtime; the data directory is a scratch. Builds are Pods and apps are on clusters. One of the
-processes leads: builds, deliveries, reconciliation and housekeeping are its own, and the others hand such requests on to
-it (``slipway.api.platform.forwarding``). One that is killed is followed by another within half a minute; what it was
+processes leads: builds, deliveries, reconciliation and housekeeping are its own, and the others hand such requests on
+to it (``slipway.api.platform.forwarding``). One that is killed is followed by another within half a minute; what it was
 doing is recorded as interrupted, and can be done again.
 """
 
@@ -69,7 +69,10 @@ class ApiRole:
     def _all(self) -> ASGIApp:
         """The platform's and the registry's application, and what a load balancer asks."""
         platform, settings = self.platform, self._settings
-        pace, rate = Pace(settings["registry.idle_seconds"]), RateLimit(settings["registry.requests_per_second"])
+        pace, rate = (
+            Pace(settings["registry.idle_seconds"]),
+            RateLimit(settings["registry.requests_per_second"]),
+        )
         registry = create_registry(
             platform.registry, platform.access, platform.through, pace, rate, platform.gate
         )

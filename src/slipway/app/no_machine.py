@@ -24,7 +24,11 @@ class NoMachine:
     def refusals(self, model: Project) -> Sequence[Refusal]:
         """Before anything is built."""
         hint = "slipway cluster bind CLUSTER --project …"
-        return (Refusal(("services",), "have nowhere to run: the project has no cluster, the server no machine", hint),)
+        return (
+            Refusal(
+                ("services",), "have nowhere to run: the project has no cluster, the server no machine", hint
+            ),
+        )
 
     async def serves(self, app: AppRef, wanted: Wanted) -> bool:
         self._refuse(app.project)
@@ -50,11 +54,10 @@ class NoMachine:
     async def overview(self, apps: Collection[AppRef]) -> Mapping[AppRef, list[Instance]]:
         return {app: [] for app in apps}
 
-    async def logs(
+    def logs(
         self, app: AppRef, instance: Instance, follow: bool, tail: int | None
     ) -> AsyncIterator[LogRecord]:
         self._refuse(app.project)
-        yield
 
     def urls(self, app: AppRef, service: Service) -> list[str]:
         return []

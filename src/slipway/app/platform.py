@@ -112,7 +112,9 @@ class Platform:
         data = settings.data
         self.database = open_database(settings)
         self.blobs = blobs = machine.blobs if machine else open_content(settings)
-        self.snapshots = snapshots = machine.snapshots if machine else SnapshotStore(data / "snapshots", blobs)
+        self.snapshots = snapshots = (
+            machine.snapshots if machine else SnapshotStore(data / "snapshots", blobs)
+        )
         self.access = Access(self.database, settings.keys)
         self.oidc = oidc_of(settings, self.access, self.database)
         self.registry = Registry(self.database, blobs)
@@ -146,9 +148,7 @@ class Platform:
         self.trash, self.retention = Trash(self.database), Retention(self.database)
         sites = Sites(self.database, vault)
         setting = cluster_setting(settings)
-        engine: Engine = (
-            Stepwise(self._embedded(machine), renderer(setting)) if machine else NoMachine()
-        )
+        engine: Engine = Stepwise(self._embedded(machine), renderer(setting)) if machine else NoMachine()
         self.engines = Engines(engine, self.access, setting, self.clusters)
         self.deliverer = Deliverer(Apps(self.database), builder, self.engines.of)
         self.through = PullThrough(self.database, self.registry, vault)
@@ -239,9 +239,10 @@ class Platform:
         await self.database.dispose()
 
     def services(self) -> Services:
+        transfers = Transfers(self.registry, self.snapshots if self.machine else None)
         return Services(
             self.access, self._vault, self.registry, self.trash, self.retention, self.replicator, self.webhooks,
-            self.gate, self.advisories, self.attestor, Transfers(self.registry, self.snapshots), self.jobs,
+            self.gate, self.advisories, self.attestor, transfers, self.jobs,
             Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status, self._uploads,
             self.remotes, self.clusters, self._prune, self.desk, self._make_own,
             authority_certificate(self.settings), self.oidc,
@@ -282,9 +283,7 @@ class Platform:
                 pass
         began = time.monotonic()
         progress({"event": "phase", "name": f"bootstrap {name}", "state": "start"})
-        config, layer = await debian(
-            self.blobs, suite, mirror=mirror, include=include, variant=variant
-        )
+        config, layer = await debian(self.blobs, suite, mirror=mirror, include=include, variant=variant)
         digest = layer.descriptor.digest
         async with holding(self.blobs, f"base {name}", digest, ttl=_BASE_LEASE):
             image = await self.registry.store_image(repository, [suite], config, [layer.descriptor])
@@ -308,7 +307,11 @@ class Platform:
             "apps": len(await self.deliverer.apps.all()),
             "containers": sum(item.running for item in containers),
             "builds_running": self.jobs.running,
-            "warnings": [f"{item.name}: {item.detail}" for item in (facts.checks if facts else ()) if item.status != "ok"],
+            "warnings": [
+                f"{item.name}: {item.detail}"
+                for item in (facts.checks if facts else ())
+                if item.status != "ok"
+            ],
         }
 
 

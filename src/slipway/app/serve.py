@@ -58,8 +58,9 @@ async def serve(settings: Settings) -> None:
                 "%s is plain HTTP: passwords can be read on the way; see docs/access.md", settings.url
             )
         listener = sockets.listen(settings["listen"])
-        platform = Platform(settings, await make_machine(settings))
-        for check in platform.machine.facts.checks:
+        machine = await make_machine(settings)
+        platform = Platform(settings, machine)
+        for check in machine.facts.checks:
             if check.status != "ok":
                 log.warning("%s: %s", check.name, check.detail)
         try:

@@ -67,7 +67,9 @@ class FileLogs:
     def writer(self, build_id: str) -> LogWriter:
         return _FileWriter(self.path(build_id))
 
-    async def read(self, build_id: str, goes_on: Callable[[], Awaitable[bool]]) -> AsyncGenerator[bytes, None]:
+    async def read(
+        self, build_id: str, goes_on: Callable[[], Awaitable[bool]]
+    ) -> AsyncGenerator[bytes, None]:
         try:
             handle = await asyncio.to_thread(self.path(build_id).open, "rb")
         except FileNotFoundError:
@@ -113,7 +115,9 @@ class TableLogs:
     def writer(self, build_id: str) -> LogWriter:
         return _TableWriter(self._database, build_id)
 
-    async def read(self, build_id: str, goes_on: Callable[[], Awaitable[bool]]) -> AsyncGenerator[bytes, None]:
+    async def read(
+        self, build_id: str, goes_on: Callable[[], Awaitable[bool]]
+    ) -> AsyncGenerator[bytes, None]:
         last, going = 0, True
         while going:
             going = await goes_on()

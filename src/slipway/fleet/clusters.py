@@ -55,8 +55,9 @@ class Clusters:
     async def add(self, name: str, kubeconfig: str, context: str | None = None) -> ClusterDetail:
         """Keeps what ``kubeconfig`` says of one context, after the cluster was asked for its nodes with it.
 
-        An empty one stands for the cluster that this server runs in, with the account of its own Pod. Raises ``Invalid``, ``Unsupported`` (see ``read_kubeconfig``), ``Conflict`` when there is one of this name, and
-        what the cluster answers: ``Unavailable``, ``Unauthenticated``, ``Denied``.
+        An empty one stands for the cluster that this server runs in, with the account of its own Pod. Raises
+        ``Invalid``, ``Unsupported`` (see ``read_kubeconfig``), ``Conflict`` when there is one of this name, and what the
+        cluster answers: ``Unavailable``, ``Unauthenticated``, ``Denied``.
         """
         if not _NAME.fullmatch(name):
             raise Invalid(

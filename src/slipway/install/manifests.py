@@ -63,7 +63,7 @@ def _registry(get: Get, labels: dict[str, str]) -> dict[str, Any]:
 
 def _api(get: Get, labels: dict[str, str]) -> dict[str, Any]:
     password = {"secretKeyRef": {"name": get("admin"), "key": "password", "optional": True}}
-    environment = [
+    environment: list[dict[str, Any]] = [
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         # Each is reached by itself: by the workers of its builds, and by the others while it leads.
         {"name": "SLIPWAY_KUBERNETES_SERVER", "value": f"http://$(POD_IP):{PORT}"},

@@ -26,7 +26,11 @@ def object_(api_version: str, kind: str, name: str, **rest: Any) -> dict[str, An
 
 
 def deployment(
-    get: Get, role: str, labels: dict[str, str], environment: Sequence[Mapping[str, Any]], account: Mapping[str, Any]
+    get: Get,
+    role: str,
+    labels: dict[str, str],
+    environment: Sequence[Mapping[str, Any]],
+    account: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Of one role, at the restricted level of Pod security. Replaced one by one, the new one first."""
     pod = {

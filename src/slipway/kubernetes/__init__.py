@@ -2,8 +2,9 @@
 
 What is here knows Kubernetes' protocol and nothing of Slipway's apps, builds and projects: objects are plain
 dictionaries, as the API server sends them. ``ClusterClient`` is the face; behind it stand ``kubeconfig`` (where
-the server is and who we are), ``incluster`` (the same for the cluster we run in), ``transport`` (requests, retries, limits), ``answers`` (statuses as our errors),
-``discovery`` (which versions are served), ``listing``, ``watching``, ``podlogs`` and ``running``.
+the server is and who we are), ``incluster`` (the same for the cluster we run in), ``transport`` (requests, retries,
+limits), ``answers`` (statuses as our errors), ``discovery`` (which versions are served), ``listing``, ``watching``,
+``podlogs`` and ``running``.
 
 Invariants: nothing given from outside makes this process run a program or read a file; every answer has a limit;
 foreign errors become ``slipway.errors`` here. Works from Kubernetes 1.20 on.

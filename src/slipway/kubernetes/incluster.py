@@ -16,7 +16,10 @@ def own_endpoint(account: Path = ACCOUNT) -> Endpoint:
 
     The token is read for each request: the cluster replaces it every hour or so.
     """
-    host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    host, port = (
+        os.environ.get("KUBERNETES_SERVICE_HOST", ""),
+        os.environ.get("KUBERNETES_SERVICE_PORT", "443"),
+    )
     token = account / "token"
     if not host or not token.exists():
         raise Invalid(

@@ -36,7 +36,10 @@ class Transport:
         self._patience = _PATIENCE if patience is None else patience
         self._places = asyncio.Semaphore(_AT_ONCE)
         connector = aiohttp.TCPConnector(
-            ssl=endpoint.ssl_context() or False, limit=0, socket_factory=keepalive_socket, keepalive_timeout=60
+            ssl=endpoint.ssl_context() or False,
+            limit=0,
+            socket_factory=keepalive_socket,
+            keepalive_timeout=60,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,

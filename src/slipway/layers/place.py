@@ -42,7 +42,9 @@ class Placer:
         """Set the directories' times, which filling them has changed."""
         for path, mtime in self._directories.times.items():
             os.utime(self._directories.find(path), (mtime, mtime))
-        for path in sorted(self._closed.keys() & self._directories.times.keys(), reverse=True):  # the inner ones first
+        for path in sorted(
+            self._closed.keys() & self._directories.times.keys(), reverse=True
+        ):  # the inner ones first
             os.fchmod(self._directories.find(path), self._closed[path])
 
     def opaque(self, path: str) -> None:

@@ -87,7 +87,9 @@ async def pair(handler: Handler, wait: float = 5.0) -> AsyncIterator[tuple[Node,
 async def echo(request: Request) -> Response:
     body = await request.body()
     seen = {"method": request.method, "path": request.url.path, "query": request.url.query, "size": len(body)}
-    headers = {name: value for name, value in request.headers.items() if name.startswith(("x-", "auth", "host"))}
+    headers = {
+        name: value for name, value in request.headers.items() if name.startswith(("x-", "auth", "host"))
+    }
     return JSONResponse({**seen, **headers}, 201, {"X-Answer": "yes"})
 
 
@@ -95,7 +97,11 @@ def test_what_changes_something_is_the_leader_s() -> None:
     assert is_leaders("POST", "/api/v1/projects/a/builds")
     assert is_leaders("DELETE", "/api/v1/images")
     assert is_leaders("GET", "/api/v1/workers/work")
-    for method, path in (("GET", "/api/v1/builds"), ("POST", "/api/v1/login"), ("PUT", "/v2/a/b/manifests/1")):
+    for method, path in (
+        ("GET", "/api/v1/builds"),
+        ("POST", "/api/v1/login"),
+        ("PUT", "/v2/a/b/manifests/1"),
+    ):
         assert not is_leaders(method, path)
 
 

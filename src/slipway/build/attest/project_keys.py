@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 class ProjectKeys:
     """ECDSA P-256 keys. A project's is made when something is first signed for it, and stays.
 
-    Earlier versions kept them as ``earlier/PROJECT.pem``: what is found there is taken over. A key in the database wins.
+    Earlier versions kept them as ``earlier/PROJECT.pem``: these are taken over. A key in the database wins.
     """
 
     def __init__(self, database: Database, vault: Vault, earlier: Path | None = None) -> None:

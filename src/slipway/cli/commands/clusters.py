@@ -34,7 +34,9 @@ def cluster() -> None:
     help="How to get there; - reads it from standard input.",
 )  # fmt: skip
 @click.option("--context", default="", help="Which of its contexts; by default the current one.")
-@click.option("--in-cluster", is_flag=True, help="The cluster that the server itself runs in, by its own account.")
+@click.option(
+    "--in-cluster", is_flag=True, help="The cluster that the server itself runs in, by its own account."
+)
 @with_session
 def cluster_add(session: Session, name: str, file: str, context: str, in_cluster: bool) -> None:
     """Add a cluster, after looking at it with the credentials of a kubeconfig.

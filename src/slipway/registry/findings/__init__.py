@@ -1,8 +1,8 @@
 """What is known to be wrong with the packages of an image, from advisories in the OSV format.
 
-``osv`` reads a dump of a database, ``index`` keeps it in one file, ``shared`` gives that to all servers, ``matching`` holds the packages of an SPDX document
-against it. ``record``, ``archive``, ``severity`` and ``cvss`` are the parts of reading; ``purls``, ``ecosystems``,
-``versions``, ``ranges`` and ``grouping`` those of matching.
+``osv`` reads a dump of a database, ``index`` keeps it in one file, ``shared`` gives that to all servers, ``matching``
+holds the packages of an SPDX document against it. ``record``, ``archive``, ``severity`` and ``cvss`` are the parts of
+reading; ``purls``, ``ecosystems``, ``versions``, ``ranges`` and ``grouping`` those of matching.
 
 Invariants: a dump and a document come from anybody, so every part of them has a limit, and what cannot be understood
 is refused or counted, never an error of another kind; what was not looked at is said, it does not pass for free of
