@@ -56,8 +56,8 @@ class Clusters:
         """Keeps what ``kubeconfig`` says of one context, after the cluster was asked for its nodes with it.
 
         An empty one stands for the cluster that this server runs in, with the account of its own Pod. Raises
-        ``Invalid``, ``Unsupported`` (see ``read_kubeconfig``), ``Conflict`` when there is one of this name, and what the
-        cluster answers: ``Unavailable``, ``Unauthenticated``, ``Denied``.
+        ``Invalid``, ``Unsupported`` (see ``read_kubeconfig``), ``Conflict`` when there is one of this name, and what
+        the cluster answers: ``Unavailable``, ``Unauthenticated``, ``Denied``.
         """
         if not _NAME.fullmatch(name):
             raise Invalid(
