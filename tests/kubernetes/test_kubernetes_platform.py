@@ -23,7 +23,7 @@ from slipway.testing.kubernetes import LocalCluster
 from slipway.testing.kubernetes.objects import until
 from slipway.testing.platform import Running, write_app
 from slipway.testing.postgres import postgres
-from slipway.testing.swift import swift
+from slipway.testing.swift import ACCESS_KEY, SECRET_KEY, swift
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 HELM = Path(sys.executable).parent / "helm"
@@ -111,7 +111,9 @@ def installed(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFact
         bucket = stack.enter_context(swift(directory / "swift", host))
         # A machine makes the images, and is not needed any more.
         machine = Running.make(directory / "machine")
-        machine.variables |= bucket.environment | {
+        machine.variables |= {
+            "SLIPWAY_STORAGE_ACCESS_KEY": ACCESS_KEY,
+            "SLIPWAY_STORAGE_SECRET_KEY": SECRET_KEY,
             "SLIPWAY_LISTEN": f"{host}:{machine.api_port}", "SLIPWAY_DATABASE_URL": database,
             "SLIPWAY_STORAGE_URL": bucket.bucket("images"), "SLIPWAY_KEYS": str(directory / "keys"),
         }  # fmt: skip
@@ -132,7 +134,7 @@ def installed(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFact
                 local_cluster.kubectl, "delete", "namespace", name, "--wait=false", "--ignore-not-found"
             )
         found = Installed(local_cluster, machine, directory / "chart", f"{address}/{made}", _driver(database))
-        _secrets(found, machine, directory / "keys", bucket.environment)
+        _secrets(found, machine, directory / "keys")
         stack.callback(found.helm, "uninstall", "mine")
         found.helm("install", "mine", str(found.chart), *found.set(), "--wait", "--timeout", "240s")
         # From now on the nodes pull it from the platform's own registry.
@@ -148,11 +150,12 @@ def _driver(url: str) -> str:
     return url.replace("postgresql://", "postgresql+asyncpg://")
 
 
-def _secrets(found: Installed, machine: Running, keys: Path, bucket: dict[str, str]) -> None:
+def _secrets(found: Installed, machine: Running, keys: Path) -> None:
     kubectl = found.cluster.kubectl
     kubectl("create", "namespace", SPACE)
-    wanted = ("SLIPWAY_DATABASE_URL", "SLIPWAY_STORAGE_URL", *bucket)
-    settings = [f"--from-literal={name}={machine.variables[name]}" for name in wanted]
+    chosen = ("SLIPWAY_DATABASE_", "SLIPWAY_STORAGE_")
+    wanted = [item for item in machine.variables.items() if item[0].startswith(chosen)]
+    settings = [f"--from-literal={name}={value}" for name, value in wanted]
     # What builds need here, on a small machine.
     limits = {"SLIPWAY_BUILD_MEMORY": "512m", "SLIPWAY_BUILD_CPUS": "1", "SLIPWAY_BUILD_DISK": "4g"}
     settings += [f"--from-literal={name}={value}" for name, value in limits.items()]
