@@ -207,7 +207,8 @@ def test_the_servers_are_restricted(installed: Installed) -> None:
         assert who.strip() == "10070"
     may = ("auth", "can-i", "--as", f"system:serviceaccount:{SPACE}:slipway-api")
     assert installed.cluster.kubectl(*may, "create", "pods", "-n", APPS).strip() == "yes"
-    for wish in (("create", "clusterrolebindings"), ("delete", "nodes"), ("create", "pods/exec", "-n", APPS)):
+    run_in_pods = ("create", "pods", "--subresource=exec", "-n", APPS)
+    for wish in (("create", "clusterrolebindings"), ("delete", "nodes"), run_in_pods):
         assert installed.cluster.kubectl(*may, *wish, ok=False).strip() in ("no", "")
 
 
