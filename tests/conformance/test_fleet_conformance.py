@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from slipway.access import Access, Vault
-from slipway.errors import Conflict, NotFound
+from slipway.errors import Conflict, NotFound, Unsupported
 from slipway.fleet import Binding, ClusterDetail, Clusters
+from slipway.kubernetes import read_kubeconfig
 from slipway.state import Database
 from slipway.testing.api_server import ApiServer, api_server, listing
 
@@ -66,3 +67,28 @@ async def test_two_servers_add_use_and_remove_the_same_cluster(
     with pytest.raises(NotFound):
         await one.client("east")
     assert await one.of("shop") == []
+
+
+async def test_projects_without_a_cluster_have_that_of_the_server(
+    both: tuple[Clusters, Clusters], api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await both[0].add("east", api.kubeconfig())
+    own = Clusters(both[0]._database, both[0]._vault, "east")
+    assert await own.of("shop") == [Binding("east", "shop", 1)]
+    assert await both[0].of("shop") == []
+    await own.bind("east", "shop", 0)
+    assert [item.weight for item in await own.of("shop")] == [0]
+    await own.aclose()
+
+
+async def test_the_cluster_of_the_servers_pods_is_for_them_alone(
+    both: tuple[Clusters, Clusters], api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = read_kubeconfig(api.kubeconfig())
+    monkeypatch.setattr("slipway.fleet.clusters.own_endpoint", lambda: endpoint)
+    await both[0].add("here", "")
+    assert await (await both[1].client("here")).version()
+    monkeypatch.undo()
+    elsewhere = Clusters(both[1]._database, both[1]._vault)
+    with pytest.raises(Unsupported, match="this server is none of them"):
+        await elsewhere.client("here")

@@ -105,7 +105,8 @@ def test_the_chart_serves_rolls_and_loses_nothing(
     main.command("project", "add", "demo", "dev", "--role", "developer")
     main.command("install", "chart", str(tmp_path / "chart"))
     chart = str(tmp_path / "chart")
-    helm(local_cluster, "install", "mine", chart, "--set", f"image={image}", "--wait", "--timeout", "90s")
+    common = ("--set", f"image={image}", "--set", "api.replicas=0", "--wait", "--timeout", "90s")
+    helm(local_cluster, "install", "mine", chart, *common)
     assert ready(local_cluster) == 2
     assert len({pod["spec"]["nodeName"] for pod in pods(local_cluster)}) == 2
 
@@ -115,8 +116,8 @@ def test_the_chart_serves_rolls_and_loses_nothing(
     copy(f"oci:{layout}:1", f"docker://{address}/demo/app:v1", *login)
     assert "demo/app" in json.dumps(main.json("image", "ls"))  # the whole server sees what they took
 
-    more = ("--set", f"image={image}", "--set", "registry.replicas=3", "--set", "logLevel=debug")
-    helm(local_cluster, "upgrade", "mine", chart, *more, "--wait", "--timeout", "90s")
+    more = ("--set", "registry.replicas=3", "--set", "logLevel=debug")
+    helm(local_cluster, "upgrade", "mine", chart, *common, *more)
     until(lambda: ready(local_cluster) == 3, "three registries are ready", 120)
     there = ("--src-creds", f"dev:{SECRET}", "--src-tls-verify=false")
     copy(f"docker://{address}/demo/app:v1", f"oci:{tmp_path / 'back'}:1", *there)
@@ -126,8 +127,9 @@ def test_the_chart_serves_rolls_and_loses_nothing(
 def test_the_manifests_serve_at_the_restricted_level(
     main: Running, image: str, local_cluster: LocalCluster
 ) -> None:
-    words = ("--namespace", NAMESPACE, "--kubernetes", "1.20", "--set", f"image={image}")
-    printed = main.command("install", "kubernetes", *words, "--set", f"registry.nodePort={PORT}").stdout
+    words = ["--namespace", NAMESPACE, "--kubernetes", "1.20", "--set", f"image={image}"]
+    words += ["--set", "api.replicas=0", "--set", f"registry.nodePort={PORT}"]
+    printed = main.command("install", "kubernetes", *words).stdout
     local_cluster.kubectl("apply", "-f", "-", stdin=printed)
     until(lambda: ready(local_cluster) == 2, "the registries are ready", 200)
     who = local_cluster.kubectl(

@@ -49,18 +49,18 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--role", type=click.Choice(["all", "registry"]), default="all")
+@click.option("--role", type=click.Choice(["all", "api", "registry"]), default="all")
 @_common
 def serve(role: str, config: str, settings: tuple[str, ...], output: str) -> None:
     """Run in the foreground."""
     options = _Options(config, settings, output)
+    # What a role does not need is not loaded.
     if role == "registry":
-        from slipway.app.registry_role import serve as run_registry
-
-        asyncio.run(run_registry(options.settings))
-        return
-    from slipway.app.serve import serve as run
-
+        from slipway.app.registry_role import serve as run
+    elif role == "api":
+        from slipway.app.api_role import serve as run
+    else:
+        from slipway.app.serve import serve as run
     asyncio.run(run(options.settings))
 
 
@@ -91,12 +91,14 @@ def down(everything: bool, config: str, settings: tuple[str, ...], output: str) 
 def keys(directory: str, config: str, settings: tuple[str, ...], output: str) -> None:
     """Make what the servers of one site share, in a directory."""
     from slipway.access import Vault
+    from slipway.access.oidc import seal_key
     from slipway.access.tokens import RegistryTokens
 
     options = _Options(config, settings, output)
     try:
         RegistryTokens(Path(directory), "slipway-registry")
         Vault(Path(directory))
+        seal_key(Path(directory))
     except OSError as error:
         raise Unavailable(f"{directory} cannot be written: {error.strerror}") from error
     options.said(f"the keys are in {directory}")

@@ -133,8 +133,8 @@ def open_engines(
 
 
 def cluster_setting(settings: Settings) -> Setting:
-    """A cluster's nodes pull from this server."""
-    return Setting(settings["listen"], settings["apps.domain"])
+    """A cluster's nodes pull from this server, unless the settings say where else."""
+    return Setting(settings["kubernetes.registry"] or settings["listen"], settings["apps.domain"])
 
 
 def renderer(setting: Setting) -> Callable[[AppRef, Wanted], list[dict[str, Any]]]:

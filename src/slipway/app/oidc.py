@@ -32,4 +32,4 @@ def oidc_of(settings: Settings, access: Access, database: Database) -> OidcLogin
         timedelta(hours=settings["oidc.login_hours"]),
         timedelta(days=settings["oidc.token_days"]),
     )
-    return OidcLogins(access, database, Provider(config), settings.data / "keys")
+    return OidcLogins(access, database, Provider(config), settings.keys)

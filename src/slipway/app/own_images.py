@@ -10,7 +10,7 @@ from slipway.app.images import LIBRARY
 from slipway.build.bootstrap import debian
 from slipway.build.own_image import PACKAGES, OwnImage, PackagedImage, own_config, own_layer, tag
 from slipway.content import ContentStore, holding
-from slipway.errors import NotFound
+from slipway.errors import NotFound, Unsupported
 from slipway.oci import Descriptor, Digest, ImageConfig, Platform, Reference
 from slipway.registry import Registry
 
@@ -19,9 +19,10 @@ _LEASE = timedelta(hours=1)
 
 
 class OwnImages:
-    """Each is made when it is first wanted."""
+    """Each is made when it is first wanted. Who does not ``bootstraps`` needs the base to be there."""
 
-    def __init__(self, registry: Registry, blobs: ContentStore) -> None:
+    def __init__(self, registry: Registry, blobs: ContentStore, *, bootstraps: bool = True) -> None:
+        self._bootstraps = bootstraps
         self._registry = registry
         self._blobs = blobs
         self._making = asyncio.Lock()
@@ -62,6 +63,11 @@ class OwnImages:
             found = await self._registry.resolve(Reference(BASE, "", SUITE), Platform.host())
             return found.config, found.manifest.layers
         except NotFound:
+            if not self._bootstraps:
+                raise Unsupported(
+                    f"{BASE}:{SUITE} is not in the registry, and this server has no machine to make it on",
+                    hint="`slipway install image` on a machine over the same database and bucket makes it, or push it",
+                ) from None
             return await self._packaged(BASE, PACKAGES)
 
     async def _packaged(

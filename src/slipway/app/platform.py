@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import time
@@ -19,6 +20,7 @@ from slipway.app.engines import cluster_setting, open_engines, renderer
 from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
 from slipway.app.leading import lead
+from slipway.app.no_machine import NoMachine
 from slipway.app.oidc import oidc_of
 from slipway.app.own_images import OwnImages
 from slipway.app.pods import BuildClusters
@@ -31,7 +33,7 @@ from slipway.base.ids import new_id
 from slipway.base.progress import Progress
 from slipway.build.attest import Inventories
 from slipway.build.attest.attestor import Attestor
-from slipway.build.attest.signing import ProjectKeys
+from slipway.build.attest.project_keys import ProjectKeys
 from slipway.build.bootstrap import debian, parse_name
 from slipway.build.builders.records import Builders
 from slipway.build.cache import BuildCache
@@ -39,6 +41,7 @@ from slipway.build.cache_mounts import CacheMounts
 from slipway.build.explain import Traces
 from slipway.build.forwarding import Forwarding
 from slipway.build.jobs import BuildJobs
+from slipway.build.logs import TableLogs
 from slipway.build.own_image import OwnImage
 from slipway.build.pods.builder import Launcher, PodBuilder
 from slipway.build.pods.desk import Desk
@@ -50,15 +53,15 @@ from slipway.build.sandbox import Limits, Sandboxes
 from slipway.build.solve import Solver
 from slipway.build.surroundings import Surroundings
 from slipway.content import ContentStore, holding
-from slipway.delivery import Apps, Deliverer, Stepwise
+from slipway.delivery import Apps, Deliverer, Engine, Stepwise
 from slipway.distribution import Login
 from slipway.engines.embedded import EmbeddedEngine
-from slipway.errors import Conflict, NotFound
+from slipway.errors import Conflict, NotFound, Unsupported
 from slipway.fleet import Clusters, ClusterWatch
 from slipway.network import Balancer, BuildNetwork, Networks
 from slipway.network.build import resolver_text
 from slipway.registry import Registry, Retention, Transfers, Trash
-from slipway.registry.findings import Advisories
+from slipway.registry.findings import SharedAdvisories
 from slipway.registry.gate import PullGate
 from slipway.registry.replication import Replicator, Sites
 from slipway.registry.through import PullThrough
@@ -99,43 +102,48 @@ async def make_machine(settings: Settings) -> Machine:
 class Platform:
     """Everything a server runs, from ``open`` to ``close``."""
 
-    def __init__(self, settings: Settings, machine: Machine, launcher: Launcher | None = None) -> None:
-        """``launcher`` starts the workers of builds in Pods; by default on the clusters."""
+    def __init__(self, settings: Settings, machine: Machine | None, launcher: Launcher | None = None) -> None:
+        """``launcher`` starts the workers of builds in Pods; by default on the clusters.
+
+        Without a ``machine`` builds and apps are on clusters alone, and this is one of several servers: what has to
+        survive is in the database and the bucket, and the data directory is a scratch.
+        """
         self.settings = settings
         self.machine = machine
         data = settings.data
         self.database = open_database(settings)
+        self.blobs = blobs = machine.blobs if machine else open_content(settings)
+        self.snapshots = snapshots = (
+            machine.snapshots if machine else SnapshotStore(data / "snapshots", blobs)
+        )
         self.access = Access(self.database, settings.keys)
         self.oidc = oidc_of(settings, self.access, self.database)
-        self.registry = Registry(self.database, machine.blobs)
+        self.registry = Registry(self.database, blobs)
         self.access.on_policy.append(self.registry.rules.forget)
-        self.results = cache = BuildCache(self.database, machine.blobs)
+        self.results = cache = BuildCache(self.database, blobs)
         self.cache_mounts = CacheMounts(data / "cache-mounts")
         self.remotes = Remotes(data / "remotes")
         self.traces = Traces(data / "traces")
-        self.inventories = Inventories(data / "inventories", machine.blobs)
+        self.inventories = Inventories(data / "inventories", blobs)
         solver = Solver(
-            machine.blobs, machine.snapshots, cache, self.cache_mounts, self.remotes, self.traces,
+            blobs, snapshots, cache, self.cache_mounts, self.remotes, self.traces,
             data / "sockets", self.inventories, _surroundings(settings),
         )  # fmt: skip
-        self.attestor = Attestor(
-            self.inventories, ProjectKeys(signing_keys(settings)), self.registry.documents
-        )
-        self.advisories = Advisories(settings.keys / "advisories.sqlite")
-        self.gate = PullGate(self.database, self.registry.rules, self.attestor, self.advisories)
-        self.desk = Desk()
-        sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks))
         self._vault = vault = Vault(settings.keys)
-        self.clusters = Clusters(self.database, vault)
+        self._signing = ProjectKeys(self.database, vault, signing_keys(settings))
+        self.attestor = Attestor(self.inventories, self._signing, self.registry.documents)
+        advisories = (settings.keys if machine else data) / "advisories.sqlite"
+        self.advisories = SharedAdvisories(self.database, blobs, advisories)
+        self.gate = PullGate(self.database, self.registry.rules, self.attestor, self.advisories.index)
+        self.desk = Desk()
+        sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks)) if machine else None
+        self.clusters = Clusters(self.database, vault, settings["kubernetes.cluster"])
         self.pods = self._pods()
         self.jobs = BuildJobs(
             self.database, solver, sandboxes, self.registry, data / "builds", _limits(settings),
             FairQueue(settings["build.parallel"]), self.attestor,
             PodBuilder(solver, self.desk, launcher or self.pods), FairQueue(settings["kubernetes.builds"]),
-        )  # fmt: skip
-        engine = EmbeddedEngine(
-            machine.containers, machine.networks, machine.balancer, machine.snapshots, self.registry,
-            data / "volumes", settings["apps.domain"], int(settings["apps.listen"].rpartition(":")[2]),
+            None if machine else TableLogs(self.database),
         )  # fmt: skip
         builder = RegistryBuilder(self.jobs, self.registry, self.access, self.gate)
         self.trash, self.retention = Trash(self.database), Retention(self.database)
@@ -143,10 +151,10 @@ class Platform:
         setting = cluster_setting(settings)
         away = settings["kubernetes.away_seconds"]
         self.watch = ClusterWatch(self.clusters, away)
+        engine: Engine = Stepwise(self._embedded(machine), renderer(setting)) if machine else NoMachine()
         self.engines = open_engines(
-            Stepwise(engine, renderer(setting)), self.access, setting, self.clusters, self.database,
-            self.watch.health, away,
-        )  # fmt: skip
+            engine, self.access, setting, self.clusters, self.database, self.watch.health, away
+        )
         self.deliverer = Deliverer(Apps(self.database), builder, self.engines.of)
         self.through = PullThrough(self.database, self.registry, vault)
         self.webhooks = Webhooks(self.database, vault, local=settings["webhooks.local"])
@@ -155,60 +163,92 @@ class Platform:
         self._uploads.mkdir(exist_ok=True, mode=0o700)
         bounds = Bounds(timedelta(days=settings["build.cache_days"]), settings["build.cache_size"])
         self.housekeeping = Housekeeping(
-            machine.blobs, machine.snapshots, self.registry, cache, self.cache_mounts, self.remotes,
+            blobs, snapshots, self.registry, cache, self.cache_mounts, self.remotes,
             (self.traces, self.inventories), self._uploads, bounds, self.trash, self.retention,
         )  # fmt: skip
         self._started = now()
         self._tasks: list[asyncio.Task[None]] = []
 
+    def _embedded(self, machine: Machine) -> EmbeddedEngine:
+        settings = self.settings
+        return EmbeddedEngine(
+            machine.containers, machine.networks, machine.balancer, self.snapshots, self.registry,
+            settings.data / "volumes", settings["apps.domain"], int(settings["apps.listen"].rpartition(":")[2]),
+        )  # fmt: skip
+
     def _pods(self) -> KubernetesLauncher:
         settings = self.settings
-        mark = _server_id(settings.data)
-        self._own = images = OwnImages(self.registry, self.machine.blobs)
+        mark = server_id(settings.data) if self.machine else site_id(settings.keys)
+        self._own = images = OwnImages(self.registry, self.blobs, bootstraps=self.machine is not None)
         bounds = IdleBounds(settings["kubernetes.idle_workers"], settings["kubernetes.idle_seconds"])
         return KubernetesLauncher(BuildClusters(settings, self.clusters, images, mark), mark, bounds)
 
     async def open(self) -> None:
         """Put in order what a crash may have left, find what runs, begin to watch it."""
+        await self.prepare()
+        await self.take_charge()
+
+    async def prepare(self) -> None:
+        """What any server does before it answers, beside others."""
         await self.database.migrate()
-        for part in (self.machine.blobs, self.machine.snapshots, self.cache_mounts):
+        for part in (self.blobs, self.snapshots, self.cache_mounts):
             await asyncio.to_thread(part.recover)
+        work = (self.registry.pulls.run_forever(), self.advisories.run_forever())
+        self._tasks = [asyncio.create_task(_supervised(item)) for item in work]
+
+    async def take_charge(self) -> None:
+        """From now on builds, apps and housekeeping are this server's; nobody else does them."""
+        await self._signing.take_over()
         await self.jobs.recover()
         await self.deliverer.apps.interrupt_pending()
-        await self.machine.containers.recover()
+        if self.machine:
+            await self.machine.containers.recover()
         for name, public in ((LIBRARY, True), (DEFAULT_PROJECT, False)):
             try:
                 await self.access.create_project(name, public=public)
             except Conflict:
                 continue
+        await self._first_admin()
         work = (
-            self.machine.containers.run_forever(),
+            *((self.machine.containers.run_forever(),) if self.machine else ()),
             self.watch.run_forever(),
             self.deliverer.run_forever(),
             self.housekeeping.run_forever(),
-            self.registry.pulls.run_forever(),
             self.pods.recover(),
             lead(self.database, self.replicator.run_forever, self.webhooks.run_forever),
         )
-        self._tasks = [asyncio.create_task(_supervised(item)) for item in work]
+        self._tasks += [asyncio.create_task(_supervised(item)) for item in work]
+
+    async def _first_admin(self) -> None:
+        password = self.settings["admin.password"]
+        if password and not await self.access.users():
+            await self.access.create_user("admin", password, is_admin=True)
+            log.info("made the user admin")
+
+    async def end_charge(self) -> None:
+        """Builds end, and so does what ran by itself. Idempotent."""
+        await self.jobs.close()
+        await self.pods.close()
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def close(self) -> None:
         """Stop what is ours; containers go on."""
-        await self.jobs.close()
-        await self.pods.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.machine.containers.close()
+        await self.end_charge()
+        if self.machine:
+            await self.machine.containers.close()
         await self.engines.aclose()
         await self.clusters.aclose()
-        await asyncio.to_thread(self.machine.snapshots.settle)
+        await asyncio.to_thread(self.snapshots.settle)
         await self.database.dispose()
 
     def services(self) -> Services:
+        transfers = Transfers(self.registry, self.snapshots if self.machine else None)
         return Services(
             self.access, self._vault, self.registry, self.trash, self.retention, self.replicator, self.webhooks,
-            self.gate, self.advisories, self.attestor, Transfers(self.registry, self.machine.snapshots), self.jobs,
+            self.gate, self.advisories, self.attestor, transfers, self.jobs,
             Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status, self._uploads,
             self.remotes, self.clusters, self._prune, self.desk, self._make_own,
             Forwarding(), authority_certificate(self.settings), self.oidc,
@@ -235,6 +275,11 @@ class Platform:
         self, name: str, mirror: str, include: list[str], variant: str, force: bool, progress: Progress
     ) -> dict[str, Any]:
         distribution, suite = parse_name(name)
+        if self.machine is None:
+            raise Unsupported(
+                "this server has no machine to make base images on",
+                hint=f"push one: skopeo copy … docker://THIS-REGISTRY/{LIBRARY}/{distribution}:{suite}",
+            )
         repository = f"{LIBRARY}/{distribution}"
         if not force:
             try:
@@ -244,18 +289,17 @@ class Platform:
                 pass
         began = time.monotonic()
         progress({"event": "phase", "name": f"bootstrap {name}", "state": "start"})
-        config, layer = await debian(
-            self.machine.blobs, suite, mirror=mirror, include=include, variant=variant
-        )
+        config, layer = await debian(self.blobs, suite, mirror=mirror, include=include, variant=variant)
         digest = layer.descriptor.digest
-        async with holding(self.machine.blobs, f"base {name}", digest, ttl=_BASE_LEASE):
+        async with holding(self.blobs, f"base {name}", digest, ttl=_BASE_LEASE):
             image = await self.registry.store_image(repository, [suite], config, [layer.descriptor])
         seconds = round(time.monotonic() - began, 2)
         progress({"event": "phase", "name": f"bootstrap {name}", "state": "done", "seconds": seconds})
         return {"reference": f"{repository}:{suite}", "digest": str(image.digest)}
 
     async def _status(self) -> dict[str, Any]:
-        facts = self.machine.facts
+        facts = self.machine.facts if self.machine else None
+        containers = self.machine.containers.list() if self.machine else []
         return {
             "version": __version__,
             "ready": True,
@@ -265,11 +309,15 @@ class Platform:
             "url": self.settings.url,
             "apps_address": self.settings["apps.listen"],
             "data": str(self.settings.data),
-            "runtime": f"{facts.version}, cgroups {facts.cgroups}",
+            "runtime": f"{facts.version}, cgroups {facts.cgroups}" if facts else "none: clusters alone",
             "apps": len(await self.deliverer.apps.all()),
-            "containers": sum(item.running for item in self.machine.containers.list()),
+            "containers": sum(item.running for item in containers),
             "builds_running": self.jobs.running,
-            "warnings": [f"{item.name}: {item.detail}" for item in facts.checks if item.status != "ok"],
+            "warnings": [
+                f"{item.name}: {item.detail}"
+                for item in (facts.checks if facts else ())
+                if item.status != "ok"
+            ],
         }
 
 
@@ -315,12 +363,17 @@ async def _supervised(work: Any) -> None:
         os._exit(70)
 
 
-def _server_id(data: Path) -> str:
+def server_id(data: Path) -> str:
     """What tells this server's objects in a cluster from another's; made once."""
     path = data / "server-id"
     if not path.exists():
         atomic_write(path, new_id(16))
     return path.read_text().strip()
+
+
+def site_id(keys: Path) -> str:
+    """The same for all servers that have the same keys: what one of them left, the next one finds."""
+    return hashlib.sha256(b"slipway site\0" + (keys / "vault.key").read_bytes()).hexdigest()[:16]
 
 
 def _surroundings(settings: Settings) -> Surroundings:

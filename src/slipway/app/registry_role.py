@@ -27,11 +27,11 @@ from slipway.app.settings import Settings
 from slipway.app.stores import open_content, open_database
 from slipway.base.rate import RateLimit
 from slipway.build.attest.attestor import Attestations
-from slipway.build.attest.signing import ProjectKeys
+from slipway.build.attest.project_keys import ProjectKeys
 from slipway.content import ContentStore
 from slipway.errors import Invalid, SlipwayError
 from slipway.registry import Registry
-from slipway.registry.findings import Advisories
+from slipway.registry.findings import SharedAdvisories
 from slipway.registry.gate import PullGate
 from slipway.registry.receiving import UPLOAD_AGE
 from slipway.registry.replication import Replicator, Sites
@@ -57,11 +57,12 @@ class RegistryRole:
         self._registry = Registry(database, blobs)
         self._access = Access(database, keys)
         self._access.on_policy.append(self._registry.rules.forget)
-        self._through = PullThrough(database, self._registry, Vault(keys))
-        documents = Attestations(ProjectKeys(keys / "signing"), self._registry.documents)
-        self._gate = PullGate(
-            database, self._registry.rules, documents, Advisories(keys / "advisories.sqlite")
-        )
+        vault = Vault(keys)
+        self._through = PullThrough(database, self._registry, vault)
+        signing = ProjectKeys(database, vault, keys / "signing")
+        documents = Attestations(signing, self._registry.documents)
+        self._advisories = SharedAdvisories(database, blobs, settings.run / "advisories.sqlite")
+        self._gate = PullGate(database, self._registry.rules, documents, self._advisories.index)
 
     @classmethod
     def of(cls, settings: Settings) -> RegistryRole:
@@ -122,6 +123,9 @@ class RegistryRole:
     async def pulls_forever(self) -> None:
         await self._registry.pulls.run_forever()
 
+    async def advisories_forever(self) -> None:
+        await self._advisories.run_forever()
+
     async def close(self) -> None:
         await self._database.dispose()
 
@@ -138,7 +142,9 @@ async def serve(settings: Settings) -> None:
         listener = sockets.listen(settings["listen"])
         server = sockets.Server(sockets.configured(settings, role.app(), HttpProtocol))
         await role.open()
-        work = asyncio.gather(role.housekeep_forever(), role.pulls_forever(), role.lead_forever())
+        work = asyncio.gather(
+            role.housekeep_forever(), role.pulls_forever(), role.lead_forever(), role.advisories_forever()
+        )
         sockets.stop_on_signals(server)
         log.info("the registry serves on %s", settings["listen"])
         try:

@@ -10,7 +10,9 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import Any
 
 from slipway.api.platform import create_app
@@ -19,7 +21,8 @@ from slipway.api.registry import Pace
 from slipway.api.registry import create_app as create_registry
 from slipway.app import sockets
 from slipway.app.http import HttpProtocol
-from slipway.app.platform import Platform, make_machine
+from slipway.app.leadership import LEASE_SECONDS, Leadership, end_at_once
+from slipway.app.platform import Platform, make_machine, server_id
 from slipway.app.settings import Settings
 from slipway.app.tls import ServerTls, is_loopback, tls_of
 from slipway.base import linux
@@ -29,6 +32,7 @@ log = logging.getLogger(__name__)
 # Most of them wait for the disk: those of twenty builds should not wait for each other.
 _THREADS = 32
 _ARENAS = 4
+_PATIENCE_SECONDS = LEASE_SECONDS + 3  # with one that was killed and is another machine's
 _KEPT_BLOCK = 4 * 1024 * 1024  # above: what checking one password takes (19 MiB), in as many threads as check
 
 
@@ -61,16 +65,20 @@ async def serve(settings: Settings) -> None:
                 "%s is plain HTTP: passwords can be read on the way; see docs/access.md", settings.url
             )
         listener = sockets.listen(settings["listen"])
-        platform = Platform(settings, await make_machine(settings))
-        for check in platform.machine.facts.checks:
+        machine = await make_machine(settings)
+        platform = Platform(settings, machine)
+        for check in machine.facts.checks:
             if check.status != "ok":
                 log.warning("%s: %s", check.name, check.detail)
-        await platform.open()
-        _tune_collector()
-        linux.return_memory_above(_KEPT_BLOCK)
-        linux.limit_arenas(_ARENAS)
         try:
-            await _serve_sockets(platform, settings, listener, tls)
+            await platform.prepare()
+            async with _leading(platform, settings):
+                await platform.take_charge()
+                _tune_collector()
+                linux.return_memory_above(_KEPT_BLOCK)
+                linux.limit_arenas(_ARENAS)
+                await _serve_sockets(platform, settings, listener, tls)
+                await platform.end_charge()
         finally:
             await platform.close()
             settings.socket.unlink(missing_ok=True)
@@ -82,6 +90,23 @@ def _watch_children() -> None:
         watcher = asyncio.PidfdChildWatcher()
         watcher.attach_loop(asyncio.get_running_loop())
         asyncio.set_child_watcher(watcher)
+
+
+@asynccontextmanager
+async def _leading(platform: Platform, settings: Settings) -> AsyncIterator[None]:
+    """The one server of a database that builds and delivers: API servers on a cluster hand on to this one meanwhile.
+
+    Raises ``Conflict`` when one of them leads.
+    """
+    if platform.database.is_local:
+        yield
+        return
+    address = settings["kubernetes.server"] or settings.url
+    leadership = Leadership(platform.database, server_id(settings.data), address)
+    await leadership.won(asyncio.Event(), _PATIENCE_SECONDS)
+    async with leadership.kept(when_in_doubt=True) as lost:
+        lost.add_done_callback(end_at_once)
+        yield
 
 
 def _tune_collector() -> None:

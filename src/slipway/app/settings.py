@@ -192,6 +192,9 @@ SETTINGS = (
     ),
     Setting("kubernetes.cache_class", str, "", "Its storage class; empty: the cluster's default."),
     Setting("kubernetes.cache_shared", _switch, "off", "Pods of several nodes can share it (ReadWriteMany)."),
+    Setting(
+        "kubernetes.cluster", str, "", "Cluster of projects that are bound to none; default this machine."
+    ),
     Setting("kubernetes.builds", _count, "20", "Builds in Pods that run at the same time."),
     Setting("kubernetes.server", str, "", "URL by which Pods reach this server; default its own."),
     Setting(
@@ -206,6 +209,7 @@ SETTINGS = (
         "10.0.0.0/8,100.64.0.0/10,169.254.0.0/16,172.16.0.0/12,192.168.0.0/16,fc00::/7,fe80::/10",
         "Of these, those that they may not: clusters and machines beside them.",
     ),
+    Setting("admin.password", str, "", "Of the user admin, made where there are no users yet.", secret=True),
     Setting("network.pool", str, "10.89.0.0/16", "Address range from which app networks are taken."),
     Setting("webhooks.local", _switch, "off", "Webhooks may lead to this machine itself."),
     Setting(

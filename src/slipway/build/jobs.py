@@ -15,19 +15,20 @@ from slipway import __version__
 from slipway.base import linux
 from slipway.base.clock import iso, now
 from slipway.base.ids import new_id
-from slipway.base.progress import Progress
+from slipway.base.progress import Progress, silent
 from slipway.build.attest import Provenance
 from slipway.build.attest.attestor import Attestor
 from slipway.build.base_images import Images
-from slipway.build.builders import BuilderRecord, ForeignBuilder, recover
+from slipway.build.builders import KUBERNETES, BuilderRecord, ForeignBuilder, recover
 from slipway.build.builders.records import Builders
 from slipway.build.cache_images import Imported
 from slipway.build.lint import Finding
+from slipway.build.logs import BuildLogs, FileLogs
 from slipway.build.pods.builder import Place, PodBuilder
 from slipway.build.pods.daemons import daemon_of
 from slipway.build.policy import BuildPolicy
 from slipway.build.queue import FairQueue
-from slipway.build.records import BuildLog, BuildRecords
+from slipway.build.records import BuildRecords
 from slipway.build.request import Built, Solved, SolveRequest
 from slipway.build.sandbox import Limits, Sandbox, Sandboxes
 from slipway.build.solve import Reporter, Solver
@@ -40,6 +41,8 @@ from slipway.state import Database
 
 _LEASE = timedelta(hours=12)
 _REST = 2.0
+_RESTARTED = "the server was restarted; build it again"
+_POD = BuilderRecord(KUBERNETES, KUBERNETES, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +79,14 @@ class ImageStore(Protocol):
 class BuildJobs:
     """All builds of a server; the ``queue`` says whose turn it is. ``limits`` hold where the project has no own.
 
-    Builds by ``pods`` use none of this machine, and have a queue of their own.
+    Builds by ``pods`` use none of this machine, and have a queue of their own. Without ``sandboxes`` all builds are by
+    Pods. ``logs`` are files in ``directory`` unless said otherwise.
     """
 
     def __init__(
-        self, database: Database, solver: Solver, sandboxes: Sandboxes, images: ImageStore, directory: Path,
+        self, database: Database, solver: Solver, sandboxes: Sandboxes | None, images: ImageStore, directory: Path,
         limits: Limits, queue: FairQueue, attestor: Attestor, pods: PodBuilder | None = None,
-        pod_queue: FairQueue | None = None,
+        pod_queue: FairQueue | None = None, logs: BuildLogs | None = None,
     ) -> None:  # fmt: skip
         self._pods = pods
         self._pod_queue = pod_queue or queue
@@ -95,7 +99,7 @@ class BuildJobs:
         self._queue = queue
         self._attestor = attestor
         self._running: dict[str, asyncio.Task[Built]] = {}
-        self.records = BuildRecords(database, directory)
+        self.records = BuildRecords(database, logs or FileLogs(directory))
 
     @property
     def _mark(self) -> str:
@@ -108,6 +112,8 @@ class BuildJobs:
     async def run(self, request: JobRequest, images: Images, progress: Progress) -> Built:
         """Build and store. Raises what went wrong; cancelling the caller cancels the build."""
         build_id = new_id(12)
+        if request.builder is None and self._sandboxes is None:
+            request = replace(request, builder=_POD)
         policy = await self.records.add(
             build_id, request.project, lambda policy: policy.limits(self._limits).to_json(), app=request.app,
             service=request.service, owner=request.owner, source=request.solve.source,
@@ -135,7 +141,7 @@ class BuildJobs:
     async def _run(
         self, build_id: str, request: JobRequest, policy: BuildPolicy, images: Images, progress: Progress
     ) -> Built:
-        log = BuildLog(self.records.log_path(build_id), progress)
+        log = self.records.log(build_id, progress)
         began = asyncio.get_running_loop().time()
         log({"event": "build.start", "build": build_id, "service": request.service})
         state, error, built = "failed", "", None
@@ -161,14 +167,10 @@ class BuildJobs:
             raise
         finally:
             seconds = round(asyncio.get_running_loop().time() - began, 3)
-            log(_done(build_id, request, state, error, built, seconds))
-            log.close()
+            log(_done(build_id, request.service, state, error, built, seconds))
             digest = str(built.digest) if built else None
-            await asyncio.shield(
-                self.records.set(
-                    build_id, state=state, finished=now(), error=error or None, image_digest=digest
-                )
-            )
+            values = {"state": state, "error": error or None, "image_digest": digest}
+            await asyncio.shield(self.records.end(build_id, log, values))
 
     async def _solve(
         self, build_id: str, request: JobRequest, policy: BuildPolicy, images: Images, log: Progress
@@ -223,8 +225,11 @@ class BuildJobs:
         """By a worker of our own, which ends with ``stack``."""
         imported = await _imported(wanted, images, reporter)
 
+        sandboxes = self._sandboxes
+        assert sandboxes is not None
+
         async def start() -> Sandbox:
-            return await stack.enter_async_context(self._sandboxes.start(wanted.build_id, limits))
+            return await stack.enter_async_context(sandboxes.start(wanted.build_id, limits))
 
         return await self._solver.solve(wanted, images, Workers(start), reporter, imported)
 
@@ -254,14 +259,18 @@ class BuildJobs:
 
     async def log(self, build_id: str, follow: bool) -> AsyncIterator[dict[str, Any]]:
         """Every event of a build, and with ``follow`` what comes while it runs."""
-        async for event in self.records.events(build_id, lambda: follow and build_id in self._running):
+        async for event in self.records.events(build_id, lambda: build_id in self._running, follow):
             yield event
 
     async def recover(self) -> None:
         """What was running when the server was killed can be retried."""
-        self._sandboxes.recover()
+        if self._sandboxes is not None:
+            self._sandboxes.recover()
         await recover(await Builders(self._database).all(), self._mark)
-        await self.records.interrupt()
+        for build_id, service in await self.records.active():
+            log = self.records.log(build_id, silent)
+            log(_done(build_id, service, "interrupted", _RESTARTED, None, 0.0))
+            await self.records.end(build_id, log, {"state": "interrupted", "error": _RESTARTED})
 
     async def close(self) -> None:
         for task in list(self._running.values()):
@@ -294,10 +303,10 @@ async def _imported(request: SolveRequest, images: Images, reporter: Reporter) -
 
 
 def _done(
-    build_id: str, request: JobRequest, state: str, error: str, built: Built | None, seconds: float
+    build_id: str, service: str, state: str, error: str, built: Built | None, seconds: float
 ) -> dict[str, Any]:
     return {
-        "event": "build.done", "build": build_id, "service": request.service, "state": state, "error": error,
+        "event": "build.done", "build": build_id, "service": service, "state": state, "error": error,
         "reference": built.reference if built else "", "digest": str(built.digest) if built else "",
         "cached": built.cached if built else False, "seconds": seconds,
     }  # fmt: skip

@@ -95,11 +95,17 @@ def own_layer(image: OwnImage, blobs: ContentStore) -> Layer:
             f"the image has Python 3.11, and this server runs on {found}: its packages do not fit",
             hint="run the server on Python 3.11",
         )
+    packages = distributions(image.needed)
+    if not packages:
+        raise Unsupported(
+            "this server runs from such an image itself, which does not say what it was made of",
+            hint="make the image on a machine where Slipway is installed: slipway install image",
+        )
     with tempfile.TemporaryDirectory(prefix="slipway-image-", dir="/var/tmp") as directory:
         library = Path(directory) / _LIBRARY
         library.mkdir(parents=True)
         shutil.copytree(Path(slipway.__file__).parent, library / "slipway", ignore=_LEFT_OUT)
-        for item in distributions(image.needed):
+        for item in packages:
             for file in item.files or ():
                 if ".." not in file.parts and file.suffix != ".pyc":
                     target = library / file

@@ -1,38 +1,32 @@
-"""What is kept of each build: a row, and a file with every event, which outlives the server."""
+"""What is kept of each build: a row, and a log of every event, which outlives the server."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
+from contextlib import aclosing
 from typing import Any
 
 from sqlalchemy import select, update
 
 from slipway.base.clock import now
 from slipway.base.progress import Event, Progress
+from slipway.build.logs import BuildLogs, LogWriter
 from slipway.build.policy import BuildPolicy
 from slipway.errors import NotFound
 from slipway.state import Database
 from slipway.state.tables import Build as Row
 from slipway.state.tables import Project
 
-_POLL = 0.1
 ACTIVE = ("queued", "running")
 
 
 class BuildRecords:
-    """The rows of all builds, and their logs as JSON lines in ``directory``."""
+    """The rows of all builds, and their logs as lines of JSON."""
 
-    def __init__(self, database: Database, directory: Path) -> None:
+    def __init__(self, database: Database, logs: BuildLogs) -> None:
         self._database = database
-        self._directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
-
-    def log_path(self, build_id: str) -> Path:
-        return self._directory / f"{build_id}.jsonl"
+        self._logs = logs
 
     async def add(
         self, build_id: str, project: str, limits: Callable[[BuildPolicy], Mapping[str, Any]], **values: Any
@@ -46,7 +40,7 @@ class BuildRecords:
             session.add(
                 Row(
                     id=build_id, project_id=found.id, state="queued", created=now(), limits=dict(limits(policy)),
-                    log_path=str(self.log_path(build_id)), **values,
+                    log_path="", **values,
                 )
             )  # fmt: skip
         return policy
@@ -80,53 +74,49 @@ class BuildRecords:
         async with self._database.read() as session:
             return [(row, name) for row, name in (await session.execute(query)).all()]
 
-    async def events(self, build_id: str, going: Callable[[], bool]) -> AsyncIterator[dict[str, Any]]:
-        """Every event of a build, and what comes for as long as it is ``going``."""
-        await self.get(build_id)
-        more = True
-        try:
-            handle = await asyncio.to_thread(self.log_path(build_id).open, "rb")
-        except FileNotFoundError:
-            return
-        with handle:
-            rest = b""
-            while more:
-                more = going()
-                while data := await asyncio.to_thread(handle.read, 1 << 20):
-                    *lines, rest = (rest + data).split(b"\n")
-                    for line in lines:
-                        yield json.loads(line)
-                if more:
-                    await asyncio.sleep(_POLL)
+    async def active(self) -> list[tuple[str, str]]:
+        """The builds that have not ended, with their services."""
+        query = select(Row.id, Row.service).where(Row.state.in_(ACTIVE))
+        async with self._database.read() as session:
+            return [(build_id, service) for build_id, service in await session.execute(query)]
 
-    async def interrupt(self) -> None:
-        """What was active when the server was killed is said to be over, and can be retried."""
-        async with self._database.session() as session:
-            left = update(Row).where(Row.state.in_(ACTIVE))
-            await session.execute(
-                left.values(
-                    state="interrupted", finished=now(), error="the server was restarted; build it again"
-                )
-            )
+    async def end(self, build_id: str, log: BuildLog, values: Mapping[str, Any]) -> None:
+        """The log before the record: who follows it until the build has ended misses nothing."""
+        await log.close()
+        await self.set(build_id, finished=now(), **values)
+
+    def log(self, build_id: str, progress: Progress) -> BuildLog:
+        return BuildLog(self._logs.writer(build_id), progress)
+
+    async def events(
+        self, build_id: str, is_ours: Callable[[], bool], follow: bool
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Every event of a build and, with ``follow``, what comes until it ends here (``is_ours``) or elsewhere."""
+        await self.get(build_id)
+
+        async def goes_on() -> bool:
+            if not follow or is_ours():
+                return follow
+            return self._logs.shared and (await self.get(build_id)).state in ACTIVE
+
+        async with aclosing(self._logs.read(build_id, goes_on)) as lines:
+            async for line in lines:
+                yield json.loads(line)
 
 
 class BuildLog:
-    """Passes events on, and into the build's file."""
+    """Passes events on, and into the build's log."""
 
-    def __init__(self, path: Path, progress: Progress) -> None:
-        self._path = path
-        self._handle = path.open("ab", buffering=0)
+    def __init__(self, writer: LogWriter, progress: Progress) -> None:
+        self._writer = writer
         self._progress = progress
+        self._closed = False
 
     def __call__(self, event: Event) -> None:
-        line = json.dumps(dict(event)).encode() + b"\n"
-        with suppress(OSError):  # a full disk must not hide the error that it causes elsewhere
-            if self._handle.closed:  # said after the build's end, when nobody follows it any more
-                with self._path.open("ab") as handle:
-                    handle.write(line)
-                return
-            self._handle.write(line)
-        self._progress(event)
+        self._writer.write(json.dumps(dict(event)).encode() + b"\n")
+        if not self._closed:  # after the build's end nobody follows it any more
+            self._progress(event)
 
-    def close(self) -> None:
-        self._handle.close()
+    async def close(self) -> None:
+        self._closed = True
+        await self._writer.close()

@@ -13,18 +13,19 @@ from sqlalchemy import delete, select, update
 
 from slipway.access import Vault
 from slipway.base.clock import now
-from slipway.errors import Conflict, Invalid, NotFound, SlipwayError
+from slipway.errors import Conflict, Invalid, NotFound, SlipwayError, Unsupported
 from slipway.fleet.bindings import Bindings
 from slipway.fleet.nodes import NodeFacts
 from slipway.fleet.records import Binding, ClusterDetail, ClusterRecord
 from slipway.fleet.rights import missing
-from slipway.kubernetes import ClusterClient, read_kubeconfig
+from slipway.kubernetes import ClusterClient, Endpoint, own_endpoint, read_kubeconfig
 from slipway.state import Database, add_once
-from slipway.state.tables import Cluster
+from slipway.state.tables import Cluster, Project
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
 _PREFIX = re.compile(r"[a-z](?:[a-z0-9-]{0,18}[a-z0-9])?-", re.ASCII)
 PREFIX = "slipway-"
+_OURS = "in-cluster"  # in the place of a kubeconfig: the account of the server's own Pod
 _QUICK = 5.0  # seconds for one cluster when all are shown
 
 
@@ -38,12 +39,14 @@ class Clusters:
     """Records are in the database, clients in this process: they stay open and are shared, and end with ``aclose``.
 
     A cluster that another server removed, or added anew with other credentials, is noticed at the next ``client``.
+    ``fallback`` is the cluster of projects that have none of their own; empty: they have this machine.
     """
 
-    def __init__(self, database: Database, vault: Vault) -> None:
+    def __init__(self, database: Database, vault: Vault, fallback: str = "") -> None:
         self._database = database
         self._vault = vault
         self._bindings = Bindings(database)
+        self._fallback = fallback
         self._open: dict[str, _Open] = {}
 
     async def aclose(self) -> None:
@@ -58,8 +61,9 @@ class Clusters:
     ) -> ClusterDetail:
         """Keeps what ``kubeconfig`` says of one context, after the cluster was asked for its nodes with it.
 
-        ``prefix``: of the namespaces of apps there; another one than that of another platform, or of the same cluster
-        under another name.
+        An empty one stands for the cluster that this server runs in, with the account of its own Pod. ``prefix``: of
+        the namespaces of apps there; another one than that of another platform, or of the same cluster under another
+        name.
 
         Raises ``Invalid``, ``Unsupported`` (see ``read_kubeconfig``), ``Conflict`` when there is one of this name or
         with these namespaces, and what the cluster answers: ``Unavailable``, ``Unauthenticated``, ``Denied``.
@@ -78,7 +82,7 @@ class Clusters:
         async with self._database.read() as session:
             if await session.get(Cluster, name) is not None:
                 raise taken
-        endpoint = read_kubeconfig(kubeconfig, context)
+        endpoint = read_kubeconfig(kubeconfig, context) if kubeconfig else own_endpoint()
         async with ClusterClient(endpoint) as client:
             version = await client.version()
             nodes = await _nodes(client)
@@ -88,8 +92,8 @@ class Clusters:
         async with self._database.session() as session:
             made = await add_once(
                 session, Cluster, name=name, server=endpoint.server,
-                kubeconfig=self._vault.seal(endpoint.kubeconfig()), version=version, created=now(),
-                prefix=prefix, identity=identity, seen=now(),
+                kubeconfig=self._vault.seal(endpoint.kubeconfig() if kubeconfig else _OURS), version=version,
+                created=now(), prefix=prefix, identity=identity, seen=now(),
             )  # fmt: skip
         if not made:
             raise taken
@@ -152,13 +156,18 @@ class Clusters:
 
     async def of(self, project: str) -> Sequence[Binding]:
         """The clusters of a project, by name; none where it has only this machine."""
-        return await self._bindings.list(project=project)
+        bound = await self._bindings.list(project=project)
+        return bound or ([Binding(self._fallback, project, 1)] if self._fallback else [])
 
     async def bound(self) -> dict[str, dict[str, int]]:
         """The clusters of every project that has some, with their weights."""
         found: dict[str, dict[str, int]] = defaultdict(dict)
         for binding in await self._bindings.list():
             found[binding.project][binding.cluster] = binding.weight
+        if self._fallback:
+            async with self._database.read() as session:
+                for project in await session.scalars(select(Project.name)):
+                    found[project] = found[project] or {self._fallback: 1}
         return found
 
     async def names(self) -> set[str]:
@@ -187,7 +196,7 @@ class Clusters:
             raise NotFound(f"there is no cluster {name!r}", hint="slipway cluster ls")
         known = self._open.get(name)
         if known is None or known.sealed != sealed:
-            made = _Open(sealed, ClusterClient(read_kubeconfig(self._vault.open(sealed))))
+            made = _Open(sealed, ClusterClient(_endpoint(name, self._vault.open(sealed))))
             self._open[name] = made
             if known is not None:
                 await known.client.aclose()
@@ -225,6 +234,18 @@ class Clusters:
         known = self._open.pop(name, None)
         if known is not None:
             await known.client.aclose()
+
+
+def _endpoint(name: str, kubeconfig: str) -> Endpoint:
+    if kubeconfig != _OURS:
+        return read_kubeconfig(kubeconfig)
+    try:
+        return own_endpoint()
+    except Invalid as error:
+        raise Unsupported(
+            f"the cluster {name!r} is the one that the platform's API servers run in, and this server is none of them",
+            hint="ask them, or add the cluster under another name with a kubeconfig",
+        ) from error
 
 
 async def _nodes(client: ClusterClient) -> tuple[NodeFacts, ...]:

@@ -7,10 +7,11 @@ Neighbours: the command line above; nothing of ours below but ``errors``.
 """
 
 from slipway.install.chart import write_chart
-from slipway.install.manifests import Document, as_yaml, documents, policy_version
+from slipway.install.manifests import CLUSTER_WIDE, Document, as_yaml, documents, policy_version
 from slipway.install.values import VALUES, Value, read_values
 
 __all__ = [
+    "CLUSTER_WIDE",
     "VALUES",
     "Document",
     "Value",

@@ -16,6 +16,7 @@ _PLACE = re.compile(r"__value\.([A-Za-z.]+)__")
 _NUMBERS = frozenset(value.name for value in VALUES if isinstance(value.default, int))
 _INSTANCE = {"app.kubernetes.io/instance": "__release__"}
 _HELMS = {
+    "__namespace__": "{{ .Release.Namespace }}",
     "__release__": "{{ .Release.Name | quote }}",
     "__policy__": '{{ if semverCompare ">=1.21-0" .Capabilities.KubeVersion.Version }}policy/v1'
     "{{ else }}policy/v1beta1{{ end }}",
@@ -67,7 +68,7 @@ def _scalar(value: Value) -> str:
 
 
 def _templates() -> str:
-    found = documents(lambda name: f"__value.{name}__", _INSTANCE, "__policy__")
+    found = documents(lambda name: f"__value.{name}__", _INSTANCE, "__policy__", "__namespace__")
     return "---\n".join(map(_template, found))
 
 
@@ -75,7 +76,10 @@ def _template(document: Document) -> str:
     text = _PLACE.sub(_place, as_yaml([document.object]))
     for place, written in _HELMS.items():
         text = text.replace(place, written)
-    return f"{{{{- if .Values.{document.when} }}}}\n{text}{{{{- end }}}}\n" if document.when else text
+    if not document.when:
+        return text
+    values = " ".join(f".Values.{name}" for name in document.when)
+    return f"{{{{- if {'and ' if len(document.when) > 1 else ''}{values} }}}}\n{text}{{{{- end }}}}\n"
 
 
 def _place(match: re.Match[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -11,51 +11,53 @@ from typing import Any
 import yaml
 
 from slipway.errors import Invalid
-
-Get = Callable[[str], Any]
-"""From a value's name to what stands for it."""
+from slipway.install import rights
+from slipway.install.objects import LABELS, PORT, Get, deployment, object_
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
+CLUSTER_WIDE = frozenset({"Namespace", "ClusterRole", "ClusterRoleBinding"})
+_API = ("api.replicas",)
 _VERSION = re.compile(r"v?1\.(\d{1,6})(\..*)?")
 _POLICY_V1 = 21  # the first minor version that has it
-_PORT = 7070
-_UID = 10_070
-_GRACE_SECONDS = 110
-_KEYS = "/etc/slipway/keys"
-_LABELS = {"app.kubernetes.io/name": "slipway", "app.kubernetes.io/managed-by": "slipway"}
-_RESTRICTED = {
-    "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One object; with ``when`` only where that value is neither empty nor 0."""
+    """One object; only where each of the values ``when`` is neither empty nor 0."""
 
     object: dict[str, Any]
-    when: str = ""
+    when: tuple[str, ...] = ()
+
+    def is_wanted(self, get: Get) -> bool:
+        return all(get(name) for name in self.when)
 
 
-def documents(get: Get, further: Mapping[str, str] = NO_LABELS, policy: str = "policy/v1") -> list[Document]:
-    """Everything but the Secrets, which hold what nobody should print. No namespace is named: who applies says.
+def documents(
+    get: Get, further: Mapping[str, str] = NO_LABELS, policy: str = "policy/v1", namespace: str = "slipway"
+) -> list[Document]:
+    """Everything but the Secrets, which hold what nobody should print.
 
     ``further`` are labels that tell one installation from another in a namespace; ``policy`` is the version of
-    PodDisruptionBudgets (1.20 has ``policy/v1beta1`` only, 1.25 does not have it any more).
+    PodDisruptionBudgets (1.20 has ``policy/v1beta1`` only, 1.25 does not have it any more). ``namespace`` is where it
+    goes; only what is of the whole cluster says so, elsewhere it is for who applies to say.
     """
-    labels = {**_LABELS, "app.kubernetes.io/component": "registry", **further}
+    registry, api = (
+        {**LABELS, "app.kubernetes.io/component": component, **further} for component in ("registry", "api")
+    )
     return [
-        Document(_object("v1", "ServiceAccount", "slipway", automountServiceAccountToken=False)),
-        Document(_registry(get, labels)),
-        Document(_service("slipway-registry", labels)),
-        Document(_node_port(get, labels), when="registry.nodePort"),
-        Document(
-            _object(
-                policy, "PodDisruptionBudget", "slipway-registry",
-                spec={"maxUnavailable": 1, "selector": {"matchLabels": labels}},
-            )
-        ),
-        Document(_ingress(get), when="host"),
-    ]  # fmt: skip
+        Document(object_("v1", "ServiceAccount", "slipway", automountServiceAccountToken=False)),
+        Document(_registry(get, registry)),
+        Document(_service("slipway-registry", registry)),
+        Document(_node_port("slipway-registry", registry, get("registry.nodePort")), ("registry.nodePort",)),
+        Document(_disruption(policy, "slipway-registry", registry)),
+        Document(_ingress(get, "slipway-registry", ("/v2", "/token")), ("host",)),
+        *(Document(item, _API) for item in rights.objects(namespace)),
+        Document(_api(get, api), _API),
+        Document(_service("slipway-api", api), _API),
+        Document(_node_port("slipway-api", api, get("api.nodePort")), (*_API, "api.nodePort")),
+        Document(_disruption(policy, "slipway-api", api), _API),
+        Document(_ingress(get, "slipway-api", ("/",)), ("host", *_API)),
+    ]
 
 
 def policy_version(version: str) -> str:
@@ -66,108 +68,62 @@ def policy_version(version: str) -> str:
     return "policy/v1" if int(match[1]) >= _POLICY_V1 else "policy/v1beta1"
 
 
-def _object(api_version: str, kind: str, name: str, **rest: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": api_version, "kind": kind, "metadata": {"name": name, "labels": dict(_LABELS)}, **rest,
-    }  # fmt: skip
-
-
 def _registry(get: Get, labels: dict[str, str]) -> dict[str, Any]:
-    probe = {"httpGet": {"path": "/healthz", "port": "http"}, "timeoutSeconds": 6}
-    container = {
-        "name": "registry",
-        "image": get("image"),
-        "args": ["serve", "--role", "registry"],
-        "envFrom": [{"secretRef": {"name": get("settings")}}],
-        "env": [
-            {"name": "SLIPWAY_LISTEN", "value": f"0.0.0.0:{_PORT}"},
-            {"name": "SLIPWAY_RUN", "value": "/run/slipway"},
-            {"name": "SLIPWAY_DATA", "value": "/var/lib/slipway"},
-            {"name": "SLIPWAY_KEYS", "value": _KEYS},
-            # Transfers that are under way when a server is replaced end in peace.
-            {"name": "SLIPWAY_GRACE_SECONDS", "value": str(_GRACE_SECONDS)},
-            {"name": "SLIPWAY_LOG_LEVEL", "value": get("logLevel")},
-        ],
-        "ports": [{"name": "http", "containerPort": _PORT}],
-        # The first start makes the database's tables.
-        "startupProbe": {**probe, "periodSeconds": 2, "failureThreshold": 60},
-        "readinessProbe": {**probe, "periodSeconds": 5},
-        # Alive is who accepts connections: with the database away, a restart mends nothing.
-        "livenessProbe": {"tcpSocket": {"port": "http"}, "periodSeconds": 10, "failureThreshold": 6},
-        "resources": {
-            "requests": {"cpu": get("registry.cpu"), "memory": get("registry.memory")},
-            "limits": {"memory": get("registry.memory")},
-        },
-        "securityContext": _RESTRICTED,
-        "volumeMounts": [
-            {"name": "keys", "mountPath": _KEYS, "readOnly": True},
-            {"name": "run", "mountPath": "/run/slipway"},
-            {"name": "data", "mountPath": "/var/lib/slipway"},
-            {"name": "tmp", "mountPath": "/tmp"},
-        ],
-    }  # fmt: skip
-    pod = {
-        "serviceAccountName": "slipway",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "imagePullSecrets": [{"name": get("pullSecret")}],
-        "securityContext": {
-            "runAsNonRoot": True, "runAsUser": _UID, "runAsGroup": _UID, "fsGroup": _UID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "terminationGracePeriodSeconds": _GRACE_SECONDS + 10,
-        "topologySpreadConstraints": [
-            {
-                "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": labels},
-            }
-        ],
-        "containers": [container],
-        "volumes": [
-            {"name": "keys", "secret": {"secretName": get("keys"), "defaultMode": 0o440}},
-            *({"name": name, "emptyDir": {}} for name in ("run", "data", "tmp")),
-        ],
-    }  # fmt: skip
-    return _object(
-        "apps/v1", "Deployment", "slipway-registry",
-        spec={
-            "replicas": get("registry.replicas"),
-            "selector": {"matchLabels": labels},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": {"labels": labels}, "spec": pod},
-        },
-    )  # fmt: skip
+    account = {"serviceAccountName": "slipway", "automountServiceAccountToken": False}
+    return deployment(get, "registry", labels, [], account)
+
+
+def _api(get: Get, labels: dict[str, str]) -> dict[str, Any]:
+    password = {"secretKeyRef": {"name": get("admin"), "key": "password", "optional": True}}
+    environment: list[dict[str, Any]] = [
+        {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        # Each is reached by itself: by the workers of its builds, and by the others while it leads.
+        {"name": "SLIPWAY_KUBERNETES_SERVER", "value": f"http://$(POD_IP):{PORT}"},
+        {"name": "SLIPWAY_KUBERNETES_REGISTRY", "value": get("registryAddress")},
+        {"name": "SLIPWAY_KUBERNETES_CLUSTER", "value": get("cluster")},
+        {"name": "SLIPWAY_APPS_DOMAIN", "value": get("domain")},
+        {"name": "SLIPWAY_ADMIN_PASSWORD", "valueFrom": password},
+    ]
+    return deployment(get, "api", labels, environment, {"serviceAccountName": rights.ACCOUNT})
+
+
+def _disruption(policy: str, name: str, labels: dict[str, str]) -> dict[str, Any]:
+    spec = {"maxUnavailable": 1, "selector": {"matchLabels": labels}}
+    return object_(policy, "PodDisruptionBudget", name, spec=spec)
 
 
 def _service(name: str, selector: dict[str, str], **spec: Any) -> dict[str, Any]:
-    port = {"name": "http", "port": _PORT, "targetPort": "http"}
-    return _object("v1", "Service", name, spec={"selector": selector, "ports": [port], **spec})
+    port = {"name": "http", "port": PORT, "targetPort": "http"}
+    return object_("v1", "Service", name, spec={"selector": selector, "ports": [port], **spec})
 
 
-def _node_port(get: Get, selector: dict[str, str]) -> dict[str, Any]:
-    port = {"name": "http", "port": _PORT, "targetPort": "http", "nodePort": get("registry.nodePort")}
-    return _service("slipway-registry-nodes", selector, type="NodePort", ports=[port])
+def _node_port(name: str, selector: dict[str, str], number: Any) -> dict[str, Any]:
+    port = {"name": "http", "port": PORT, "targetPort": "http", "nodePort": number}
+    return _service(f"{name}-nodes", selector, type="NodePort", ports=[port])
 
 
-def _ingress(get: Get) -> dict[str, Any]:
-    backend = {"service": {"name": "slipway-registry", "port": {"name": "http"}}}
-    found = _object(
-        "networking.k8s.io/v1", "Ingress", "slipway",
+def _ingress(get: Get, service: str, paths: Sequence[str]) -> dict[str, Any]:
+    backend = {"service": {"name": service, "port": {"name": "http"}}}
+    found = object_(
+        "networking.k8s.io/v1", "Ingress", service,
         spec={
             "ingressClassName": get("ingressClass"),
             "tls": [{"hosts": [get("host")], "secretName": get("tlsSecret")}],
             "rules": [
                 {
                     "host": get("host"),
-                    "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]},
+                    "http": {
+                        "paths": [{"path": path, "pathType": "Prefix", "backend": backend} for path in paths]
+                    },
                 }
             ],
         },
     )  # fmt: skip
-    # Layers are of any size, and are passed on as they come.
+    # Layers are of any size, and are passed on as they come; a build may say nothing for long.
     found["metadata"]["annotations"] = {
         "nginx.ingress.kubernetes.io/proxy-body-size": "0",
         "nginx.ingress.kubernetes.io/proxy-request-buffering": "off",
+        "nginx.ingress.kubernetes.io/proxy-read-timeout": "3600",
     }
     return found
 

@@ -13,6 +13,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,7 +37,10 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An API server and our credentials there. ``authority``, ``certificate`` and ``key`` are PEM texts, in memory."""
+    """An API server and our credentials there. ``authority``, ``certificate`` and ``key`` are PEM texts, in memory.
+
+    ``token_file`` is never from a kubeconfig: it is our own Pod's, which changes while we run.
+    """
 
     server: str
     authority: str = ""
@@ -49,12 +53,15 @@ class Endpoint:
     server_name: str = ""
     proxy: str = ""
     namespace: str = "default"
+    token_file: str = ""
 
     @property
     def authorization(self) -> str:
         """The value of the header of that name; empty where the certificate says who we are."""
         if self.token:
             return f"Bearer {self.token}"
+        if self.token_file:
+            return f"Bearer {Path(self.token_file).read_text().strip()}"
         if self.username:
             return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
         return ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 
+from slipway.base.keepalive import keepalive_socket
 from slipway.base.reading import read_up_to
 from slipway.errors import Exhausted, Interrupted, Invalid, SlipwayError, Unavailable
 from slipway.kubernetes.answers import Expired, error_of, retry_after, status_of
@@ -24,18 +24,6 @@ _PATIENCE = (0.1, 0.5, 2.0)  # seconds between the attempts
 _LONGEST_WAIT = 30.0
 _ORDINARY = aiohttp.ClientTimeout(total=75, connect=10)  # the API server itself gives up after 60 seconds
 _HANDSHAKES = {400: "it has no such container", 404: "there is no such Pod", 500: "does its container run?"}
-_KEEPALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
-
-
-def _socket(address: tuple[Any, ...]) -> socket.socket:
-    """One that notices within half a minute that the other side is gone without a word: watches are silent for long."""
-    family, kind, protocol, _name, _where = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE:
-        made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)
-    return made
 
 
 class Transport:
@@ -48,7 +36,10 @@ class Transport:
         self._patience = _PATIENCE if patience is None else patience
         self._places = asyncio.Semaphore(_AT_ONCE)
         connector = aiohttp.TCPConnector(
-            ssl=endpoint.ssl_context() or False, limit=0, socket_factory=_socket, keepalive_timeout=60
+            ssl=endpoint.ssl_context() or False,
+            limit=0,
+            socket_factory=keepalive_socket,
+            keepalive_timeout=60,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,

@@ -29,6 +29,8 @@ class Placer:
         self._directories = Directories(root, lower or (lambda path: None), self._metadata)
         self._sibling = sibling
         self._privileged = os.geteuid() == 0
+        # Modes of directories that their owner may not write to, which somebody who is not root has to fill first.
+        self._closed: dict[str, int] = {}
 
     def __enter__(self) -> Placer:
         return self
@@ -40,6 +42,10 @@ class Placer:
         """Set the directories' times, which filling them has changed."""
         for path, mtime in self._directories.times.items():
             os.utime(self._directories.find(path), (mtime, mtime))
+        for path in sorted(
+            self._closed.keys() & self._directories.times.keys(), reverse=True
+        ):  # the inner ones first
+            os.fchmod(self._directories.find(path), self._closed[path])
 
     def opaque(self, path: str) -> None:
         """Hide what lower layers have in this directory."""
@@ -116,6 +122,10 @@ class Placer:
                 self._special(entry, directory, name, path)
 
     def _directory(self, entry: Entry, path: str) -> None:
+        self._closed.pop(path, None)
+        if not self._privileged and entry.mode & stat.S_IRWXU != stat.S_IRWXU:
+            self._closed[path] = entry.mode
+            entry = entry.owned(entry.mode | stat.S_IRWXU, entry.uid, entry.gid)
         self._metadata(self._directories.find(path), entry)
         self._directories.times[path] = entry.mtime
 

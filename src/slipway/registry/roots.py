@@ -19,6 +19,7 @@ _QUERIES = tuple(
         ("manifests", "digest"),
         ("manifest_references", "digest"),
         ("build_cache", "layer_digest"),
+        ("shared_files", "digest"),
     )
 )
 _END = "t"  # behind every digest

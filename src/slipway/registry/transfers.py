@@ -11,7 +11,7 @@ from typing import Literal
 from slipway.base.progress import Progress
 from slipway.content import BlobLease, holding
 from slipway.distribution import Login, RemoteRegistry, image_archive, push
-from slipway.errors import Invalid
+from slipway.errors import Invalid, Unsupported
 from slipway.layers import tar_blocks
 from slipway.oci import Descriptor, Index, Platform, Reference, parse_manifest
 from slipway.registry.manifests import StoredManifest
@@ -24,10 +24,11 @@ _LEASE = timedelta(hours=12)
 
 @dataclass(frozen=True, slots=True)
 class Transfers:
-    """``reference`` is always an image of this registry; who may have it the caller has checked."""
+    """``reference`` is always an image of this registry; who may have it the caller has checked. Without ``snapshots``,
+    which need root, no plain roots are given."""
 
     registry: Registry
-    snapshots: SnapshotStore
+    snapshots: SnapshotStore | None
 
     async def export(
         self, reference: Reference, form: Format, platform: Platform | None = None
@@ -35,7 +36,7 @@ class Transfers:
         """``oci`` and ``docker`` are image archives, ``tar`` is what a container would see as its root.
 
         An archive has all platforms of an index unless ``platform`` is given; a root is of one. Raises ``NotFound``
-        before the first piece.
+        before the first piece, and ``Unsupported``.
         """
         stored = await self._stored(reference, platform)
         if form == "tar":
@@ -70,6 +71,11 @@ class Transfers:
         return stored
 
     async def _root(self, reference: Reference, platform: Platform | None) -> Iterator[bytes]:
+        if self.snapshots is None:
+            raise Unsupported(
+                "this server has no machine to unpack an image on",
+                hint="take an archive of its layers: oci, docker",
+            )
         found = await self.registry.resolve(reference, platform)
         pairs = zip(found.config.diff_ids, found.manifest.layers, strict=True)
         layers = [LayerRef(diff_id, blob) for diff_id, blob in pairs]

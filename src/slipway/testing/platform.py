@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from slipway.access import Access
+from slipway.app.settings import load
+from slipway.app.stores import open_content, open_database
 from slipway.base.clock import iso, now
-from slipway.content import LocalStore
 from slipway.errors import Conflict
 from slipway.layers import Layer, import_tar
 from slipway.oci import ImageConfig, Platform
 from slipway.registry import Registry
-from slipway.state import Database
 from slipway.testing.sandboxes import debian_tar, worker_tar
 
 COMMAND_SECONDS = 180
@@ -197,11 +197,11 @@ class Running:
 
     async def _seed(self, repository: str, archive: Path) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
-        database = Database.sqlite(self.data / "state.db")
+        settings = load(None, self.environment)
+        database, blobs = open_database(settings), open_content(settings)
         await database.migrate()
-        blobs = LocalStore(self.data / "content")
         with suppress(Conflict):
-            await Access(database, self.data / "keys").create_project("library", public=True)
+            await Access(database, settings.keys).create_project("library", public=True)
         layer = _layer(blobs, archive)
         config = ImageConfig(Platform.host(), (layer.diff_id,), {"Cmd": ["bash"]}, created=iso(now()))
         await Registry(database, blobs).store_image(repository, ["bookworm"], config, [layer.descriptor])

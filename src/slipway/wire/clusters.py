@@ -10,12 +10,16 @@ from slipway.wire.base import Answer, Request
 
 
 class NewCluster(Request):
-    """``kubeconfig`` is complete in itself: what it names by path or gets from a program is refused."""
+    """``kubeconfig`` is complete in itself: what it names by path or gets from a program is refused.
+
+    ``in_cluster`` instead of one: the cluster that the server itself runs in, by its own account.
+    """
 
     name: str
-    kubeconfig: str = Field(repr=False, max_length=1024 * 1024)
+    kubeconfig: str = Field(default="", repr=False, max_length=1024 * 1024)
     context: str = Field(default="", description="empty: its current-context")
     namespace_prefix: str = Field(default="slipway-", description="of the namespaces of apps there")
+    in_cluster: bool = False
 
 
 class BindCluster(Request):

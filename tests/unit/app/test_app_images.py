@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from slipway.access import Access, Identity, Role
+from slipway.access import Access, Identity, Role, Vault
 from slipway.app.images import OwnersImages
 from slipway.build.attest import Inventories
 from slipway.build.attest.attestor import Attestor
-from slipway.build.attest.signing import ProjectKeys
+from slipway.build.attest.project_keys import ProjectKeys
 from slipway.content import LocalStore
 from slipway.errors import Denied, NotFound
 from slipway.oci import ImageConfig, Platform, Reference
@@ -46,7 +46,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     blobs = LocalStore(tmp_path / "content")
     registry = Registry(database, blobs)
     access.on_policy.append(registry.rules.forget)
-    keys = ProjectKeys(tmp_path / "signing")
+    keys = ProjectKeys(database, Vault(tmp_path / "keys"))
     attestor = Attestor(Inventories(tmp_path / "inventories", blobs), keys, registry.documents)
     gate = PullGate(database, registry.rules, attestor, Advisories(tmp_path / "advisories.sqlite"))
     for name in ("demo", "private"):

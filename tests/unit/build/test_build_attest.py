@@ -15,15 +15,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slipway.access import Vault
 from slipway.build.attest import spdx
 from slipway.build.attest.inventory import Inventories, LayerInventory, Watch, merged
 from slipway.build.attest.packages import Package
+from slipway.build.attest.project_keys import ProjectKeys
 from slipway.build.attest.provenance import Material, Provenance, statement
 from slipway.build.attest.readers import read_apk, read_dpkg, read_npm, read_os_release, read_pip
 from slipway.build.attest.referrers import cosign_tag
 from slipway.build.attest.rpm import read_rpm
 from slipway.build.attest.signing import (
-    ProjectKeys,
     envelope,
     opened,
     sign,
@@ -32,10 +33,10 @@ from slipway.build.attest.signing import (
     vouches_for,
 )
 from slipway.content import LocalStore
-from slipway.errors import Unavailable
 from slipway.layers import import_tar
 from slipway.oci import Digest
 from slipway.snapshots import LayerRef
+from slipway.state import Database
 from slipway.testing.sandboxes import debian_tar
 
 DIGEST = Digest.of(b"image")
@@ -359,24 +360,19 @@ def test_provenance_names_secrets_and_tells_none() -> None:
 # Signatures
 
 
-def test_openssl_verifies_what_we_sign(tmp_path: Path) -> None:
+async def test_openssl_verifies_what_we_sign(tmp_path: Path) -> None:
     import base64
 
-    keys = ProjectKeys(tmp_path / "keys")
+    database = Database.sqlite(tmp_path / "state.db")
+    await database.migrate()
+    keys = ProjectKeys(database, Vault(tmp_path / "keys"))
     payload = simple_signing("demo/web", DIGEST)
     (tmp_path / "payload").write_bytes(payload)
-    (tmp_path / "signature").write_bytes(base64.b64decode(sign(keys.of("demo"), payload)))
-    (tmp_path / "public.pem").write_bytes(keys.public("demo"))
+    (tmp_path / "signature").write_bytes(base64.b64decode(sign(await keys.of("demo"), payload)))
+    (tmp_path / "public.pem").write_bytes(await keys.public("demo"))
     words = ["openssl", "dgst", "-sha256", "-verify", str(tmp_path / "public.pem"), "-signature"]
     assert _run(*words, str(tmp_path / "signature"), str(tmp_path / "payload")) == b"Verified OK\n"
-    assert keys.public("demo") == ProjectKeys(tmp_path / "keys").public("demo")
-    assert keys.public("demo") != keys.public("other")
-    assert (tmp_path / "keys/demo.pem").stat().st_mode & 0o777 == 0o600
-
-
-def test_a_key_that_cannot_be_made_is_said() -> None:
-    with pytest.raises(Unavailable, match="'demo' is not here and cannot be made"):
-        ProjectKeys(Path("/proc/slipway/keys")).of("demo")
+    await database.dispose()
 
 
 def test_a_signature_is_for_one_payload_one_image_and_one_key() -> None:

@@ -51,7 +51,11 @@ def _labels(value: Any) -> list[dict[str, Any]]:
 def test_the_chart_and_the_manifests_are_the_same(tmp_path: Path, given: tuple[str, ...]) -> None:
     write_chart(tmp_path / "chart")
     values = read_values("", given)
-    wanted = [item.object for item in documents(values.__getitem__) if not item.when or values[item.when]]
+    wanted = [
+        item.object
+        for item in documents(values.__getitem__, namespace="default")
+        if item.is_wanted(values.__getitem__)
+    ]
     words = [word for flag in given for word in ("--set", flag)]
     found = rendered(tmp_path / "chart", *words, "--kube-version", "1.30")
     assert _sorted(found) == _sorted(wanted)

@@ -112,6 +112,27 @@ def target(tmp_path: Path) -> Target:
     return Target(tmp_path)
 
 
+def test_directories_closed_to_their_owner_are_filled_by_others_than_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are closed when they are full; to root it would make no difference when."""
+    seen: list[int] = []
+    real = os.fchmod
+
+    def fchmod(fd: int, mode: int) -> None:
+        seen.append(mode)
+        real(fd, mode)
+
+    monkeypatch.setattr("os.fchmod", fchmod)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    target = Target(tmp_path)
+    target.apply(directory("d", 0o555, mtime=9), directory("d/in", 0o500), file("d/in/file", b"a", 0o400))
+    modes = [stat.S_IMODE(target.lstat(name).st_mode) for name in ("d", "d/in", "d/in/file")]
+    assert modes == [0o555, 0o500, 0o400]
+    assert seen == [0o755, 0o700, 0o400, 0o500, 0o555]
+    assert target.lstat("d").st_mtime == 9
+
+
 def test_everything_is_restored(target: Target) -> None:
     capability = {"security.capability": bytes.fromhex("0100000200200000000000000000000000000000")}
     target.apply(

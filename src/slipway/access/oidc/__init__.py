@@ -11,7 +11,16 @@ asymmetric signatures, only by the key that the provider publishes for that algo
 """
 
 from slipway.access.oidc.config import OidcConfig, parse_group_roles
-from slipway.access.oidc.logins import DeviceStart, Done, OidcLogins, Waiting
+from slipway.access.oidc.logins import DeviceStart, Done, OidcLogins, Waiting, seal_key
 from slipway.access.oidc.provider import Provider
 
-__all__ = ["DeviceStart", "Done", "OidcConfig", "OidcLogins", "Provider", "Waiting", "parse_group_roles"]
+__all__ = [
+    "DeviceStart",
+    "Done",
+    "OidcConfig",
+    "OidcLogins",
+    "Provider",
+    "Waiting",
+    "parse_group_roles",
+    "seal_key",
+]

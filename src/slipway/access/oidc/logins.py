@@ -64,7 +64,7 @@ class OidcLogins:
         self._access = access
         self._database = database
         self._provider = provider
-        self._seal = Fernet(_key(keys / "oidc-seal.key"))
+        self._seal = Fernet(seal_key(keys))
 
     async def start_device(self) -> DeviceStart:
         """Raises ``Unsupported`` when the provider has no device authorization (RFC 8628)."""
@@ -180,7 +180,9 @@ def _stranger() -> Unauthenticated:
     )
 
 
-def _key(path: Path) -> bytes:
+def seal_key(keys: Path) -> bytes:
+    """The key of what browsers keep for us, among ``keys``; made at first use. Servers of one site share it."""
+    path = keys / "oidc-seal.key"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         atomic_write(path, Fernet.generate_key(), 0o600)

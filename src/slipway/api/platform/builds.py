@@ -165,10 +165,15 @@ async def worker_image(parts: Parts, caller: Caller) -> Response:
 
 @router.post("/platform/image")
 async def platform_image(parts: Parts, caller: Caller) -> Response:
-    """Make the image of the platform itself, if this version has none yet."""
+    """Make the images of the platform itself and of its workers, if this version has none yet."""
     await parts.access.require_admin(caller, "make the platform's image")
     await parts.access.audit(caller, "platform.image", PLATFORM.name)
-    return stream(partial(parts.make_own, PLATFORM))
+
+    async def work(progress: Progress) -> dict[str, object]:
+        await parts.make_own(WORKER, progress)  # servers in Pods could not make its base
+        return await parts.make_own(PLATFORM, progress)
+
+    return stream(work)
 
 
 @router.delete("/builders/{name}", status_code=204)

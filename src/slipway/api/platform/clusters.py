@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from slipway import wire
 from slipway.api.platform.callers import Caller, Parts
+from slipway.errors import Invalid
 from slipway.fleet import ClusterDetail
 
 router = APIRouter(tags=["clusters"])
@@ -47,6 +48,8 @@ async def cluster(parts: Parts, caller: Caller, name: str) -> wire.ClusterDetail
 @router.post("/clusters", status_code=201)
 async def add_cluster(parts: Parts, caller: Caller, request: wire.NewCluster) -> wire.ClusterDetail:
     await parts.access.require_admin(caller, "add clusters")
+    if bool(request.kubeconfig) == request.in_cluster:
+        raise Invalid("a cluster is added by a kubeconfig, or as the one that the server runs in")
     made = await parts.clusters.add(
         request.name, request.kubeconfig, request.context or None, request.namespace_prefix
     )

@@ -21,7 +21,7 @@ _MOST = 16 * 1024**3
 @router.get("/advisories")
 async def advisories(parts: Parts, caller: Caller) -> list[wire.AdvisorySource]:
     await parts.access.require_admin(caller, "see the advisories")
-    found = await asyncio.to_thread(parts.advisories.sources)
+    found = await asyncio.to_thread(parts.advisories.index.sources)
     return [wire.AdvisorySource.model_validate(item) for item in found]
 
 
@@ -37,7 +37,7 @@ async def load(parts: Parts, caller: Caller, source: str, request: Request) -> w
                 raise Invalid(f"the database is larger than {_MOST} bytes")
             await asyncio.to_thread(file.write, piece)
         await asyncio.to_thread(file.flush)
-        counts = await asyncio.to_thread(parts.advisories.load, Path(file.name), source)
+        counts = await parts.advisories.load(Path(file.name), source)
     await parts.access.audit(caller, "advisories.import", source, detail={"read": counts.read})
     return wire.AdvisoriesLoaded(
         source=source, read=counts.read, withdrawn=counts.withdrawn, skipped=counts.skipped, unused=counts.unused,
@@ -48,7 +48,7 @@ async def load(parts: Parts, caller: Caller, source: str, request: Request) -> w
 @router.delete("/advisories/{source}", status_code=204)
 async def remove(parts: Parts, caller: Caller, source: str) -> None:
     await parts.access.require_admin(caller, "remove advisories")
-    await asyncio.to_thread(parts.advisories.remove, source)
+    await parts.advisories.remove(source)
     await parts.access.audit(caller, "advisories.remove", source)
 
 

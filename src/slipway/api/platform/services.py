@@ -22,7 +22,7 @@ from slipway.delivery import Deliverer
 from slipway.distribution import Login
 from slipway.fleet import Clusters
 from slipway.registry import Registry, Retention, Transfers, Trash
-from slipway.registry.findings import Advisories
+from slipway.registry.findings import SharedAdvisories
 from slipway.registry.gate import PullGate
 from slipway.registry.replication import Replicator
 from slipway.registry.webhooks import Webhooks
@@ -48,7 +48,7 @@ class Services:
     replicator: Replicator
     webhooks: Webhooks
     gate: PullGate
-    advisories: Advisories
+    advisories: SharedAdvisories
     attestor: Attestor
     transfers: Transfers
     jobs: BuildJobs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from slipway import wire
 from slipway.access import Identity
 from slipway.api.platform.services import Services
 from slipway.base.ids import new_id
+from slipway.base.trees import remove_tree
 from slipway.build.context import Context
 from slipway.build.remote import NOBODY, Credentials, GitSource, parse_remote
 from slipway.errors import Denied, Invalid, NotFound
@@ -61,7 +61,7 @@ async def opened(
         await asyncio.to_thread(_unpack, archive, directory)
         yield Opened(directory)
     finally:
-        await asyncio.to_thread(shutil.rmtree, directory, True)
+        await asyncio.to_thread(remove_tree, directory)
         archive.unlink(missing_ok=True)
 
 

@@ -13,6 +13,7 @@ from slipway.base.clock import iso, now
 from slipway.build.attest import provenance as slsa
 from slipway.build.attest import spdx
 from slipway.build.attest.inventory import Inventories
+from slipway.build.attest.project_keys import ProjectKeys
 from slipway.build.attest.provenance import Provenance
 from slipway.build.attest.referrers import (
     DSSE,
@@ -26,7 +27,6 @@ from slipway.build.attest.referrers import (
     referrer,
 )
 from slipway.build.attest.signing import (
-    ProjectKeys,
     envelope,
     opened,
     sign,
@@ -85,13 +85,16 @@ class Attestations:
 
     async def attested(self, repository: str, project: str, digest: Digest) -> Attested:
         """What the project's key vouches for; anything else is only named."""
-        key = (await asyncio.to_thread(self.keys.of, project)).public_key()
+        private = await self.keys.find(project)
+        key = private.public_key() if private is not None else None
         signed, others = False, []
         statements: dict[str, dict[str, Any]] = {}
         for _, manifest in await self._shelf.referrer_manifests(repository, digest):
             known = False
             for layer in manifest.layers:
                 if layer.media_type not in (SIMPLE_SIGNING, DSSE) or layer.size > MAX_DOCUMENT:
+                    continue
+                if key is None:  # nothing was ever signed with it
                     continue
                 data = await self._shelf.read_document(repository, layer.digest, MAX_DOCUMENT)
                 if layer.media_type == SIMPLE_SIGNING:
@@ -122,13 +125,14 @@ class Attestor(Attestations):
         """SBOM, provenance and signature of ``image``, unless it has them: they would say the same."""
         if await self._shelf.has_referrer(repository, image.digest, SIGNATURE_TYPE):
             return
-        made = await asyncio.to_thread(self._documents, repository, image, layers, told)
+        key = await self.keys.of(told.project)
+        made = await asyncio.to_thread(self._documents, key, repository, image, layers, told)
         await self._shelf.store_referrers(repository, made)
 
     def _documents(
-        self, repository: str, image: Descriptor, layers: Sequence[LayerRef], told: Provenance
-    ) -> list[Referrer]:
-        key = self.keys.of(told.project)
+        self, key: ec.EllipticCurvePrivateKey, repository: str, image: Descriptor, layers: Sequence[LayerRef],
+        told: Provenance,
+    ) -> list[Referrer]:  # fmt: skip
         packages, notes = self.inventories.image(layers)
         sbom = spdx.document(repository, image.digest, packages, notes, told.finished)
         statements = (
@@ -150,7 +154,7 @@ class Attestor(Attestations):
 
     async def sign(self, repository: str, project: str, image: Descriptor) -> None:
         """A signature alone, for an index of images that have the rest themselves."""
-        key = await asyncio.to_thread(self.keys.of, project)
+        key = await self.keys.of(project)
         await self._shelf.store_referrers(repository, [_signature(key, repository, image, iso(now()))])
 
 

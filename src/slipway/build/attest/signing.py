@@ -1,72 +1,25 @@
-"""A project's key, and signatures in the formats of cosign (simple signing) and DSSE."""
+"""Signatures in the formats of cosign (simple signing) and DSSE."""
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from slipway.base.ids import new_id
-from slipway.errors import Invalid, Unavailable
 from slipway.oci import Digest
 
 IN_TOTO = "application/vnd.in-toto+json"
 _CURVE, _HASH = ec.SECP256R1(), hashes.SHA256()
 
 
-class ProjectKeys:
-    """ECDSA P-256 keys in ``directory/<project>.pem``, made when they are first needed. Blocks."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def of(self, project: str) -> ec.EllipticCurvePrivateKey:
-        path = self._directory / f"{project}.pem"
-        try:
-            key = serialization.load_pem_private_key(path.read_bytes(), None)
-        except FileNotFoundError:
-            try:
-                return self._make(path)
-            except OSError as error:
-                raise Unavailable(
-                    f"the signing key of {project!r} is not here and cannot be made: {error.strerror}",
-                    hint="servers of one site share the directory `keys`",
-                ) from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise Invalid(f"the signing key of {project!r} is of another kind")
-        return key
-
-    def public(self, project: str) -> bytes:
-        """PEM, as ``cosign verify --key`` wants it."""
-        return public_pem(self.of(project).public_key())
-
-    def _make(self, path: Path) -> ec.EllipticCurvePrivateKey:
-        """Two that make it at the same time get the same: the first link wins."""
-        made = ec.generate_private_key(_CURVE)
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = self._directory / f".{new_id()}"
-        data = made.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        try:
-            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(fd, "wb") as handle:
-                handle.write(data)
-                handle.flush()
-                os.fsync(fd)
-            os.link(draft, path)
-        except FileExistsError:
-            return self.of(path.stem)
-        finally:
-            draft.unlink(missing_ok=True)
-        return made
+def new_key() -> ec.EllipticCurvePrivateKey:
+    """ECDSA P-256, which cosign knows."""
+    return ec.generate_private_key(_CURVE)
 
 
 def public_pem(key: ec.EllipticCurvePublicKey) -> bytes:

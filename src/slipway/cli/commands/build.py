@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -245,7 +246,7 @@ def builds_logs(session: Session, build_id: str, follow: bool) -> None:
     for event in session.client.build_log(build_id, follow):
         line = describe(event)
         if session.json:
-            click.echo(event)
+            click.echo(json.dumps(event))
         elif line is not None:
             click.echo(line)
 

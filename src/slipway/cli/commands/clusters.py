@@ -33,10 +33,13 @@ def cluster() -> None:
 @cluster.command("add")
 @click.argument("name")
 @click.option(
-    "--kubeconfig", "file", required=True, envvar="KUBECONFIG", show_envvar=True, metavar="FILE",
+    "--kubeconfig", "file", default="", envvar="KUBECONFIG", show_envvar=True, metavar="FILE",
     help="How to get there; - reads it from standard input.",
 )  # fmt: skip
 @click.option("--context", default="", help="Which of its contexts; by default the current one.")
+@click.option(
+    "--in-cluster", is_flag=True, help="The cluster that the server itself runs in, by its own account."
+)
 @click.option(
     "--namespace-prefix",
     "prefix",
@@ -45,17 +48,23 @@ def cluster() -> None:
     help="Of the namespaces of apps; another one for another Slipway on the same cluster.",
 )
 @with_session
-def cluster_add(session: Session, name: str, file: str, context: str, prefix: str) -> None:
+def cluster_add(
+    session: Session, name: str, file: str, context: str, in_cluster: bool, prefix: str
+) -> None:
     """Add a cluster, after looking at it with the credentials of a kubeconfig.
 
     Files that it names are put into what is sent, other contexts are left out, and it is stored encrypted. Its
     account has to be one by token or certificate: a program that asks for credentials would not run on the server.
     """
-    text, directory = _read(file)
-    kubeconfig = portable(text, context, directory)
-    found = session.client.clusters.add(
-        wire.NewCluster(name=name, kubeconfig=kubeconfig, namespace_prefix=prefix)
-    )
+    if in_cluster:
+        request = wire.NewCluster(name=name, in_cluster=True, namespace_prefix=prefix)
+    else:
+        if not file:
+            raise Invalid("which cluster?", hint="--kubeconfig FILE, or --in-cluster for that of the server")
+        text, directory = _read(file)
+        kubeconfig = portable(text, context, directory)
+        request = wire.NewCluster(name=name, kubeconfig=kubeconfig, namespace_prefix=prefix)
+    found = session.client.clusters.add(request)
     _show(session, found, f"added the cluster {name} (slipway cluster bind {name} --project …)")
 
 

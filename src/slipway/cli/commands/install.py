@@ -11,7 +11,15 @@ import click
 from slipway.cli.commands.server import become
 from slipway.cli.session import Session, with_session
 from slipway.errors import Invalid
-from slipway.install import VALUES, as_yaml, documents, policy_version, read_values, write_chart
+from slipway.install import (
+    CLUSTER_WIDE,
+    VALUES,
+    as_yaml,
+    documents,
+    policy_version,
+    read_values,
+    write_chart,
+)
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _HELP = "\b\nValues:\n" + "\n".join(f"  {value.name:20} {value.help} [{value.default}]" for value in VALUES)
@@ -38,10 +46,11 @@ def install() -> None:
 def kubernetes(
     session: Session, namespace: str, values: Path | None, flags: tuple[str, ...], version: str
 ) -> None:
-    """Print the manifests of the platform: registries over one PostgreSQL and one bucket.
+    """Print the manifests of the platform: API servers and registries over one PostgreSQL and one bucket.
 
     \b
-    Two Secrets are yours to make, since they are nobody else's business:
+    Three Secrets are yours to make, since they are nobody else's business:
+      kubectl -n slipway create secret generic slipway-admin --from-literal=password=…
       kubectl -n slipway create secret generic slipway-keys --from-file=DIR      (slipway install keys DIR)
       kubectl -n slipway create secret generic slipway-settings \\
         --from-literal=SLIPWAY_DATABASE_URL=postgresql://… --from-literal=SLIPWAY_STORAGE_URL=s3://…
@@ -55,12 +64,13 @@ def kubernetes(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}},
         *(
             item.object
-            for item in documents(given.__getitem__, policy=policy)
-            if not item.when or given[item.when]
+            for item in documents(given.__getitem__, policy=policy, namespace=namespace)
+            if item.is_wanted(given.__getitem__)
         ),
     ]
-    for item in found[1:]:
-        item["metadata"]["namespace"] = namespace
+    for item in found:
+        if item["kind"] not in CLUSTER_WIDE:
+            item["metadata"]["namespace"] = namespace
     click.echo(
         json.dumps({"apiVersion": "v1", "kind": "List", "items": found}) if session.json else as_yaml(found)
     )

@@ -51,9 +51,10 @@ def down(session: Session, everything: bool, config: str, settings: tuple[str, .
 @click.command()
 @click.option(
     "--role",
-    type=click.Choice(["all", "registry"]),
+    type=click.Choice(["all", "api", "registry"]),
     default="all",
-    help="`registry`: only pushes and pulls, over a database and a bucket that several servers share.",
+    help="Over a database and a bucket that several servers share, `registry`: only pushes and pulls; `api`: the "
+    "platform without a machine, which builds and runs apps on clusters.",
 )
 @_CONFIG
 @_SETTINGS

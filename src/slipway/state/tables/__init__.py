@@ -2,10 +2,10 @@
 
 from slipway.state.tables.access import AuditEvent, LoginSession, Member, Project, Robot, User
 from slipway.state.tables.base import Base, UtcDateTime
-from slipway.state.tables.build import Build, BuildCache, Builder
+from slipway.state.tables.build import Build, BuildCache, Builder, BuildLog, SigningKey
 from slipway.state.tables.delivery import App, Release
 from slipway.state.tables.external import GroupMember, PersonalToken
-from slipway.state.tables.fleet import Cluster, ClusterProject
+from slipway.state.tables.fleet import Cluster, ClusterProject, Lease
 from slipway.state.tables.registry import (
     Clock,
     DeletedTag,
@@ -14,6 +14,7 @@ from slipway.state.tables.registry import (
     ProjectBlob,
     Repository,
     RepositoryBlob,
+    SharedFile,
     Tag,
 )
 from slipway.state.tables.sites import ReplicationConflict, Site
@@ -25,12 +26,14 @@ __all__ = [
     "Base",
     "Build",
     "BuildCache",
+    "BuildLog",
     "Builder",
     "Clock",
     "Cluster",
     "ClusterProject",
     "DeletedTag",
     "GroupMember",
+    "Lease",
     "LoginSession",
     "Manifest",
     "ManifestReference",
@@ -43,6 +46,8 @@ __all__ = [
     "Repository",
     "RepositoryBlob",
     "Robot",
+    "SharedFile",
+    "SigningKey",
     "Site",
     "Tag",
     "User",

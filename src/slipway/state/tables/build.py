@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
 from slipway.state.tables.base import Base, FreeText
@@ -59,3 +59,21 @@ class BuildCache(Base):
     created: Mapped[datetime]
     used: Mapped[datetime]
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class BuildLog(Base):
+    """A piece of a build's log: whole lines. Pieces are in the order of their numbers."""
+
+    __tablename__ = "build_logs"
+    build_id: Mapped[str] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class SigningKey(Base):
+    """A project's, by name: it outlives the project. ``sealed`` is the private key's PEM, sealed."""
+
+    __tablename__ = "signing_keys"
+    project: Mapped[str] = mapped_column(primary_key=True)
+    sealed: Mapped[str]
+    created: Mapped[datetime]

@@ -1,4 +1,4 @@
-"""Where work can run besides this machine."""
+"""Where work can run besides this machine, and which server of a site leads."""
 
 from __future__ import annotations
 
@@ -37,3 +37,13 @@ class ClusterProject(Base):
         ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True, index=True
     )
     weight: Mapped[int] = mapped_column(default=1)
+
+
+class Lease(Base):
+    """Who leads in something, until when by the database's clock, and where others reach it (a URL)."""
+
+    __tablename__ = "leases"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    address: Mapped[str]
+    until: Mapped[datetime]

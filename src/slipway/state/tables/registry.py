@@ -120,3 +120,12 @@ class RepositoryBlob(Base):
     digest: Mapped[str] = mapped_column(primary_key=True)
     size: Mapped[int] = mapped_column(BigInteger)
     linked: Mapped[datetime]
+
+
+class SharedFile(Base):
+    """A file that all servers have a copy of: which blob it is now."""
+
+    __tablename__ = "shared_files"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str]
+    changed: Mapped[datetime]
