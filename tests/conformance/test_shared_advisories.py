@@ -58,7 +58,7 @@ async def test_what_one_loads_the_others_have(databases: tuple[Database, Databas
     assert {item.id for item in one.index.lookup("PyPI", "a")} == {"X-1", "X-2", "X-3"}
 
     kept = [digest async for page in Roots(databases[0]).pages() for digest in page]
-    blobs.collect(lambda: kept, timedelta(0))
+    blobs.collect(lambda *_: kept, timedelta(0))
     fresh = SharedAdvisories(databases[1], blobs, tmp_path / "three" / "index.sqlite")
     await fresh.fetch()
     assert len(fresh.index.sources()) == 3

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn
 
 from slipway.base.progress import Progress
 from slipway.compose import Project, Refusal, Service
 from slipway.delivery import AppRef, Instance, LogRecord, Move, Wanted
-from slipway.delivery.engine import Confirm, nothing
+from slipway.delivery.commands import Command
+from slipway.delivery.engine import Confirm, Place, nothing
 from slipway.errors import Unsupported
 
 
@@ -58,6 +60,14 @@ class NoMachine:
         self, app: AppRef, instance: Instance, follow: bool, tail: int | None
     ) -> AsyncIterator[LogRecord]:
         self._refuse(app.project)
+
+    def run(
+        self, app: AppRef, instance: Instance, command: Sequence[str], *, takes_input: bool, terminal: bool
+    ) -> AbstractAsyncContextManager[Command]:
+        self._refuse(app.project)
+
+    async def places(self, app: AppRef, wanted: Wanted) -> Sequence[Place]:
+        return ()
 
     def urls(self, app: AppRef, service: Service) -> list[str]:
         return []

@@ -74,7 +74,7 @@ class BuildRecords:
         async with self._database.read() as session:
             return [(row, name) for row, name in (await session.execute(query)).all()]
 
-    async def active(self) -> list[tuple[str, str]]:
+    async def active(self) -> Sequence[tuple[str, str]]:
         """The builds that have not ended, with their services."""
         query = select(Row.id, Row.service).where(Row.state.in_(ACTIVE))
         async with self._database.read() as session:

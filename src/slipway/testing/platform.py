@@ -24,6 +24,7 @@ from slipway.access import Access
 from slipway.app.settings import load
 from slipway.app.stores import open_content, open_database
 from slipway.base.clock import iso, now
+from slipway.content import ContentStore, LocalStore
 from slipway.errors import Conflict
 from slipway.layers import Layer, import_tar
 from slipway.oci import ImageConfig, Platform
@@ -208,14 +209,15 @@ class Running:
         await database.dispose()
 
 
-def _layer(blobs: LocalStore, archive: Path) -> Layer:
+def _layer(blobs: ContentStore, archive: Path) -> Layer:
     """``archive`` as a layer; compressed once, as most platforms of a test run begin with the same."""
     if (known := _layers.get(archive)) and known[1].exists():
         blobs.put(known[1].read_bytes())
         return known[0]
     with archive.open("rb") as stream:
         made = import_tar(blobs, stream)
-    _layers[archive] = made, blobs.path(made.descriptor.digest)
+    if isinstance(blobs, LocalStore):
+        _layers[archive] = made, blobs.path(made.descriptor.digest)
     return made
 
 

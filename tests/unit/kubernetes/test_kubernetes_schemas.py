@@ -25,9 +25,11 @@ import yaml
 
 from slipway.app.pods import has_user_namespaces
 from slipway.base.clock import now
+from slipway.build.pods import daemons
 from slipway.build.pods import manifests as builds
-from slipway.build.pods.builder import Place
+from slipway.build.pods.builder import Daemon, Place
 from slipway.build.pods.manifests import Site
+from slipway.build.pods.volumes import CacheVolume
 from slipway.build.sandbox import Limits
 from slipway.compose import load
 from slipway.delivery.engine import AppRef, Wanted
@@ -184,9 +186,13 @@ def build_objects(version: str) -> list[dict[str, Any]]:
     )  # fmt: skip
     place = Place("b1", "shop", Limits(2, 4 << 30, 100, 3600, 8 << 30), "east", frozenset({"n1", "n2"}))
     return [
-        *builds.surroundings(site, "shop"),
+        builds.namespace(place),
+        *builds.policies(site, place),
+        builds.claim(site, place, CacheVolume(1 << 30, "fast", many=True)),
         builds.secret("w1", site, place, "token"),
         builds.pod("w1", site, place, 60),
+        daemons.pod("w3", site, replace(place, daemon=Daemon("d", "dind")), 60, "docker"),
+        daemons.pod("w4", site, replace(place, daemon=Daemon("s", "socket", "/run/docker.sock")), 60, ""),
         builds.pod("w2", site, replace(place, avoid=frozenset(), limits=Limits(0, 0, 0, 0, 0)), 60),
     ]
 

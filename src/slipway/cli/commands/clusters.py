@@ -48,9 +48,7 @@ def cluster() -> None:
     help="Of the namespaces of apps; another one for another Slipway on the same cluster.",
 )
 @with_session
-def cluster_add(
-    session: Session, name: str, file: str, context: str, in_cluster: bool, prefix: str
-) -> None:
+def cluster_add(session: Session, name: str, file: str, context: str, in_cluster: bool, prefix: str) -> None:
     """Add a cluster, after looking at it with the credentials of a kubeconfig.
 
     Files that it names are put into what is sent, other contexts are left out, and it is stored encrypted. Its

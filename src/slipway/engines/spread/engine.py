@@ -263,9 +263,7 @@ class Spread:
         self, app: AppRef, instance: Instance, command: Sequence[str], *, takes_input: bool, terminal: bool
     ) -> AsyncIterator[Command]:
         engine = await self._members.engine(instance.cluster)
-        async with engine.run(
-            app, instance, command, takes_input=takes_input, terminal=terminal
-        ) as running:
+        async with engine.run(app, instance, command, takes_input=takes_input, terminal=terminal) as running:
             yield running
 
     async def render(self, app: AppRef, wanted: Wanted) -> list[dict[str, Any]]:
