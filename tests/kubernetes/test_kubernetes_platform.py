@@ -135,7 +135,6 @@ def installed(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFact
             )
         found = Installed(local_cluster, machine, directory / "chart", f"{address}/{made}", _driver(database))
         _secrets(found, machine, directory / "keys")
-        stack.callback(found.helm, "uninstall", "mine")
         found.helm("install", "mine", str(found.chart), *found.set(), "--wait", "--timeout", "240s")
         # From now on the nodes pull it from the platform's own registry.
         found.image = f"127.0.0.1:{REGISTRY_PORT}/{made}"
@@ -266,11 +265,8 @@ def test_an_upgrade_rolls_while_a_delivery_goes_on(installed: Installed, source:
 def test_plain_manifests_are_the_same_platform(installed: Installed) -> None:
     """Without Helm, over the same database: what was delivered is known and goes on."""
     installed.helm("uninstall", "mine", "--wait")
-    words = [word.removeprefix("--set") for word in installed.set() if word != "--set"]
-    flags = [word for value in words for word in ("--set", value)]
-    printed = installed.client.command(
-        "install", "kubernetes", "--namespace", SPACE, "--kubernetes", "1.20", *flags
-    ).stdout
+    words = ("install", "kubernetes", "--namespace", SPACE, "--kubernetes", "1.20", *installed.set())
+    printed = installed.client.command(*words).stdout
     installed.cluster.kubectl("apply", "-f", "-", stdin=printed)
     try:
         until(lambda: installed.leader() != "", "one of them leads", 120)
@@ -280,7 +276,6 @@ def test_plain_manifests_are_the_same_platform(installed: Installed) -> None:
         until(lambda: not installed.cluster.get("deployments", f"--namespace={APPS}"), "the app is gone", 60)
     finally:
         installed.cluster.kubectl("delete", "-f", "-", "--wait=false", stdin=printed, seconds=200)
-        installed.helm("list")
 
 
 def _relogged(installed: Installed) -> Running:

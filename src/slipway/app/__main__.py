@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+# ruff: noqa: E402
+import signal
+import sys
+
+# Before anything takes time: the first process of a container gets no signal that it has not asked for.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
 import asyncio
 import json
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path

@@ -134,7 +134,11 @@ async def serve(settings: Settings) -> None:
         level=settings["log.level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     # Threads that wait for the bucket, not for a processor.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "store"))
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS, "store"))
+    ending = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
     with sockets.only_one(settings):
         role = ApiRole(settings)
         listener = sockets.listen(settings["listen"])
@@ -142,9 +146,6 @@ async def serve(settings: Settings) -> None:
         protocol = type("_Protocol", (HttpProtocol,), {"idle": idle})
         server = sockets.Server(sockets.configured(settings, role.forwarding, protocol))
         await role.open()
-        ending = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, ending.set)
         log.info("the platform API serves on %s", settings["listen"])
         try:
             async with asyncio.TaskGroup() as group:

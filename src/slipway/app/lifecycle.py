@@ -17,7 +17,7 @@ from slipway.app.settings import Settings
 from slipway.client import Client, Credentials
 from slipway.errors import Failed, SlipwayError, Unavailable
 
-_START_SECONDS = 30.0
+_START_SECONDS = 120.0  # of a server that goes on starting; one that ends is told at once
 _STOP_SECONDS = 30.0
 _POLL = 0.05
 _TAIL = 3000

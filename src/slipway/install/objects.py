@@ -71,6 +71,8 @@ def _container(get: Get, role: str, environment: Sequence[Mapping[str, Any]]) ->
     return {
         "name": role,
         "image": get("image"),
+        # Not through the command line, so that a signal finds who listens to it as early as can be.
+        "command": ["python3", "-m", "slipway.app"],
         "args": ["serve", "--role", role],
         "envFrom": [{"secretRef": {"name": get("settings")}}],
         "env": [

@@ -190,6 +190,24 @@ async def test_a_request_waits_for_a_new_leader_but_not_for_ever() -> None:
             assert (await answer.json())["error"]["kind"] == "unavailable"
 
 
+async def test_a_server_that_does_not_lead_any_more_gets_nothing_of_the_body() -> None:
+    async with pair(echo, 20) as (leader, other), node(echo, 20) as stale, aiohttp.ClientSession() as client:
+        stale.leaders.address = leader.url  # what it knows itself is not asked for
+        other.leaders.address = stale.url
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for _ in range(50):
+                yield bytes(100_000)
+
+        asking = asyncio.create_task(client.post(f"{other.url}/api/v1/a", data=pieces()))
+        async with asyncio.timeout(60):
+            while not other.leaders.asked:
+                await asyncio.sleep(0.01)
+            other.leaders.address = leader.url
+            assert (await (await asking).json())["size"] == 5_000_000
+        assert not stale.seen
+
+
 async def test_a_request_that_waited_is_answered_here_when_this_server_leads() -> None:
     async with node(echo, 20) as other, aiohttp.ClientSession() as client:
         asking = asyncio.create_task(client.post(f"{other.url}/api/v1/a", data=b"x"))

@@ -26,9 +26,10 @@ from slipway.errors import Interrupted, SlipwayError, Unavailable
 API = "/api/v1/"
 _WORKERS = f"{API}workers/"
 _MARK = b"slipway-forwarded"
+_NOT_LEADING = "Slipway-Not-Leading"  # an answer's header: nothing was done, ask who does
 _LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
 _HERE = ("login", "oidc")  # whoever is asked: they are rows of the database
-_WAIT_SECONDS = 25.0  # for a leader: longer than a new one needs to be found
+_WAIT_SECONDS = 60.0  # for a leader: longer than a new one needs to be found and to take charge
 _PAUSE = 0.5
 _CONNECT_SECONDS = 5.0
 # Of one connection and not of the request (RFC 9110, 7.6.1), and what our own server says.
@@ -99,7 +100,7 @@ class Forwarding:
     async def _leader(self, *, forwarded: bool = False) -> str:
         """Its URL, or nothing where that is this server. Raises ``Unavailable`` when nobody leads for too long.
 
-        A request that came from another server goes no further: it waits until this one leads, as that one believes.
+        A request that came from another server goes no further: that one is told to ask again.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + self._wait
@@ -107,7 +108,7 @@ class Forwarding:
             found = "" if forwarded else await self._leaders.leader()
             if found:
                 return found
-            if loop.time() > end:
+            if forwarded or loop.time() > end:
                 raise Unavailable("no server leads at the moment", hint="one does within half a minute")
             await asyncio.sleep(_PAUSE)
         return ""
@@ -124,17 +125,20 @@ class Forwarding:
         while leader := await self._leader(forwarded=forwarded):
             try:
                 async with self._asked(leader, scope, body) as response:
-                    await _Answer(response, body, send).pass_on()
-                return True
+                    if _NOT_LEADING not in response.headers:
+                        await _Answer(response, body, send).pass_on()
+                        return True
+                failed: Exception = Unavailable("it leads no more, or not yet")
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-                # Nothing was sent yet: it may be gone, and another lead soon.
-                self._leaders.forget()
-                if loop.time() > end:
-                    raise _broken(leader, error) from error
-                await asyncio.sleep(_PAUSE)
+                failed = error
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 self._leaders.forget()
                 raise _broken(leader, error) from error
+            # Of the body nothing was sent yet. It may be gone or not ready, and another lead soon.
+            self._leaders.forget()
+            if loop.time() > end:
+                raise _broken(leader, failed) from failed
+            await asyncio.sleep(_PAUSE)
         return False
 
     def _asked(
@@ -151,7 +155,7 @@ class Forwarding:
         return self._session.request(
             scope["method"], URL(f"{leader}{path}{'?' if query else ''}{query}", encoded=True),
             headers=[*kept, (_MARK.decode(), "1")], data=body.pieces() if body.is_there else None,
-            allow_redirects=False, skip_auto_headers=_OURS,
+            allow_redirects=False, skip_auto_headers=_OURS, expect100=body.is_there,
         )  # fmt: skip
 
 
@@ -235,6 +239,8 @@ def _kept(headers: Headers) -> Iterable[tuple[bytes, bytes]]:
 async def _refuse(error: SlipwayError, scope: Scope, receive: Receive, send: Send) -> None:
     response = respond(error)
     response.headers["Retry-After"] = "2"
+    if any(name == _MARK for name, _ in scope["headers"]):
+        response.headers[_NOT_LEADING] = "1"
     response.headers["Connection"] = "close"  # the rest of what the client sends is not waited for
     await response(scope, receive, send)
 
