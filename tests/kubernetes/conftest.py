@@ -64,7 +64,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     name = f"test-{new_id()}"
     cluster.kubectl("create", "namespace", name)
     account = ("get", "serviceaccount", "default", f"--namespace={name}", "--output=name")
-    until(lambda: bool(cluster.kubectl(*account, ok=False)), "Pods may be created", 20)
+    until(lambda: bool(cluster.kubectl(*account, ok=False)), "Pods may be created")
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from slipway.errors import Failed, NotFound
 from slipway.testing.kubernetes import LocalCluster
 from slipway.testing.kubernetes_apps import PORT, Bench, healthy, opened_bench
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(580)]
 DATA = (VolumeMount("/data", "volume", "data"),)
 DONE = {"db": DependsOn("service_healthy"), "migrate": DependsOn("service_completed_successfully")}
 
@@ -25,6 +25,12 @@ DONE = {"db": DependsOn("service_healthy"), "migrate": DependsOn("service_comple
 async def bench(local_cluster: LocalCluster, busybox: str, tmp_path: Path) -> AsyncIterator[Bench]:
     async with opened_bench(local_cluster, busybox, tmp_path) as opened:
         yield opened
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(60):
+        while not await condition():
+            await asyncio.sleep(0.3)
 
 
 def shop(bench: Bench, text: str = "one") -> tuple[Service, ...]:
@@ -145,16 +151,19 @@ async def test_drift_is_mended_with_nothing_else_touched(bench: Bench) -> None:
     await bench.kubectl("create", "configmap", "stray", *there)
     await bench.kubectl("label", "configmap", "stray", f"slipway/project={bench.project}", "slipway/app=shop",
                         "app.kubernetes.io/managed-by=slipway", *there)  # fmt: skip
-    await asyncio.sleep(0.5)  # until it is heard of
-    await bench.deliverer.reconcile()
-    assert await bench.objects() == before
     words = ("get", "deployment", "shop-web", *there, "-o", "jsonpath={.spec.replicas}")
-    assert await bench.kubectl(*words) == "1"
-    await asyncio.sleep(0.5)
-    await bench.deliverer.reconcile()
-    sent = bench.client.requests
-    await bench.deliverer.reconcile()
-    assert bench.client.requests == sent
+
+    async def is_mended() -> bool:  # once it is heard of
+        await bench.deliverer.reconcile()
+        return await bench.objects() == before and await bench.kubectl(*words) == "1"
+
+    async def is_quiet() -> bool:
+        sent = bench.client.requests
+        await bench.deliverer.reconcile()
+        return bench.client.requests == sent
+
+    await eventually(is_mended)
+    await eventually(is_quiet)
 
 
 async def test_two_apps_of_a_project_may_have_services_of_the_same_name(bench: Bench) -> None:
@@ -165,9 +174,12 @@ async def test_two_apps_of_a_project_may_have_services_of_the_same_name(bench: B
     )
     await bench.deliver(bench.web("other"), asks, name="second")
     (worker,) = [item for item in await bench.deliverer.instances(second) if item.service == "worker"]
-    await asyncio.sleep(1)
-    lines = [line.text async for line in bench.deliverer.logs(second, worker, follow=False, tail=None)]
-    assert lines == ["other"]
+
+    async def has_asked() -> bool:
+        lines = [line.text async for line in bench.deliverer.logs(second, worker, follow=False, tail=None)]
+        return lines == ["other"]
+
+    await eventually(has_asked)
     assert await bench.fetch("web") == "one\n"
     with pytest.raises(NotFound):
         await bench.deliverer.current(replace(bench.app, name="third"))

@@ -52,7 +52,10 @@ async def test_no_node_has_room(bench: Bench) -> None:
 async def test_a_quota_is_used_up(bench: Bench, kind: str) -> None:
     await bench.deliver(bench.web("one"))
     await bench.kubectl("create", "quota", "small", "--hard=pods=1", "-n", bench.namespace)
-    await asyncio.sleep(2)
+    words = ("get", "quota", "small", "-n", bench.namespace, "-o", "jsonpath={.status.used.pods}")
+    async with asyncio.timeout(60):
+        while not await bench.kubectl(*words):  # it is not counted yet
+            await asyncio.sleep(0.3)
     more: dict[str, Service] = {
         "Deployment": bench.idle(name="more"),
         "StatefulSet": bench.idle(name="more", volumes=DATA),

@@ -164,7 +164,7 @@ async def test_many_objects_come_in_pages(client: ClusterClient, namespace: str)
 async def test_a_log_is_followed_from_the_first_line_to_the_last(
     client: ClusterClient, busybox: str, namespace: str
 ) -> None:
-    script = "for n in $(seq 1 200); do echo line $n; done; sleep 2; echo the end; exit 3"
+    script = "for n in $(seq 1 200); do echo line $n; done; sleep 8; echo the end; exit 3"
     name = await start(client, namespace, busybox, script)
     began = time.monotonic()
     arrived: list[tuple[float, bytes]] = []
@@ -225,7 +225,9 @@ async def test_a_command_at_a_terminal(client: ClusterClient, busybox: str, name
     said = b""
     async with client.run(namespace, name, ["sh"], takes_input=True, terminal=True) as running:
         await running.resize(123, 45)
-        await running.write(b'until [ "$(stty size)" = "45 123" ]; do sleep 0.1; done; echo it has; exit 3\n')
+        await running.write(
+            b'until [ "$(stty size)" = "45 123" ]; do sleep 0.1; done; echo it h\'\'as; exit 3\n'
+        )
         async for stream, data in running.output():
             assert stream == "stdout"
             said += data

@@ -32,7 +32,7 @@ def _serve(cluster: Cluster, namespace: str, image: str, replicas: int) -> str:
     """The address of a Service with so many Pods."""
     cluster.apply(*web(namespace, "web", image, replicas))
     cluster.kubectl(
-        "rollout", "status", "deployment/web", f"--namespace={namespace}", "--timeout=60s", seconds=70
+        "rollout", "status", "deployment/web", f"--namespace={namespace}", "--timeout=120s", seconds=130
     )
     address: str = cluster.get("service", "web", f"--namespace={namespace}")["spec"]["clusterIP"]
     return address
@@ -48,7 +48,7 @@ def _ask(cluster: LocalCluster, node: str, address: str) -> str:
 
 def _wait_for_answer(cluster: LocalCluster, node: str, address: str) -> None:
     """A new Service is known to each node a moment later."""
-    until(lambda: bool(_ask(cluster, node, address)), f"{node} knows the Service", 20)
+    until(lambda: bool(_ask(cluster, node, address)), f"{node} knows the Service")
 
 
 def _pods(cluster: Cluster, namespace: str) -> dict[str, str]:
@@ -142,10 +142,10 @@ def test_killed_node_is_noticed_and_its_pods_come_back_elsewhere(
             nodes = _pods(local_cluster, namespace).values()
             return len(nodes) == 3 and "node-3" not in nodes
 
-        until(elsewhere, "three Pods on the other nodes", 30)
+        until(elsewhere, "three Pods on the other nodes")
     finally:
         local_cluster.start_node("node-3")
-    until(lambda: "node-3" in local_cluster.ready_nodes(), "node-3 is back", 60)
+    until(lambda: "node-3" in local_cluster.ready_nodes(), "node-3 is back")
     # What the node had when it lost its power is not served again, and it takes Pods as before.
     local_cluster.kubectl("scale", "deployment/web", "--replicas=6", f"--namespace={namespace}")
     until(lambda: len(_pods(local_cluster, namespace)) == 6, "six Pods")

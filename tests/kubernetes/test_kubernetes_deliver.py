@@ -11,7 +11,7 @@ import pytest
 from slipway.testing.kubernetes import LocalCluster
 from slipway.testing.platform import Running, write_app
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(580)]
 SPACE = "slipway-demo"
 
 
@@ -99,7 +99,7 @@ def test_rendered_manifests_are_enough_for_kubectl(
     )
     local_cluster.kubectl("apply", "-f", "-", stdin=text)
     local_cluster.kubectl(
-        "rollout", "status", "deployment/other-web", "-n", SPACE, "--timeout=60s", seconds=70
+        "rollout", "status", "deployment/other-web", "-n", SPACE, "--timeout=120s", seconds=130
     )
     try:
         assert "rendered" in answer(local_cluster)

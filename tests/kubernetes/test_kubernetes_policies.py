@@ -24,10 +24,15 @@ def test_pod_reaches_what_its_policies_open_and_nothing_else(
     client["metadata"]["labels"] = {"app": "client"}
     cluster.apply(*web(namespace, "web", busybox, 2), *web(namespace, "other", busybox, 1), client)
     for name in ("web", "other"):
-        words = ["rollout", "status", f"deployment/{name}", f"--namespace={namespace}", "--timeout=60s"]
-        cluster.kubectl(*words, seconds=70)
+        words = ["rollout", "status", f"deployment/{name}", f"--namespace={namespace}", "--timeout=120s"]
+        cluster.kubectl(*words, seconds=130)
     cluster.kubectl(
-        "wait", "--for=condition=Ready", "pod/client", f"--namespace={namespace}", "--timeout=60s"
+        "wait",
+        "--for=condition=Ready",
+        "pod/client",
+        f"--namespace={namespace}",
+        "--timeout=120s",
+        seconds=130,
     )
 
     def reaches(name: str) -> bool:
@@ -35,9 +40,9 @@ def test_pod_reaches_what_its_policies_open_and_nothing_else(
         words = ["exec", "client", f"--namespace={namespace}", "--", *asked]
         return bool(cluster.kubectl(*words, ok=False))
 
-    until(lambda: reaches("web") and reaches("other"), "everything is open without a policy", 30)
+    until(lambda: reaches("web") and reaches("other"), "everything is open without a policy")
     cluster.apply(_policy(namespace, "nothing", policyTypes=["Ingress", "Egress"]))
-    until(lambda: not reaches("web"), "nothing is reached", 20)
+    until(lambda: not reaches("web"), "nothing is reached")
     assert not reaches("other")
     assert not reaches("10.96.0.1:443")
     opened = [
@@ -45,7 +50,7 @@ def test_pod_reaches_what_its_policies_open_and_nothing_else(
         {"to": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 8080}]},
     ]
     cluster.apply(_policy(namespace, "web", policyTypes=["Egress"], egress=opened))
-    until(lambda: reaches("web"), "what was opened is reached", 20)
+    until(lambda: reaches("web"), "what was opened is reached")
     assert not reaches("other")
     cluster.kubectl("delete", "networkpolicy", "--all", f"--namespace={namespace}")
-    until(lambda: reaches("other"), "everything is open again", 20)
+    until(lambda: reaches("other"), "everything is open again")

@@ -11,6 +11,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -88,9 +89,17 @@ def test_a_terminal(platform: Running) -> None:
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 45, 123, 0, 0))
     words = [sys.executable, "-m", "slipway.cli", "app", "exec", "small", "web", "sh"]
     said = b""
-    with subprocess.Popen(
-        words, stdin=theirs, stdout=theirs, stderr=theirs, env=platform.environment, start_new_session=True
-    ) as process:
+    with (
+        subprocess.Popen(
+            words,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=platform.environment,
+            start_new_session=True,
+        ) as process,
+        ExitStack() as stack,
+    ):
         os.close(theirs)
 
         def hears(word: bytes) -> bool:
@@ -104,13 +113,14 @@ def test_a_terminal(platform: Running) -> None:
         def size(rows: int, columns: int) -> bytes:
             return b'until [ "$(stty size)" = "%d %d" ]; do sleep 0.1; done; ' % (rows, columns)
 
+        stack.callback(process.kill)
         wait_for(lambda: hears(b"# ") or hears(b"$ "), "the shell asks")
-        os.write(ours, size(45, 123) + b"tty; echo it has\n")
+        os.write(ours, size(45, 123) + b"tty; echo it h''as\n")
         wait_for(lambda: hears(b"it has\r\n"), "the terminal has our size")
         assert b"/dev/pts/" in said
         fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 100, 0, 0))
         process.send_signal(28)  # SIGWINCH, which a terminal of its own would have sent
-        os.write(ours, size(50, 100) + b"echo it follows; exit 9\n")
+        os.write(ours, size(50, 100) + b"echo it f''ollows; exit 9\n")
         wait_for(lambda: hears(b"it follows\r\n"), "the terminal follows")
         assert process.wait(60) == 9
     os.close(ours)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import os
 import signal
 import sys
@@ -19,14 +18,11 @@ from slipway.client.transport import error_from
 from slipway.errors import Interrupted, SlipwayError
 
 
-class _Keyboard(io.RawIOBase):
+class _Keyboard:
     """Standard input, as much as there is at a time."""
 
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        return os.read(0, size if size > 0 else 65536)
+    def read(self, size: int) -> bytes:
+        return os.read(0, size)
 
 
 def has_terminal() -> bool:

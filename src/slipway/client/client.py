@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode
 
 from slipway import wire
@@ -24,6 +24,10 @@ Events = Iterator[dict[str, Any]]
 def _query(path: str, **values: Any) -> str:
     given = {key: value for key, value in values.items() if value not in (None, "", False)}
     return f"{API}{path}?{urlencode(given)}" if given else f"{API}{path}"
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 class Client(Logins):
@@ -239,7 +243,7 @@ class Client(Logins):
         """``exec`` with the session that its input goes to, ``output``s, ``done`` with its exit code."""
         return self.transport.stream("POST", f"{self._app(project, name)}/exec", request)
 
-    def execute_input(self, session: str, stream: IO[bytes]) -> None:
+    def execute_input(self, session: str, stream: Readable) -> None:
         """Until the end of ``stream``."""
         self.transport.call("POST", f"{API}/exec/{quote(session)}/input", stream)
 

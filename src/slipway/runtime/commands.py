@@ -157,9 +157,9 @@ async def _read_terminal(fd: int) -> bytes:
 
 async def _readable(fd: int) -> None:
     loop = asyncio.get_running_loop()
-    is_there = loop.create_future()
-    loop.add_reader(fd, lambda: is_there.done() or is_there.set_result(None))
+    is_there = asyncio.Event()
+    loop.add_reader(fd, is_there.set)
     try:
-        await is_there
+        await is_there.wait()
     finally:
         loop.remove_reader(fd)

@@ -150,9 +150,12 @@ def app_exec(
     """
     from slipway.cli.terminal import execute, has_terminal
 
+    words = command[1:] if command[0] == "--" else command
+    if not words:
+        raise click.UsageError("a command is missing")
     terminal = not (no_tty or no_input) and has_terminal()
     where = (session.client, project, name, service, replica or 0)
-    sys.exit(execute(*where, command, terminal=terminal, takes_input=not no_input))
+    sys.exit(execute(*where, words, terminal=terminal, takes_input=not no_input))
 
 
 @app.command("render")

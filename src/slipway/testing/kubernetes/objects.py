@@ -66,7 +66,7 @@ def web(namespace: str, name: str, image: str, replicas: int) -> tuple[Object, O
     )
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> float:
+def until(condition: Callable[[], bool], what: str, seconds: float = 120) -> float:
     """Wait for ``condition`` and return how long it took, in seconds. Raises ``AssertionError`` with ``what``."""
     start = time.monotonic()
     while not condition():
