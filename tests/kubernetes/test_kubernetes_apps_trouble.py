@@ -194,7 +194,7 @@ async def _killed(bench: Bench, directory: Path, text: str, seconds: float) -> b
 
 
 async def _mended(bench: Bench) -> None:
-    async with asyncio.timeout(180):
+    async with asyncio.timeout(300):
         while True:
             await bench.deliverer.reconcile()
             state = await bench.deliverer.apps.get(bench.app)
