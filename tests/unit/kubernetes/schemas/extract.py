@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 KINDS = frozenset((
-    "ConfigMap", "CronJob", "Deployment", "EndpointSlice", "HorizontalPodAutoscaler", "Ingress", "Job", "Lease",
+    "ClusterRole", "ClusterRoleBinding", "ConfigMap", "CronJob", "Deployment", "EndpointSlice", "HorizontalPodAutoscaler", "Ingress", "Job", "Lease",
     "Namespace", "NetworkPolicy", "PersistentVolumeClaim", "Pod", "PodDisruptionBudget", "Role", "RoleBinding",
     "Secret", "SelfSubjectAccessReview", "Service", "ServiceAccount", "StatefulSet",
 ))  # fmt: skip
