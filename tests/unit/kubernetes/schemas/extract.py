@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 KINDS = frozenset((
-    "ClusterRole", "ClusterRoleBinding", "ConfigMap", "CronJob", "Deployment", "EndpointSlice", "HorizontalPodAutoscaler", "Ingress", "Job", "Lease",
-    "Namespace", "NetworkPolicy", "PersistentVolumeClaim", "Pod", "PodDisruptionBudget", "Role", "RoleBinding",
-    "Secret", "SelfSubjectAccessReview", "Service", "ServiceAccount", "StatefulSet",
+    "ClusterRole", "ClusterRoleBinding", "ConfigMap", "CronJob", "Deployment", "EndpointSlice",
+    "HorizontalPodAutoscaler", "Ingress", "Job", "Lease", "Namespace", "NetworkPolicy",
+    "PersistentVolumeClaim", "Pod", "PodDisruptionBudget", "Role", "RoleBinding", "Secret",
+    "SelfSubjectAccessReview", "Service", "ServiceAccount", "StatefulSet",
 ))  # fmt: skip
 _REFERENCE = "#/definitions/"
 
