@@ -14,9 +14,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 HOST = "web.small.demo.localhost"
 
 
-@pytest.fixture
-def platform(tmp_path: Path) -> Iterator[Running]:
-    found = Running.make(tmp_path / "p")
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    found = Running.make(tmp_path_factory.mktemp("prune") / "p")
     found.seed_base()
     found.up()
     yield found
