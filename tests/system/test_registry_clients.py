@@ -83,8 +83,6 @@ def test_containerd_pulls_and_pushes(platform: Running, layout: Path, tmp_path: 
         ctr.images("pull", "--plain-http", "-u", f"gus:{SECRET}", f"{host}/demo/ctr:1")
         for name in ("demo/ctr:2", "demo/other:1"):
             ctr.images("tag", f"{host}/demo/ctr:1", f"{host}/{name}")
-            refused = ctr.images("push", "--plain-http", "-u", f"gus:{SECRET}", f"{host}/{name}", ok=False)
-            assert refused.returncode != 0
             ctr.images("push", "--plain-http", "-u", f"dev:{SECRET}", f"{host}/{name}")
             assert raw(platform, name) == raw(platform, "demo/ctr:1")
         refused = ctr.images("pull", "--plain-http", "-u", "gus:wrong words", f"{host}/demo/ctr:2", ok=False)
