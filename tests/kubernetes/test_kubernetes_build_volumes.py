@@ -28,7 +28,7 @@ from slipway.testing.platform import Running
 
 PROJECT = "keeping"  # its namespace is of nobody else's tests
 NAMESPACE = f"slipway-build-{PROJECT}"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(autouse=True)
@@ -167,10 +167,10 @@ def test_pods_of_several_nodes_share_a_volume_and_its_locks(
             source = keeping(tmp_path / str(number), what.format(number), ",id=l,sharing=locked")
             return build(platform, source, f"locked:{number}")
 
-        with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(one, range(4)))
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(one, range(3)))
         assert all("succeeded" in said and "begins with empty" not in said for said in found)
         said = build(
             platform, keeping(tmp_path / "last", "sort /kept/list | tr '\\n' ' '", ",id=l"), "locked:9"
         )
-        assert "0 1 2 3" in said
+        assert "0 1 2" in said
