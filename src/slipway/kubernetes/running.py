@@ -50,7 +50,7 @@ class PodCommand:
                 piece, self._held = self._held[:_PIECE], self._held[_PIECE:]
                 await self._send(_STDIN, base64.b64encode(piece) + b"\n")
             if not data:
-                await self._send(_STDIN, b".\n")
+                await self._send(_STDIN, b".\n.\n")  # busybox's sed looks at a line when it has the next
         elif data:
             for start in range(0, len(data), _PIECE):
                 await self._send(_STDIN, data[start : start + _PIECE])
