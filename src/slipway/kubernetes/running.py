@@ -78,7 +78,10 @@ class PodCommand:
             elif channel in _STREAMS and data:
                 yield _STREAMS[channel], data
         if self._status is None:
-            raise Unavailable(f"could not {self._what}: the connection ended before the command did")
+            raise Unavailable(
+                f"could not {self._what}: the connection ended before the command did",
+                hint="a cluster also hangs up on a command that ends while much of its input is on its way",
+            )
 
     async def code(self) -> int:
         if self._status is None:
