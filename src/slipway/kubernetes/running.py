@@ -50,7 +50,7 @@ class PodCommand:
                 piece, self._held = self._held[:_PIECE], self._held[_PIECE:]
                 await self._send(_STDIN, base64.b64encode(piece) + b"\n")
             if not data:
-                await self._send(_STDIN, b".\n")
+                await self._send(_STDIN, b".\n.\n")  # busybox's sed looks at a line when it has the next
         elif data:
             for start in range(0, len(data), _PIECE):
                 await self._send(_STDIN, data[start : start + _PIECE])
@@ -78,7 +78,10 @@ class PodCommand:
             elif channel in _STREAMS and data:
                 yield _STREAMS[channel], data
         if self._status is None:
-            raise Unavailable(f"could not {self._what}: the connection ended before the command did")
+            raise Unavailable(
+                f"could not {self._what}: the connection ended before the command did",
+                hint="a cluster also hangs up on a command that ends while much of its input is on its way",
+            )
 
     async def code(self) -> int:
         if self._status is None:
