@@ -209,6 +209,7 @@ class Platform:
             except Conflict:
                 continue
         await self._first_admin()
+        await self.watch.look()  # or the first request for an app would find every cluster silent
         work = (
             *((self.machine.containers.run_forever(),) if self.machine else ()),
             self.watch.run_forever(),

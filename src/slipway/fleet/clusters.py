@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -48,6 +48,8 @@ class Clusters:
         self._bindings = Bindings(database)
         self._fallback = fallback
         self._open: dict[str, _Open] = {}
+        self.on_added: list[Callable[[ClusterDetail], None]] = []
+        """Told of each cluster that this process has added, as it was then."""
 
     async def aclose(self) -> None:
         opened, self._open = self._open, {}
@@ -97,7 +99,10 @@ class Clusters:
             )  # fmt: skip
         if not made:
             raise taken
-        return ClusterDetail(await self.get(name), nodes, warnings=_warnings(endpoint.verify, lacking))
+        added = ClusterDetail(await self.get(name), nodes, warnings=_warnings(endpoint.verify, lacking))
+        for tell in self.on_added:
+            tell(added)
+        return added
 
     async def _check_single(self, identity: str, prefix: str) -> None:
         """An app that is on a cluster twice needs two namespaces. Raises ``Conflict``."""

@@ -11,6 +11,7 @@ from slipway.base.clock import now
 from slipway.errors import SlipwayError
 from slipway.fleet.clusters import Clusters
 from slipway.fleet.nodes import NodeFacts
+from slipway.fleet.records import ClusterDetail
 from slipway.kubernetes import ClusterClient
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,12 @@ class ClusterWatch:
         self._began = now()
         self._health: dict[str, Health] = {}
         self._nodes: dict[str, str] = {}
+        clusters.on_added.append(self._added)
+
+    def _added(self, cluster: ClusterDetail) -> None:
+        """It has just been looked at."""
+        if any(node.ready for node in cluster.nodes):
+            self._health[cluster.record.name] = Health(True)
 
     def health(self, name: str) -> Health:
         return self._health.get(name) or Health(False, self._began, reason="it was not looked at yet")

@@ -63,6 +63,16 @@ async def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     await database.dispose()
 
 
+async def test_one_that_was_added_has_just_answered(fleet: Fleet) -> None:
+    watch = fleet.watch()
+    fleet.nodes(n1="True")
+    await fleet.clusters.add("west", fleet.server.kubeconfig(token="t"), prefix="west-")
+    assert watch.health("west").well
+    fleet.nodes(n1="False")
+    await fleet.clusters.add("north", fleet.server.kubeconfig(token="t"), prefix="north-")
+    assert not watch.health("north").well
+
+
 async def test_one_that_answers_is_asked_about_one_node(fleet: Fleet) -> None:
     watch = fleet.watch()
     assert not watch.health("east").well
