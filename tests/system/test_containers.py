@@ -165,6 +165,7 @@ async def test_memory_and_processes_are_limited(bench: Bench) -> None:
     made = await bench.start(eats, resources=Resources(memory=16 << 20))
     await bench.until(made, lambda item: not item.running)
     assert made.exit_code == 137
+    assert not Path("oom").exists(), "what conmon notes is in the container's own directory"
     text = await bench.output(
         "for n in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 5 & done; echo no", resources=Resources(pids=8)
     )

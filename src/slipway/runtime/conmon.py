@@ -50,6 +50,7 @@ class Monitor:
                 stderr=asyncio.subprocess.DEVNULL,
                 env={**BASE_ENVIRONMENT, "_OCI_SYNCPIPE": str(write)},
                 pass_fds=[write],
+                cwd=bundle,  # where it says so when memory runs out
                 start_new_session=True,
             )
         except FileNotFoundError as error:

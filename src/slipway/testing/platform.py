@@ -64,7 +64,6 @@ services:
 
 
 _PORTS = range(20_000, 30_000)  # the kernel gives none of these to a socket that asks for any
-_given: list[socket.socket] = []
 _layers: dict[Path, tuple[Layer, Path]] = {}
 _pools = itertools.cycle(random.sample(range(100, 200), 100))  # two that run at a time have different ones
 
@@ -82,7 +81,7 @@ def free_port() -> int:
                 if error.errno != errno.EADDRINUSE:
                     raise
                 continue
-        _given.append(claim)
+        claim.detach()  # it stays open
         return port
     raise AssertionError("all ports are in use")
 
