@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.app.platform import Machine, make_machine, take_down
+from slipway.app.machine import Machine, make_machine, take_down
 from slipway.app.settings import Settings, load
 from slipway.errors import Failed, Unavailable
 from slipway.layers import import_tar

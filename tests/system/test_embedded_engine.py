@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from slipway.access import Access
-from slipway.app.platform import Machine, make_machine, take_down
+from slipway.app.machine import Machine, make_machine, take_down
 from slipway.app.settings import Settings, load
 from slipway.base.clock import iso, now
 from slipway.compose import Project, Service, VolumeMount

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from slipway.app.platform import take_down
+from slipway.app.machine import take_down
 from slipway.app.settings import Settings
 from slipway.client import Client, Credentials
 from slipway.errors import Failed, SlipwayError, Unavailable

@@ -8,7 +8,6 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from slipway.app.engines import cluster_setting, open_engines, renderer
 from slipway.app.housekeeping import Bounds, Housekeeping
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
 from slipway.app.leading import lead
+from slipway.app.machine import Machine
 from slipway.app.no_machine import NoMachine
 from slipway.app.oidc import oidc_of
 from slipway.app.own_images import OwnImages
@@ -52,51 +52,24 @@ from slipway.build.remote import Remotes
 from slipway.build.sandbox import Limits, Sandboxes
 from slipway.build.solve import Solver
 from slipway.build.surroundings import Surroundings
-from slipway.content import ContentStore, holding
+from slipway.content import holding
 from slipway.delivery import Apps, Deliverer, Engine, Stepwise
 from slipway.distribution import Login
 from slipway.engines.embedded import EmbeddedEngine
 from slipway.errors import Conflict, NotFound, Unsupported
 from slipway.fleet import Clusters, ClusterWatch
-from slipway.network import Balancer, BuildNetwork, Networks
-from slipway.network.build import resolver_text
+from slipway.network import BuildNetwork
 from slipway.registry import Registry, Retention, Transfers, Trash
 from slipway.registry.findings import SharedAdvisories
 from slipway.registry.gate import PullGate
 from slipway.registry.replication import Replicator, Sites
 from slipway.registry.through import PullThrough
 from slipway.registry.webhooks import Webhooks
-from slipway.runtime import Containers, HostFacts
 from slipway.snapshots import SnapshotStore
 
 log = logging.getLogger(__name__)
 DEFAULT_PROJECT = "demo"
 _BASE_LEASE = timedelta(hours=1)
-
-
-@dataclass(slots=True)
-class Machine:
-    """The parts that touch containers and networks; also used to take everything down without a server."""
-
-    blobs: ContentStore
-    snapshots: SnapshotStore
-    networks: Networks
-    balancer: Balancer
-    containers: Containers
-    facts: HostFacts
-
-
-async def make_machine(settings: Settings) -> Machine:
-    data, run = settings.data, settings.run
-    for directory in (data, run):
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    facts = await HostFacts.probe()
-    blobs = open_content(settings)
-    snapshots = SnapshotStore(data / "snapshots", blobs)
-    networks = Networks(data, run, settings["network.pool"])
-    balancer = Balancer(run, settings["apps.listen"])
-    containers = Containers(data, run, snapshots, networks, facts.require_runtime(), resolver_text)
-    return Machine(blobs, snapshots, networks, balancer, containers, facts)
 
 
 class Platform:
@@ -320,39 +293,6 @@ class Platform:
                 if item.status != "ok"
             ],
         }
-
-
-async def take_down(settings: Settings) -> None:
-    """Stop and remove every container, network, rule and helper process. Data stays. The server must not run."""
-    machine = await make_machine(settings)
-    await machine.containers.recover()
-    async with asyncio.TaskGroup() as group:
-        for container in machine.containers.list():
-            group.create_task(_end(machine.containers, container.id))
-    await machine.containers.close()
-    await machine.balancer.stop()
-    await machine.networks.down()
-    Sandboxes(settings.run / "builds", None).recover()
-    _remove_groups(Path("/sys/fs/cgroup"))
-
-
-async def _end(containers: Containers, container: str) -> None:
-    watcher = asyncio.create_task(containers.run_forever())
-    try:
-        await containers.stop(container)
-        await containers.remove(container)
-    finally:
-        watcher.cancel()
-
-
-def _remove_groups(root: Path) -> None:
-    """Our empty groups in every hierarchy, innermost first."""
-    for base in (root, *(path for path in root.iterdir() if path.is_dir())):
-        for name in ("slipway/containers", "slipway/builds", "slipway"):
-            try:
-                (base / name).rmdir()
-            except OSError:
-                continue
 
 
 async def _supervised(work: Any) -> None:

@@ -21,7 +21,8 @@ from slipway.access import SYSTEM
 from slipway.api.platform import create_app
 from slipway.app import sockets
 from slipway.app.http import HttpProtocol
-from slipway.app.platform import DEFAULT_PROJECT, Machine, Platform, make_machine
+from slipway.app.machine import Machine, make_machine
+from slipway.app.platform import DEFAULT_PROJECT, Platform
 from slipway.app.settings import Settings
 from slipway.base.ids import new_id
 from slipway.base.progress import Event
