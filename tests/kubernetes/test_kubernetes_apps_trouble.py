@@ -22,7 +22,7 @@ from slipway.delivery import Apps, Deliverer
 from slipway.engines.kubernetes import KubernetesEngine, Setting
 from slipway.errors import Conflict, Exhausted, Failed
 from slipway.testing.kubernetes import LocalCluster
-from slipway.testing.kubernetes_apps import Bench, NoBuilder, opened_bench, whole
+from slipway.testing.kubernetes_apps import Bench, NoBuilder, healthy, opened_bench, whole
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 DATA = (VolumeMount("/data", "volume", "data"),)
@@ -36,7 +36,8 @@ async def bench(local_cluster: LocalCluster, busybox: str, tmp_path: Path) -> As
 
 
 async def test_more_memory_than_allowed(bench: Bench) -> None:
-    greedy = bench.idle("exec tail /dev/zero", "greedy", memory=16 << 20)
+    # Never healthy, so that it makes no difference how long it takes until the memory is full.
+    greedy = bench.idle("exec tail /dev/zero", "greedy", memory=16 << 20, healthcheck=healthy("false"))
     with pytest.raises(Failed, match="it took more than its memory limit of 16Mi"):
         await bench.deliver(greedy)
 
