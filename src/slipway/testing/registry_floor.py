@@ -80,6 +80,8 @@ class _Connection(threading.Thread):
                     if not more:
                         return
                     head, end, waiting = (head + more).partition(b"\r\n\r\n")
+                    if not head[:1].isalpha():
+                        return  # TLS, which clients try first: they wait ten seconds for an answer
                 length = int(found[1]) if (found := _LENGTH.search(head)) else 0
                 method, target = head.split(b" ", 2)[:2]
                 if b"/manifests/" in target and method == b"PUT":
