@@ -238,7 +238,7 @@ async def test_a_killed_process_is_started_again_with_what_it_wrote(bench: Bench
     await _logged(bench, made, "start 1")
     os.kill(made.pid, signal.SIGKILL)
     await _logged(bench, made, "start 2")
-    await bench.until(made, lambda item: item.running)  # it writes as soon as it runs, we write it down after that
+    await bench.until(made, lambda item: item.running)  # it writes before we write it down
     assert made.restarts == 1
 
 
