@@ -3,7 +3,6 @@ delivers there, while its servers are killed and replaced."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -17,10 +16,9 @@ from typing import Any
 
 import pytest
 
-from slipway.state import Database
-from slipway.state.tables import Lease
 from slipway.testing.kubernetes import LocalCluster
 from slipway.testing.kubernetes.objects import until
+from slipway.testing.leadership import leader_of
 from slipway.testing.platform import Running, write_app
 from slipway.testing.postgres import postgres
 from slipway.testing.swift import ACCESS_KEY, SECRET_KEY, swift
@@ -72,7 +70,7 @@ class Installed:
 
     def leader(self) -> str:
         """The name of its Pod; empty while none leads."""
-        address = asyncio.run(_leader(self.database))
+        address = leader_of(self.database)
         at = {f"http://{pod['status'].get('podIP')}:7070": pod["metadata"]["name"] for pod in self.pods()}
         return str(at.get(address, ""))
 
@@ -91,16 +89,6 @@ class Installed:
         words = ("get", "service", "web", "-n", APPS, "-o", "jsonpath={.spec.clusterIP}")
         address = self.cluster.kubectl(*words)
         return self.cluster.on_node("node-1", "curl", "-sS", "-m", "10", f"http://{address}:8000/")
-
-
-async def _leader(url: str) -> str:
-    database = Database(url)
-    try:
-        async with database.read() as session:
-            row = await session.get(Lease, "platform")
-            return row.address if row is not None else ""
-    finally:
-        await database.dispose()
 
 
 @pytest.fixture(scope="module")

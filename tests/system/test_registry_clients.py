@@ -29,8 +29,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     running = Running.make(tmp_path_factory.mktemp("clients"))
     running.up()
     for name, role in (("dev", "developer"), ("gus", "guest")):
-        running.start_command("user", "create", name, "--password-stdin").communicate(f"{SECRET}\n".encode())
-        running.command("project", "add", "demo", name, "--role", role)
+        running.add_member(name, SECRET, role)
     yield running
     running.down()
 

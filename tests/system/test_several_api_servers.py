@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import os
@@ -21,8 +20,7 @@ from typing import Any
 
 import pytest
 
-from slipway.state import Database
-from slipway.state.tables import Lease
+from slipway.testing.leadership import leader_of
 from slipway.testing.platform import free_port
 from slipway.testing.postgres import postgres
 from slipway.testing.swift import swift
@@ -101,7 +99,7 @@ class Site:
     servers: list[Server]
 
     def leader(self) -> Server | None:
-        address = asyncio.run(_leader(self.database))
+        address = leader_of(self.database)
         return next((item for item in self.servers if item.url == address), None)
 
     def led(self) -> tuple[Server, Server]:
@@ -111,16 +109,6 @@ class Site:
             assert time.monotonic() < end, "nobody leads"
             time.sleep(0.1)
         return found, next(item for item in self.servers if item is not found)
-
-
-async def _leader(url: str) -> str:
-    database = Database(url)
-    try:
-        async with database.read() as session:
-            row = await session.get(Lease, "platform")
-            return row.address if row is not None else ""
-    finally:
-        await database.dispose()
 
 
 @pytest.fixture

@@ -195,6 +195,13 @@ class Running:
         """An image of one layer, tagged ``bookworm``, before the server starts."""
         asyncio.run(self._seed(repository, archive))
 
+    def add_member(self, name: str, password: str, role: str) -> None:
+        """A user of the platform with a role in the project ``demo``."""
+        with self.start_command("user", "create", name, "--password-stdin") as process:
+            process.communicate(f"{password}\n".encode())
+        assert process.returncode == 0, name
+        self.command("project", "add", "demo", name, "--role", role)
+
     async def _seed(self, repository: str, archive: Path) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
         settings = load(None, self.environment)
