@@ -12,7 +12,6 @@ import errno
 import functools
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _M_MMAP_THRESHOLD = -3
@@ -81,7 +80,7 @@ def _syscall(number: int, *arguments: object, what: str = "") -> int:
     return _check(_LIBC.syscall(ctypes.c_long(number), *arguments), what)
 
 
-def _bytes(path: str | bytes | Path) -> bytes:
+def _bytes(path: str | bytes | os.PathLike[str]) -> bytes:
     return os.fsencode(path)
 
 
@@ -108,7 +107,7 @@ def openat2(
             continue  # the tree was being renamed while ".." was resolved; the man page says to try again
 
 
-def mount(source: str, target: str | Path, fstype: str, flags: int = 0, data: str = "") -> None:
+def mount(source: str, target: str | os.PathLike[str], fstype: str, flags: int = 0, data: str = "") -> None:
     _check(
         _LIBC.mount(
             _bytes(source), _bytes(target), _bytes(fstype) if fstype else None, ctypes.c_ulong(flags),
@@ -118,15 +117,15 @@ def mount(source: str, target: str | Path, fstype: str, flags: int = 0, data: st
     )  # fmt: skip
 
 
-def umount2(target: str | Path, flags: int = 0) -> None:
+def umount2(target: str | os.PathLike[str], flags: int = 0) -> None:
     _check(_LIBC.umount2(_bytes(target), flags), str(target))
 
 
-def open_tree(dirfd: int, path: str | Path, flags: int) -> int:
+def open_tree(dirfd: int, path: str | os.PathLike[str], flags: int) -> int:
     return _syscall(SYS_OPEN_TREE, dirfd, _bytes(path), ctypes.c_uint(flags), what=str(path))
 
 
-def move_mount(from_fd: int, to_fd: int, to_path: str | Path = "") -> None:
+def move_mount(from_fd: int, to_fd: int, to_path: str | os.PathLike[str] = "") -> None:
     """Attach the detached mount ``from_fd`` at ``to_path``, or on what ``to_fd`` itself is."""
     flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if to_path else MOVE_MOUNT_T_EMPTY_PATH)
     _syscall(SYS_MOVE_MOUNT, from_fd, b"", to_fd, _bytes(to_path), ctypes.c_uint(flags), what=str(to_path))
@@ -172,7 +171,7 @@ def fsmount(fd: int, attributes: int = 0) -> int:
 
 
 def renameat2(
-    old: str | bytes | Path, new: str | bytes | Path, flags: int = 0,
+    old: str | bytes | os.PathLike[str], new: str | bytes | os.PathLike[str], flags: int = 0,
     *, old_dirfd: int = AT_FDCWD, new_dirfd: int = AT_FDCWD,
 ) -> None:  # fmt: skip
     """Rename with ``RENAME_NOREPLACE`` or ``RENAME_EXCHANGE``."""
@@ -212,7 +211,9 @@ def limit_arenas(count: int) -> None:
         _LIBC.mallopt(ctypes.c_int(_M_ARENA_MAX), ctypes.c_int(count))
 
 
-def idmapped_bind(source: str | Path, target: str | Path, userns_fd: int, read_only: bool = False) -> None:
+def idmapped_bind(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], userns_fd: int, read_only: bool = False
+) -> None:
     """Bind ``source`` at ``target`` so that id N on disk is the user namespace's id N.
 
     Files keep the container's own ids on disk while a worker works under a subordinate range.
@@ -263,11 +264,13 @@ def prctl(option: int, *arguments: int) -> int:
 @functools.cache
 def in_user_namespace() -> bool:
     """Whether ids are mapped here: no ``trusted.*`` attributes, no devices, no id-mapped mounts of the host's disks."""
-    return Path("/proc/self/uid_map").read_text().split() != ["0", "0", str(0xFFFFFFFF)]
+    with open("/proc/self/uid_map") as stream:
+        return stream.read().split() != ["0", "0", str(0xFFFFFFFF)]
 
 
 def last_capability() -> int:
-    return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    with open("/proc/sys/kernel/cap_last_cap") as stream:
+        return int(stream.read())
 
 
 def set_file_system_ids(uid: int, gid: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,14 +29,16 @@ def read_secrets(values: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def read_agents(values: Iterable[str]) -> dict[str, SshAgent]:
+def read_agents(values: Sequence[str]) -> dict[str, SshAgent]:
     """``--ssh ID`` is the agent of this shell, ``--ssh ID=SOCKET`` another; by id.
 
     ``--ssh ID=[SOCKET,]KEY.pub[,…]`` lets steps see and use these keys of it only.
     """
+    found: dict[str, SshAgent] = {}
+    if not values:
+        return found
     from slipway.client.ssh_agent import SshAgent
 
-    found = {}
     for value in values:
         name, _, text = value.partition("=")
         if not name:

@@ -6,9 +6,12 @@ import io
 import json
 import subprocess
 import tarfile
+import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -254,6 +257,29 @@ def test_an_inventory_of_an_earlier_form_is_made_again(tmp_path: Path) -> None:
     value["records"] = {}
     kept.write_text(json.dumps(value))
     assert inventories.image([layer]) == first
+
+
+def test_a_layer_that_many_ask_about_at_once_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore(tmp_path / "content")
+    inventories = Inventories(tmp_path / "inventories", store)
+    layer = _layer(store, **{"var/lib/dpkg/status": DPKG})
+    start, read, opened = threading.Barrier(8), [], store.open
+
+    def counted(digest: Digest) -> BinaryIO:
+        read.append(digest)
+        return opened(digest)
+
+    def asked(_: int) -> list[Package]:
+        start.wait(30)
+        return inventories.image([layer])[0]
+
+    monkeypatch.setattr(store, "open", counted)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(asked, range(8)))
+    assert read == [layer.blob.digest]
+    assert len(answers[0]) == 2 and answers == [answers[0]] * 8
 
 
 def test_a_layer_that_cannot_be_read_is_noted(tmp_path: Path) -> None:

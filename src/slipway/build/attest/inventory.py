@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,8 @@ class Inventories:
     def __init__(self, directory: Path, blobs: ContentStore) -> None:
         self._directory = directory
         self._blobs = blobs
+        self._reading: dict[Digest, tuple[threading.Lock, int]] = {}
+        self._guard = threading.Lock()
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def keep(self, layer: Digest, found: LayerInventory) -> None:
@@ -160,8 +163,32 @@ class Inventories:
 
     def of(self, layer: LayerRef) -> LayerInventory:
         """A layer's inventory, read from the blob if there is none. A blob that cannot be read is noted."""
+        if (found := self._kept(layer.blob.digest)) is not None:
+            return found
+        # Many builds on a base that is new ask at the same time: one reads it.
+        with self._alone(layer.blob.digest):
+            return self._kept(layer.blob.digest) or self._read(layer)
+
+    def _kept(self, layer: Digest) -> LayerInventory | None:
         with suppress(OSError, ValueError, KeyError, TypeError):
-            return LayerInventory.from_json(json.loads(self._path(layer.blob.digest).read_bytes()))
+            return LayerInventory.from_json(json.loads(self._path(layer).read_bytes()))
+        return None
+
+    @contextmanager
+    def _alone(self, layer: Digest) -> Iterator[None]:
+        with self._guard:
+            lock, waiting = self._reading.get(layer, (threading.Lock(), 0))
+            self._reading[layer] = lock, waiting + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._guard:
+                lock, waiting = self._reading.pop(layer)
+                if waiting > 1:
+                    self._reading[layer] = lock, waiting - 1
+
+    def _read(self, layer: LayerRef) -> LayerInventory:
         watch = Watch()
         try:
             with self._blobs.open(layer.blob.digest) as stream:

@@ -12,7 +12,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from slipway.base import linux
@@ -24,13 +23,13 @@ _SAFE = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
 Detach = Callable[..., int]
 
 
-@dataclass(slots=True)
 class Mount:
     """One mount of a step: first its ``sources``, then the ``fd`` of what will be at ``target``."""
 
-    specification: dict[str, Any]
-    sources: list[int]
-    fd: int = -1
+    __slots__ = ("fd", "sources", "specification")
+
+    def __init__(self, specification: dict[str, Any], sources: list[int]) -> None:
+        self.specification, self.sources, self.fd = specification, sources, -1
 
     @property
     def target(self) -> str:
@@ -53,14 +52,15 @@ def open_sources(specifications: list[dict[str, Any]], detached: Detach) -> list
     return found
 
 
-@dataclass(frozen=True, slots=True)
 class Staging:
     """Where ``prepare`` works: the current directory. ``above`` is a directory on the upper's disk, here and open."""
 
-    above: str
-    above_fd: int
-    base: int
-    overlay: Callable[[list[str], str, str, str], None]
+    __slots__ = ("above", "above_fd", "base", "overlay")
+
+    def __init__(
+        self, above: str, above_fd: int, base: int, overlay: Callable[[list[str], str, str, str], None]
+    ) -> None:
+        self.above, self.above_fd, self.base, self.overlay = above, above_fd, base, overlay
 
 
 def prepare(mounts: list[Mount], staging: Staging) -> None:
