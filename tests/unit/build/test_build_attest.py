@@ -279,7 +279,8 @@ def test_a_layer_that_many_ask_about_at_once_is_read_once(
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(asked, range(8)))
     assert read == [layer.blob.digest]
-    assert len(answers[0]) == 2 and answers == [answers[0]] * 8
+    assert len(answers[0]) == 2
+    assert answers == [answers[0]] * 8
 
 
 def test_a_layer_that_cannot_be_read_is_noted(tmp_path: Path) -> None:
