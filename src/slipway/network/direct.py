@@ -1,33 +1,29 @@
 """What we do to devices ourselves, beside netavark.
 
-``connect`` is a quick connection to a bridge that netavark made: a pair of devices, by ``ip`` in two batches. For build
-workers, which come and go often and need no names. The ports are isolated: workers reach the bridge's address and
-beyond, not each other.
+``connect`` is a quick connection to a bridge that netavark made: a pair of devices, made from within by ``ip`` in one
+batch, whose outer end the kernel then takes up at our word. For build workers, which come and go often and need no
+names. The ports are isolated: workers reach the bridge's address and beyond, not each other.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
 from pathlib import Path
 
 from slipway.base.process import run
 from slipway.errors import Failed
-from slipway.network import netns
+from slipway.network import links, netns
 from slipway.network.records import PREFIX, Lease, Network, mac_of
 
 LINK_LOCAL = "169.254.0.0/16"
 
 
-def host_batch(network: Network, lease: Lease, path: Path) -> str:
+def batch(network: Network, lease: Lease, host: str) -> str:
+    """For ``ip -batch`` inside; ``host`` is the path of the host's network namespace."""
     return (
-        f"link add {lease.device} type veth peer name {lease.interface} address {lease.mac} netns {path}\n"
-        f"link set {lease.device} master {network.bridge} up\n"
-        f"link set {lease.device} type bridge_slave isolated on\n"
-    )
-
-
-def inner_batch(network: Network, lease: Lease) -> str:
-    return (
+        f"link add {lease.interface} address {lease.mac} type veth peer name {lease.device} netns {host}\n"
         f"address add {lease.address}/{PREFIX} dev {lease.interface}\n"
         f"link set {lease.interface} up\n"
         f"route add default via {network.gateway} dev {lease.interface}\n"
@@ -39,15 +35,21 @@ def inner_batch(network: Network, lease: Lease) -> str:
 async def connect(network: Network, lease: Lease, path: Path) -> None:
     if not netns.exists(path):
         raise Failed(f"{path} is no network namespace of a worker")
-    await run(["ip", "-batch", "-"], stdin=host_batch(network, lease, path).encode())
-    inner = inner_batch(network, lease).encode()
-    await run(["nsenter", f"--net={path}", "ip", "-batch", "-"], stdin=inner)
+    words = batch(network, lease, f"/proc/{os.getpid()}/ns/net").encode()
+    await run(["nsenter", f"--net={path}", "ip", "-batch", "-"], stdin=words)
+    try:
+        await asyncio.to_thread(links.join, lease.device, network.bridge)
+    except OSError as error:  # as when the worker has just ended, and its end of the pair with it
+        raise Failed(f"{lease.device} could not be put onto {network.bridge}: {error.strerror}") from error
 
 
 async def disconnect(device: str) -> None:
     """Idempotent: the pair may have gone with the worker's namespace."""
-    if exists(device):
-        await run(["ip", "link", "delete", device], check=False)
+    try:
+        await asyncio.to_thread(links.delete, device)
+    except OSError:
+        if exists(device):
+            raise
 
 
 async def pin(network: Network) -> None:

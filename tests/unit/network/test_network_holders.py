@@ -10,7 +10,7 @@ import pytest
 
 from slipway.network import processes
 from slipway.network.build import resolver_text
-from slipway.network.direct import host_batch, inner_batch
+from slipway.network.direct import batch
 from slipway.network.holders import Holder, Listener, holders, is_free, parse_listeners, split
 from slipway.network.netavark import request
 from slipway.network.records import Lease, Network
@@ -65,13 +65,9 @@ def test_netavark_is_told_names_no_other_server_has() -> None:
     assert (info["dns_enabled"], info["options"], len(info["id"])) == (True, {"isolate": "true"}, 64)
 
 
-def test_a_quick_connection_in_two_batches() -> None:
-    assert host_batch(NETWORK, LEASE, Path("/proc/7/fd/8")).splitlines() == [
-        "link add swb0123 type veth peer name eth0 address 02:42:0a:59:00:02 netns /proc/7/fd/8",
-        "link set swb0123 master sw0123456789 up",
-        "link set swb0123 type bridge_slave isolated on",
-    ]
-    assert inner_batch(NETWORK, LEASE).splitlines() == [
+def test_a_quick_connection_in_one_batch() -> None:
+    assert batch(NETWORK, LEASE, "/proc/7/ns/net").splitlines() == [
+        "link add eth0 address 02:42:0a:59:00:02 type veth peer name swb0123 netns /proc/7/ns/net",
         "address add 10.89.0.2/24 dev eth0",
         "link set eth0 up",
         "route add default via 10.89.0.1 dev eth0",
