@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from slipway.base.clock import iso, now
 from slipway.base.progress import Progress
 from slipway.compose import Project, Refusal, Refuse, Service
 from slipway.delivery.commands import Command
@@ -16,12 +17,14 @@ from slipway.delivery.placements import Placement, Placements
 from slipway.engines.spread.looking import Looking
 from slipway.engines.spread.members import Members
 from slipway.engines.spread.parts import Parts, has_jobs, is_whole, keeps_data
-from slipway.engines.spread.placing import Choice, before_records, choose, settled
-from slipway.engines.spread.rollout import roll_out_on_all
+from slipway.engines.spread.placing import Choice, before_records, choose, settled, without
+from slipway.engines.spread.rollout import RolloutOnAll
 from slipway.engines.spread.shifting import Shifting, Situation
 from slipway.errors import Conflict, NotFound, SlipwayError, Unavailable
 
 T = TypeVar("T")
+_PAUSE = 0.2
+_LOOKS_SECONDS = 20.0  # until what just happened has surely been looked at
 
 
 class Spread:
@@ -92,7 +95,7 @@ class Spread:
         situation = await self._situation(app, model, serves=move.before is not None)
         choice = await self._asked_for(app, move, situation) if move.to else situation.choice
         self._check_reachable(app, choice, situation)
-        recorded = situation.recorded
+        recorded = situation.recorded if move.to else await self._shifting.flee(app, situation, move.confirm)
         after = settled(recorded, choice)
         if move.to and keeps_data(model):
             after = replace(after, left=(after.left | {recorded.home}) - {move.to})
@@ -100,13 +103,30 @@ class Spread:
         engines = {name: await self._members.engine(name) for name in after.weights}
         moves = {name: self._part_of(app, move, name, recorded, after) for name in after.weights}
 
-        async def record() -> None:
+        async def record(gone: frozenset[str]) -> None:
+            nonlocal after
             await move.taken_over()
-            await self._placements.put(app, after)
+            after = without(after, gone, choice, iso(now()))
+            if move.to:
+                await self._placements.put(app, after)
+            else:
+                await self._shifting.put(app, recorded, after)
 
         first = after.home if has_jobs(model) and len(moves) > 1 else ""
-        await roll_out_on_all(app, engines, moves, first, record, progress)
+        await RolloutOnAll(app, engines, moves, first, record, self._comes_to_fail, progress).run()
         await self._shifting.clear(app, after, choice)
+
+    async def _comes_to_fail(self, name: str) -> bool:
+        """Whether a cluster that is not well is soon seen to have failed, and not to be well again."""
+        try:
+            async with asyncio.timeout(self._patience + _LOOKS_SECONDS):
+                while not (health := self._members.health(name)).well:
+                    if health.failed:
+                        return True
+                    await asyncio.sleep(_PAUSE)
+        except TimeoutError:
+            pass
+        return False
 
     def _part_of(self, app: AppRef, move: Move, name: str, recorded: Placement, after: Placement) -> Move:
         wanted = self._parts.of(app, move.wanted, name, after)
