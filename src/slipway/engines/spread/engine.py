@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from slipway.base.clock import iso, now
@@ -23,7 +24,6 @@ from slipway.engines.spread.shifting import Shifting, Situation
 from slipway.errors import Conflict, NotFound, SlipwayError, Unavailable
 
 T = TypeVar("T")
-_PAUSE = 0.2
 _LOOKS_SECONDS = 20.0  # until what just happened has surely been looked at
 
 
@@ -113,20 +113,9 @@ class Spread:
                 await self._shifting.put(app, recorded, after)
 
         first = after.home if has_jobs(model) and len(moves) > 1 else ""
-        await RolloutOnAll(app, engines, moves, first, record, self._comes_to_fail, progress).run()
+        has_failed = partial(self._shifting.comes_to_fail, seconds=self._patience + _LOOKS_SECONDS)
+        await RolloutOnAll(app, engines, moves, first, record, has_failed, progress).run()
         await self._shifting.clear(app, after, choice)
-
-    async def _comes_to_fail(self, name: str) -> bool:
-        """Whether a cluster that is not well is soon seen to have failed, and not to be well again."""
-        try:
-            async with asyncio.timeout(self._patience + _LOOKS_SECONDS):
-                while not (health := self._members.health(name)).well:
-                    if health.failed:
-                        return True
-                    await asyncio.sleep(_PAUSE)
-        except TimeoutError:
-            pass
-        return False
 
     def _part_of(self, app: AppRef, move: Move, name: str, recorded: Placement, after: Placement) -> Move:
         wanted = self._parts.of(app, move.wanted, name, after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from slipway.delivery.engine import AppRef, Engine, Move
 from slipway.delivery.rollout import first_error
 from slipway.errors import Failed, SlipwayError, Unavailable
 
+log = logging.getLogger(__name__)
 Record = Callable[[frozenset[str]], Awaitable[None]]
 """Of the clusters that the move goes on without."""
 
@@ -138,6 +140,7 @@ class RolloutOnAll:
                 f"the cluster {name} has failed ({error.message}): the release goes on without it, the others take its "
                 "share, and it gets the release when it is back"
             )
+            log.warning("%s: %s", self.app, text)
             told(name, self.progress)({"event": "warning", "text": text})
             return
         if not failed and not isinstance(error, Unavailable):

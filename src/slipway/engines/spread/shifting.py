@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from slipway.base.clock import iso, now
@@ -74,6 +75,16 @@ class Shifting:
         """Records that it is ``after``, and in the audit what went from where to where."""
         shift = shift_of(before, after, lambda name: self.members.health(name).reason)
         await self.placements.put(app, after, shift)
+
+    async def comes_to_fail(self, name: str, seconds: float) -> bool:
+        """Whether a cluster that is not well is seen within ``seconds`` to have failed, and not to be well again."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not (health := self.members.health(name)).well:
+                    if health.failed:
+                        return True
+                    await asyncio.sleep(_PAUSE)
+        return False
 
     async def _give(
         self, app: AppRef, wanted: Wanted, recorded: Placement, choice: Choice, confirm: Confirm
