@@ -108,7 +108,7 @@ def installed(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFact
         machine.directory.mkdir(exist_ok=True)
         machine.command("install", "keys", str(directory / "keys"))
         machine.seed_base()
-        machine.seed_worker()
+        machine.seed_platform()
         machine.up()
         stack.callback(machine.down)
         address = f"{host}:{machine.api_port}"
