@@ -85,8 +85,8 @@ class Vote:
 class RolloutOnAll:
     """``moves`` by cluster. ``first``: whose jobs the others' services wait for, if any.
 
-    ``has_failed``: whether a cluster counts as failed after what it just did; it takes its time to say so. The others go
-    on without one that has, and ``record`` is told: what is there is brought to the release when it is back.
+    ``has_failed``: whether a cluster counts as failed after what it just did; it takes its time to say so. The others
+    go on without one that has, and ``record`` is told: what is there is brought to the release when it is back.
     """
 
     app: AppRef
