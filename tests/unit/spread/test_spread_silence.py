@@ -74,6 +74,23 @@ async def test_a_release_goes_on_without_a_cluster_that_fails(bench: Bench, step
     ]  # fmt: skip
 
 
+async def test_one_that_is_silent_before_anything_is_known_of_it_holds_nothing_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same release again: it is asked whether it serves, before anything is moved."""
+    await bench.deliver(WEB)
+
+    async def serves(*_: object) -> bool:
+        bench.fail("west")
+        raise Unavailable("connection refused")
+
+    monkeypatch.setattr(await bench.engine("west"), "serves", serves)
+    outcome = await bench.deliver(WEB)
+    assert not outcome.unchanged
+    assert bench.counts()["east"] == 4
+    assert dict((await bench.placement()).weights) == {"east": 1}
+
+
 async def test_the_first_release_goes_on_without_one_that_fails(bench: Bench) -> None:
     silent_at(bench, "west", "start", bench.fail)
     await bench.deliver(WEB)

@@ -82,10 +82,14 @@ class Spread:
         silent = [name for name in recorded.weights if not self._members.health(name).well]
         if silent or self._shifting.is_due(situation):
             return False
-        answers = await self._on_all(
-            recorded.weights,
-            lambda name, engine: engine.serves(app, self._parts.of(app, wanted, name, recorded)),
-        )
+        try:
+            async with asyncio.timeout(self._patience):
+                answers = await self._on_all(
+                    recorded.weights,
+                    lambda name, engine: engine.serves(app, self._parts.of(app, wanted, name, recorded)),
+                )
+        except (Unavailable, TimeoutError):
+            return False  # a move says which does not answer, and finds its way without it
         return all(answers)
 
     async def roll_out(self, app: AppRef, move: Move, progress: Progress) -> None:
