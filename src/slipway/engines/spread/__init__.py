@@ -2,7 +2,7 @@
 
 A cluster that fails meanwhile is no part of the "all": it is brought to the release when it is back.
 
-``shares`` divides instances by weight; ``placing`` decides which clusters carry an app (pure); ``parts`` says what one
+``shares`` divides instances by weight; ``placing`` decides which clusters carry an app and ``asking`` whether it can (pure); ``parts`` says what one
 of them runs of it; ``rollout`` moves all of them with one vote; ``shifting`` takes shares to others when a cluster
 fails and back when it returns. ``engine`` is the whole, one for all clusters.
 

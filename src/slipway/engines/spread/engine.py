@@ -15,13 +15,14 @@ from slipway.compose import Project, Refusal, Refuse, Service
 from slipway.delivery.commands import Command
 from slipway.delivery.engine import AppRef, Confirm, Engine, Instance, LogRecord, Move, Place, Wanted, nothing
 from slipway.delivery.placements import Placement, Placements
+from slipway.engines.spread.asking import asked_for, check_reachable
 from slipway.engines.spread.looking import Looking
 from slipway.engines.spread.members import Members
-from slipway.engines.spread.parts import Parts, has_jobs, is_whole, keeps_data
-from slipway.engines.spread.placing import Choice, before_records, choose, settled, without
+from slipway.engines.spread.parts import Parts, has_jobs, keeps_data
+from slipway.engines.spread.placing import before_records, choose, settled, without
 from slipway.engines.spread.rollout import RolloutOnAll
 from slipway.engines.spread.shifting import Shifting, Situation
-from slipway.errors import Conflict, NotFound, SlipwayError, Unavailable
+from slipway.errors import NotFound, SlipwayError, Unavailable
 
 T = TypeVar("T")
 _LOOKS_SECONDS = 20.0  # until what just happened has surely been looked at
@@ -97,8 +98,10 @@ class Spread:
         for refusal in self.refusals(model):
             raise refusal.error()
         situation = await self._situation(app, model, serves=move.before is not None)
-        choice = await self._asked_for(app, move, situation) if move.to else situation.choice
-        self._check_reachable(app, choice, situation)
+        choice = situation.choice
+        if move.to:
+            choice = asked_for(app, move, situation.recorded, await self._members.weights(app.project))
+        check_reachable(app, choice, situation.failed, lambda name: self._members.health(name).reason)
         recorded = situation.recorded if move.to else await self._shifting.flee(app, situation, move.confirm)
         after = settled(recorded, choice)
         if move.to and keeps_data(model):
@@ -129,35 +132,6 @@ class Spread:
         renew = move.renew & wanted.release.model.services.keys()
         patience = self._patience if move.patience is None else move.patience
         return replace(move, wanted=wanted, before=before, renew=frozenset(renew), to="", patience=patience)
-
-    async def _asked_for(self, app: AppRef, move: Move, situation: Situation) -> Choice:
-        """Where a person wants it. Raises ``Conflict`` for an app that is on several, or there already."""
-        home, model = situation.recorded.home, move.wanted.release.model
-        if move.to not in await self._members.weights(app.project):
-            raise NotFound(
-                f"the project {app.project!r} does not use a cluster {move.to!r}",
-                hint=f"slipway cluster bind {move.to} --project {app.project}",
-            )
-        if not is_whole(model):
-            raise Conflict(
-                f"{app} is spread by weight: it goes where its project's clusters are",
-                hint=f"slipway cluster bind CLUSTER --project {app.project} --weight N",
-            )
-        if home == move.to:
-            raise Conflict(f"{app} is on {home} already")
-        return Choice(move.to, {move.to: 1}, whole=True)
-
-    def _check_reachable(self, app: AppRef, choice: Choice, situation: Situation) -> None:
-        """Raises ``Unavailable`` at once where waiting would be in vain."""
-        for name in choice.weights:
-            if name in situation.failed:
-                hint = (
-                    f"slipway app move {app.name} --to CLUSTER takes it elsewhere, without its volumes' data"
-                )
-                raise Unavailable(
-                    f"the cluster {name} is away: {self._members.health(name).reason}",
-                    hint=hint if choice.whole else "slipway cluster show",
-                )
 
     async def mend(
         self, app: AppRef, wanted: Wanted | None, *, repair: bool, confirm: Confirm = nothing
