@@ -43,6 +43,7 @@ def main(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) 
         }
         running.directory.mkdir(exist_ok=True)
         running.command("install", "keys", str(directory / "keys"))
+        running.seed_platform()
         running.up()
         stack.callback(running.down)
         local_cluster.trust_registry(f"{host}:{running.api_port}")

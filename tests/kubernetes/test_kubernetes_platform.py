@@ -19,7 +19,7 @@ import pytest
 from slipway.testing.kubernetes import LocalCluster
 from slipway.testing.kubernetes.objects import until
 from slipway.testing.leadership import leader_of
-from slipway.testing.platform import Running, write_app
+from slipway.testing.platform import Running, free_port, write_app
 from slipway.testing.postgres import postgres
 from slipway.testing.swift import ACCESS_KEY, SECRET_KEY, swift
 
@@ -108,7 +108,7 @@ def installed(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFact
         machine.directory.mkdir(exist_ok=True)
         machine.command("install", "keys", str(directory / "keys"))
         machine.seed_base()
-        machine.seed_worker()
+        machine.seed_platform()
         machine.up()
         stack.callback(machine.down)
         address = f"{host}:{machine.api_port}"
@@ -197,6 +197,35 @@ def test_the_servers_are_restricted(installed: Installed) -> None:
     run_in_pods = ("create", "pods", "--subresource=exec", "-n", APPS)
     for wish in (("create", "clusterrolebindings"), ("delete", "nodes"), run_in_pods):
         assert installed.cluster.kubectl(*may, *wish, ok=False).strip() in ("no", "")
+
+
+@pytest.fixture
+def repository(installed: Installed, tmp_path: Path) -> Iterator[str]:
+    """The address of one with a small app in it, for who is on the cluster."""
+    work = write_app(tmp_path / "app.git", "1")
+    as_somebody = ("git", "-c", "user.name=T", "-c", "user.email=t@e.org", "-C", str(work))
+    for words in (("init", "-q", "-b", "main"), ("add", "."), ("commit", "-qm", "1")):
+        subprocess.run([*as_somebody, *words], check=True)
+    host, port = installed.cluster.host_address, free_port()
+    serve = ["git", "daemon", f"--listen={host}", f"--port={port}", "--export-all", f"--base-path={tmp_path}"]
+    with subprocess.Popen([*serve, str(tmp_path)], stderr=subprocess.DEVNULL) as daemon:
+        address = f"git://{host}:{port}/app.git"
+        listed = ["git", "ls-remote", address]
+        until(
+            lambda: not subprocess.run(listed, capture_output=True, check=False).returncode, "it serves", 60
+        )
+        yield address
+        daemon.terminate()
+
+
+def test_a_repository_is_a_builds_source(installed: Installed, repository: str) -> None:
+    built = installed.client.command("build", repository, "--project", "shop", "-t", "of-git:1")
+    assert b"of-git:1" in built.stdout
+    refused = installed.client.command(
+        "build", "ssh://git@192.0.2.1/x.git", "--project", "shop", "-t", "x", ok=False
+    )
+    assert b"this server has no ssh" in refused.stderr
+    assert b"https://" in refused.stderr
 
 
 def test_the_leader_is_killed_in_a_delivery(installed: Installed, source: Path) -> None:

@@ -24,6 +24,8 @@ from slipway.testing.platform import Running, write_app
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 AWAY_SECONDS = 15
+# How long an instance takes to answer: time enough to see that it has begun.
+SLOW_SECONDS = 20
 # Busy machines take their time; what is waited for comes in seconds.
 PATIENCE = 120.0
 STORE = """\
@@ -170,6 +172,31 @@ def test_a_release_is_on_both_or_on_none(spread: Site, tmp_path: Path) -> None:
     assert {item["release"] for item in shown["instances"]} == {before}
     until(lambda: spread.is_on(east=("carries", 2), west=("carries", 2)), "both have what they had", PATIENCE)
     spread.cluster.kubectl("delete", "resourcequota", "full", "-n", spread.namespace("west"))
+
+
+def test_a_cluster_that_goes_silent_in_the_middle(spread: Site, tmp_path: Path) -> None:
+    source = write_app(tmp_path / "app", "5")
+    script = source / "app.pl"
+    script.write_text(f"sleep {SLOW_SECONDS};\n{script.read_text()}")
+    before = spread.running("west")
+    release = spread.show()["release"]
+    with spread.platform.start_command("deliver", str(source), "--project", "shop") as delivery:
+        until(lambda: spread.running("west") > before, "a new instance has begun on west", PATIENCE)
+        spread.lines["west"].cut()
+        out, err = delivery.communicate(timeout=PATIENCE)
+    said = (out + err).decode()
+    assert delivery.returncode == 0, said
+    assert "the cluster west has failed" in said
+    assert "the release goes on without it" in said
+    until(lambda: spread.is_on(east=("carries", 4), west=("away", 0)), "east has all of it", PATIENCE)
+    (event,) = spread.platform.json("audit", "--project", "shop", "--action", "app.moved")[:1]
+    assert (event["actor"], event["detail"]["from"], event["detail"]["to"]) == (
+        "reconciliation", ["west"], ["east"],
+    )  # fmt: skip
+    assert "west failed" in event["detail"]["reason"]
+    spread.lines["west"].mend()
+    until(lambda: spread.is_on(east=("carries", 2), west=("carries", 2)), "both carry it", PATIENCE)
+    assert {item["release"] for item in spread.show()["instances"]} == {release + 1}
 
 
 def test_what_drifts_is_mended_on_each(spread: Site) -> None:

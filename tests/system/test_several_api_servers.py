@@ -186,6 +186,20 @@ def test_either_answers_and_one_works(site: Site) -> None:
     ]
     assert [item["event"] for item in said] == ["build.start", "build.done"]
 
+    # What takes a machine is refused, with what to do instead.
+    daemon = {"name": "near", "kind": "socket", "address": "unix:///var/run/docker.sock"}
+    assert other.ask("POST", "/api/v1/builders", daemon)[0] == 201
+    _, uploaded = other.ask("POST", "/api/v1/uploads", iter([_tar(1)]))
+    wanted |= {"source": {"upload": uploaded["id"]}, "builder": "near"}
+    for path, body in (
+        ("/api/v1/projects/shop/builds", wanted),
+        ("/api/v1/images/base", {"name": "debian:bookworm"}),
+    ):
+        last = other.ask("POST", path, body)[1]  # of a stream that has one line
+        assert (last["event"], last["kind"]) == ("error", "unsupported"), last
+        assert "has no machine" in last["message"]
+        assert last["hint"]
+
     assert other.ask("GET", "/v2/")[0] == 401  # the registry's, and not the platform's, whose token this is
     keys = {server.ask("GET", "/api/v1/projects/shop/signing-key")[1]["public"] for server in site.servers}
     assert len(keys) == 1

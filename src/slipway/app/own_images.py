@@ -8,13 +8,13 @@ from datetime import timedelta
 
 from slipway.app.images import LIBRARY
 from slipway.build.bootstrap import debian
-from slipway.build.own_image import PACKAGES, OwnImage, PackagedImage, own_config, own_layer, tag
+from slipway.build.own_image import OwnImage, PackagedImage, own_config, own_layer, tag
 from slipway.content import ContentStore, holding
 from slipway.errors import NotFound, Unsupported
 from slipway.oci import Descriptor, Digest, ImageConfig, Platform, Reference
 from slipway.registry import Registry
 
-BASE, SUITE = f"{LIBRARY}/slipway-worker-base", "bookworm"
+SUITE = "bookworm"
 _LEASE = timedelta(hours=1)
 
 
@@ -45,12 +45,13 @@ class OwnImages:
             try:
                 found = await self._registry.get_manifest(repository, SUITE)
             except NotFound:
+                self._check_machine(repository)
                 await self._packaged(repository, image.packages)
                 found = await self._registry.get_manifest(repository, SUITE)
         return repository, str(found.digest)
 
     async def _make(self, image: OwnImage, repository: str, name: str) -> Digest:
-        config, layers = await self._base()
+        config, layers = await self._base(image)
         layer = await asyncio.to_thread(own_layer, image, self._blobs)
         async with holding(self._blobs, f"own image {name}", layer.descriptor.digest, ttl=_LEASE):
             made = await self._registry.store_image(
@@ -58,17 +59,22 @@ class OwnImages:
             )
         return made.digest
 
-    async def _base(self) -> tuple[ImageConfig, Sequence[Descriptor]]:
+    async def _base(self, image: OwnImage) -> tuple[ImageConfig, Sequence[Descriptor]]:
+        repository = f"{LIBRARY}/{image.base}"
         try:
-            found = await self._registry.resolve(Reference(BASE, "", SUITE), Platform.host())
+            found = await self._registry.resolve(Reference(repository, "", SUITE), Platform.host())
             return found.config, found.manifest.layers
         except NotFound:
-            if not self._bootstraps:
-                raise Unsupported(
-                    f"{BASE}:{SUITE} is not in the registry, and this server has no machine to make it on",
-                    hint="`slipway install image` on a machine over the same database and bucket makes it, or push it",
-                ) from None
-            return await self._packaged(BASE, PACKAGES)
+            self._check_machine(repository)
+            return await self._packaged(repository, image.packages)
+
+    def _check_machine(self, repository: str) -> None:
+        """Raises ``Unsupported`` for a server that could not make it."""
+        if not self._bootstraps:
+            raise Unsupported(
+                f"{repository}:{SUITE} is not in the registry, and this server has no machine to make it on",
+                hint=f"push it: slipway image push {repository}:{SUITE} …, on a machine where Slipway made it",
+            )
 
     async def _packaged(
         self, repository: str, packages: Sequence[str]

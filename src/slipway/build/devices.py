@@ -67,7 +67,7 @@ def no_devices(requests: Sequence[DeviceRequest], granted: Iterable[str]) -> Dev
             _require(request.name, allowed)
             raise Unsupported(
                 f"RUN --device={request.name[:200]}: a step in a Pod has no device of its node",
-                hint="build on the server's own machine (without --builder), or without ,required",
+                hint="build on a server's own machine (there, without --builder), or without ,required",
             )
     return Devices(missing=tuple(request.name for request in requests))
 

@@ -114,6 +114,11 @@ class BuildJobs:
         build_id = new_id(12)
         if request.builder is None and self._sandboxes is None:
             request = replace(request, builder=_POD)
+        if request.builder is not None and request.builder.is_local and self._sandboxes is None:
+            raise Unsupported(
+                f"the builder {request.builder.name!r} is a daemon beside the server, and this server has no machine",
+                hint="--builder kubernetes, or an administrator adds one with --pod",
+            )
         policy = await self.records.add(
             build_id, request.project, lambda policy: policy.limits(self._limits).to_json(), app=request.app,
             service=request.service, owner=request.owner, source=request.solve.source,

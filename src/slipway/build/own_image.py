@@ -30,6 +30,7 @@ from slipway.oci import HistoryEntry, ImageConfig
 PYTHON = (3, 11)
 """What Debian bookworm has, and the packages were compiled for."""
 PACKAGES = ("python3", "ca-certificates")
+"""Of Debian, in the root that workers stand on."""
 _LIBRARY = "opt/slipway/lib"
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[(?P<extras>[^\]]*)\])?")
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]*)['\"]")
@@ -38,11 +39,16 @@ _LEFT_OUT = shutil.ignore_patterns("__pycache__", "testing", "*.pyc")
 
 @dataclass(frozen=True, slots=True)
 class OwnImage:
-    """``name`` is its repository; ``needed`` are the distributions to take along, with what they need themselves."""
+    """``name`` is its repository; ``needed`` are the distributions to take along, with what they need themselves.
+
+    ``base`` is the repository of the small Debian with ``packages`` that it stands on.
+    """
 
     name: str
     needed: tuple[str, ...]
     entrypoint: tuple[str, ...]
+    base: str = "slipway-worker-base"
+    packages: tuple[str, ...] = PACKAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +61,16 @@ class PackagedImage:
 
 DOCKER = PackagedImage("slipway-docker", ("docker.io", "iptables", "ca-certificates"))
 """What Docker in Docker is started from where nobody names another image."""
-PLATFORM = OwnImage("slipway", ("slipway",), ("python3", "-m", "slipway.cli"))
+PLATFORM = OwnImage(
+    "slipway", ("slipway",), ("python3", "-m", "slipway.cli"), "slipway-base", (*PACKAGES, "git")
+)
+"""An API server fetches repositories; workers, of whom there are many, are given what it fetched."""
 
 
 @cache
 def tag(image: OwnImage) -> str:
     """What this version's image is called: other packages, another name. Reads a few megabytes, once."""
-    hasher = hashlib.sha256()
+    hasher = hashlib.sha256(" ".join(image.packages).encode())
     root = Path(slipway.__file__).parent
     for path in sorted(root.rglob("*.py")):
         if "testing" not in path.relative_to(root).parts:

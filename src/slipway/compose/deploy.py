@@ -23,6 +23,14 @@ def duration(value: Value) -> float:
     return parsed(value, units.duration)
 
 
+_DEVICE = (
+    "remove it: services are given no devices. For a cluster, `slipway app render` prints the manifests; a device "
+    "plugin's resource can be added to those and applied with kubectl"
+)
+DEVICES = dict.fromkeys(("devices", "device_cgroup_rules", "generic_resources", "gpus"), _DEVICE)
+"""Keys that ask for devices, and what to do instead."""
+
+
 def count(value: Value) -> int:
     """``-1`` and ``0`` are no limit, as in Docker."""
     number = value.integer()
@@ -53,7 +61,7 @@ def deploy(value: Value) -> dict[str, Any]:
                     result[key] = parse(limits[key])
         if "reservations" in parts:
             # They place work among machines; on one machine there is nothing to place.
-            reserved = dict(parts["reservations"].items())
+            reserved = parts["reservations"].fields({"cpus", "memory", "pids"}, DEVICES, DEVICES)
             for key, parse in (("cpus", cpus), ("memory", size)):
                 if key in reserved:
                     result[f"{key}_reserved"] = parse(reserved[key])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -18,6 +19,7 @@ MAX_DEPTH = 60
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 _TAGS = ("!reset", "!override")
+_NO_HINTS: Mapping[str, str] = MappingProxyType({})
 
 
 class Sources:
@@ -85,14 +87,19 @@ class Value:
     def _below(self, node: yaml.Node, path: str, key: yaml.Node | None = None) -> Value:
         return Value(self._sources, node, self._variables, path, key)
 
-    def fields(self, known: Collection[str], later: Collection[str] = ()) -> dict[str, Value]:
-        """``items`` with only ``known`` keys allowed, and ``x-`` ones. ``later``: what we cannot honour yet."""
+    def fields(
+        self, known: Collection[str], later: Collection[str] = (), hints: Mapping[str, str] = _NO_HINTS
+    ) -> dict[str, Value]:
+        """``items`` with only ``known`` keys allowed, and ``x-`` ones. ``later``: what we cannot honour yet.
+
+        ``hints``: what to do instead, where there is more to say than to leave the key out.
+        """
         found = dict(self.items())
         for key, value in found.items():
             if key in known or key.startswith("x-"):
                 continue
             if key in later:
-                raise value.fail_at_key(f"{value.path} is not supported yet", "remove it")
+                raise value.fail_at_key(f"{value.path} is not supported yet", hints.get(key, "remove it"))
             close = get_close_matches(key, [*known, *later], 1)
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"
             raise value.fail_at_key(f"unknown key {key[:60]!r}", hint)

@@ -46,7 +46,7 @@ def service(name: str, value: Value, variables: Mapping[str, str], read_file: Re
             f"not a service name: {name[:60]!r}", "use lower-case letters, digits, '-', '_' and '.'"
         )
     found: dict[str, Any] = {}
-    fields = value.fields(_KEYS.keys() | _OTHER, _LATER)
+    fields = value.fields(_KEYS.keys() | _OTHER, _LATER, deploy.DEVICES)
     for key, item in fields.items():
         if key in _KEYS:
             field, parse = _KEYS[key]

@@ -20,7 +20,7 @@ from slipway.delivery.deliver import Deliverer
 from slipway.delivery.engine import AppRef, Engine, EngineOf, Instance, LogRecord, Move, Place, Wanted
 from slipway.delivery.instance_engine import InstanceEngine
 from slipway.delivery.outcome import Outcome
-from slipway.delivery.placements import Placement, Placements
+from slipway.delivery.placements import Placement, Placements, Shift
 from slipway.delivery.releases import Release
 from slipway.delivery.stepwise import Stepwise
 
@@ -42,6 +42,7 @@ __all__ = [
     "Placement",
     "Placements",
     "Release",
+    "Shift",
     "Stepwise",
     "Wanted",
 ]

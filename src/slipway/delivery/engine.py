@@ -132,7 +132,8 @@ class Engine(Protocol):
         Raises ``Failed``, with the last lines that were written, when something does not become healthy in its time;
         ``Invalid`` for a model it refuses, ``Conflict`` for a name or an address that is taken, ``Unavailable`` when
         the engine's own parts stay away. After an error, and after a cancellation before ``taken_over`` was called,
-        ``before`` runs as it did. Killed at any time, ``mend`` puts in order what it left.
+        ``before`` runs as it did. Killed at any time, ``mend`` puts in order what it left. An engine that has several
+        clusters goes on without one that fails meanwhile if the others can take its share, and says so.
         """
         ...
 

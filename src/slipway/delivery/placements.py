@@ -8,10 +8,23 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from slipway.base.clock import now
 from slipway.delivery.engine import AppRef
 from slipway.state import Database
-from slipway.state.tables import App
+from slipway.state.tables import App, AuditEvent
 from slipway.state.tables import Project as ProjectRow
+
+ACTOR = "reconciliation"
+MOVED = "app.moved"
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """That instances went from clusters to others without anybody's asking for it, and why."""
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +90,20 @@ class Placements:
         async with self._database.read() as session:
             return any(await session.scalars(query))
 
-    async def put(self, ref: AppRef, placement: Placement) -> None:
-        """Of an app that is gone meanwhile nothing is kept."""
+    async def put(self, ref: AppRef, placement: Placement, shift: Shift | None = None) -> None:
+        """Of an app that is gone meanwhile nothing is kept. ``shift`` goes into the audit, in the same transaction."""
         project = select(ProjectRow.id).where(ProjectRow.name == ref.project).scalar_subquery()
         query = update(App).where(App.project_id == project, App.name == ref.name)
         async with self._database.session() as session:
-            await session.execute(query.values(placement=placement.to_json()))
+            found = await session.execute(query.values(placement=placement.to_json()).returning(App.id))
+            if shift is not None and found.all():
+                session.add(_event(ref, shift))
+
+
+def _event(ref: AppRef, shift: Shift) -> AuditEvent:
+    detail = {
+        "app": ref.name, "from": list(shift.source), "to": list(shift.target), "reason": shift.reason,
+    }  # fmt: skip
+    return AuditEvent(
+        moment=now(), actor=ACTOR, action=MOVED, target=str(ref), project=ref.project, detail=detail
+    )

@@ -29,7 +29,7 @@ from slipway.errors import Conflict
 from slipway.layers import Layer, import_tar
 from slipway.oci import ImageConfig, Platform
 from slipway.registry import Registry
-from slipway.testing.sandboxes import debian_tar, worker_tar
+from slipway.testing.sandboxes import debian_tar, platform_tar, worker_tar
 
 COMMAND_SECONDS = 180
 # A web server that needs nothing but the perl of Debian's smallest root.
@@ -190,6 +190,11 @@ class Running:
     def seed_worker(self) -> None:
         """Put the Debian that workers in Pods stand on there, so that a test needs no package mirror for it."""
         self.seed("library/slipway-worker-base", worker_tar())
+
+    def seed_platform(self) -> None:
+        """What ``slipway install image`` needs of a package mirror."""
+        self.seed_worker()
+        self.seed("library/slipway-base", platform_tar())
 
     def seed(self, repository: str, archive: Path) -> None:
         """An image of one layer, tagged ``bookworm``, before the server starts."""

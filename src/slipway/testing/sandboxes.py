@@ -12,6 +12,7 @@ from pathlib import Path
 
 from slipway.base.ids import new_id
 from slipway.build.own_image import PACKAGES as WORKER_PACKAGES
+from slipway.build.own_image import PLATFORM
 from slipway.build.sandbox import Limits, Network, NetworkAttacher, RunStep, Sandbox, Sandboxes, StepMount
 from slipway.snapshots import Active
 
@@ -42,6 +43,12 @@ def buildah_tar() -> Path:
 def worker_tar() -> Path:
     """The Debian that workers in Pods stand on, made once."""
     return _made(_KEPT.with_name("worker.tar"), "--variant=minbase", f"--include={','.join(WORKER_PACKAGES)}")
+
+
+def platform_tar() -> Path:
+    """The Debian that the platform's own image stands on, made once."""
+    options = ("--variant=minbase", f"--include={','.join(PLATFORM.packages)}")
+    return _made(_KEPT.with_name("platform.tar"), *options)
 
 
 def _made(archive: Path, *options: str) -> Path:

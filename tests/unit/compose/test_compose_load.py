@@ -173,6 +173,11 @@ WRONG = {
     "services:\n  a:\n    image: x\n    image: y": r"4:5: the key 'image' is given twice",
     "services: {a: {image: a, privileged: true}}": "services.a.privileged is not supported yet",
     "services: {a: {image: a, ipc: host}}": "not supported yet",
+    "services: {a: {image: a, devices: [/dev/kvm]}}": "a.devices is not supported yet.*given no devices.*app render",
+    "services: {a: {image: a, gpus: all}}": "a.gpus is not supported yet.*given no devices",
+    "services: {a: {image: a, deploy: {resources: {reservations: {devices: [{capabilities: [gpu]}]}}}}}": (
+        "reservations.devices is not supported yet.*given no devices"
+    ),
     "services: {a: {build: {context: ., ssh: [x]}}}": "services.a.build.ssh is not supported yet",
     "services: {a: {image: a, networks: [n]}}": "uses 'n', which is not declared",
     "services: {a: {image: a, secrets: [n]}}": "uses 'n', which is not declared",

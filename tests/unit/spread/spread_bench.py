@@ -71,7 +71,7 @@ class Bench:
             world.hook = lambda step: None
         self.engines = {}
         self.spread = Spread(
-            self, self.placements, lambda model: MemoryEngine().refusals(model), self._urls, patience=1
+            self, self.placements, lambda model: MemoryEngine().refusals(model), self._urls, patience=60
         )
         self.deliverer = Deliverer(Apps(self.database), NamedImages(), self.engine_of)
 

@@ -55,6 +55,11 @@ class BuilderRecord:
         return self.kind == KUBERNETES or urlsplit(self.address).scheme == KUBERNETES
 
     @property
+    def is_local(self) -> bool:
+        """Whether its builds are on the server's own machine."""
+        return not self.in_pod and urlsplit(self.address).scheme == "unix"
+
+    @property
     def cluster(self) -> str:
         """Where its Pods are; empty: the project's own."""
         if self.kind == KUBERNETES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -14,11 +15,16 @@ from slipway.base.trees import remove_tree
 from slipway.build.remote.credentials import NOBODY, Credentials
 from slipway.build.remote.names import GitSource
 from slipway.distribution.addresses import check_host
-from slipway.errors import Failed, NotFound, Unavailable
+from slipway.errors import Failed, NotFound, Unavailable, Unsupported
 
 _SECONDS = 1800
 _DEPTH, _MANY = 10, 1000
 _LINK = b"160000 "
+# What git adds to what ssh said.
+_SAYS_NOTHING = (
+    "fatal: Could not read from remote repository.", "Please make sure you have the correct access rights",
+    "and the repository exists.",
+)  # fmt: skip
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # Whatever a repository says, no program of its is run, no other protocol spoken, no question asked.
 _CONFIGURATION = (
@@ -196,11 +202,17 @@ async def _check(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https", "git", "ssh") or not parts.hostname:
         raise Failed(f"{url[:200]!r} is no address of a repository that builds may use")
+    if parts.scheme == "ssh" and not await asyncio.to_thread(shutil.which, "ssh"):
+        raise Unsupported(
+            f"{url[:200]!r} cannot be fetched: this server has no ssh, as API servers on a cluster have none",
+            hint="use its https:// address; --secret id=GIT_AUTH_TOKEN,env=NAME opens a private one",
+        )
     await check_host(parts.hostname, parts.port or 443)
 
 
 def _failure(done: Completed, url: str, what: str) -> Exception:
-    lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+    said = done.stderr.decode(errors="replace").splitlines()
+    lines = [line for line in said if line.strip() and line.strip() not in _SAYS_NOTHING]
     text = lines[-1][:300] if lines else f"status {done.returncode}"
     if "couldn't find remote ref" in text or "not our ref" in text:
         return NotFound(f"{url} has no {what!r}", hint="a branch, a tag or a whole commit")

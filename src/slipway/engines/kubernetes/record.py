@@ -22,7 +22,7 @@ from slipway.base.clock import iso, now
 from slipway.delivery.engine import AppRef
 from slipway.engines.kubernetes import names
 from slipway.engines.kubernetes.patient import PatientClient
-from slipway.errors import Conflict, NotFound, SlipwayError
+from slipway.errors import Conflict, NotFound, SlipwayError, Unavailable
 
 log = logging.getLogger(__name__)
 MOVE = f"{names.LABEL}move"
@@ -86,14 +86,17 @@ class Holding:
     """While it is not ``lost``, the app is ours to change."""
 
     record: Record
-    lost: str = ""
+    lost: SlipwayError | None = None
     keeper: asyncio.Task[None] | None = None
 
     def check(self) -> None:
-        """Raises ``Conflict`` when another controller has taken over."""
+        """Raises ``Conflict`` when another controller has taken over, and ``Unavailable`` when one could have."""
+        if isinstance(self.lost, Unavailable):
+            raise Unavailable(f"the app could not be kept from other controllers: {self.lost.message}")
         if self.lost:
             raise Conflict(
-                f"another controller has taken over: {self.lost}", hint="its result counts; look at the app"
+                f"another controller has taken over: {self.lost.message}",
+                hint="its result counts; look at the app",
             )
 
 
@@ -145,7 +148,7 @@ class Records:
             try:
                 holding.record = await self._write(client, app, holding.record)
             except SlipwayError as error:
-                holding.lost = error.message
+                holding.lost = error
                 log.warning("%s is no longer ours to change: %s", app, error)
                 return
 

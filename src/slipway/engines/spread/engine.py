@@ -6,22 +6,26 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
+from slipway.base.clock import iso, now
 from slipway.base.progress import Progress
 from slipway.compose import Project, Refusal, Refuse, Service
 from slipway.delivery.commands import Command
 from slipway.delivery.engine import AppRef, Confirm, Engine, Instance, LogRecord, Move, Place, Wanted, nothing
 from slipway.delivery.placements import Placement, Placements
+from slipway.engines.spread.asking import asked_for, check_reachable
 from slipway.engines.spread.looking import Looking
 from slipway.engines.spread.members import Members
-from slipway.engines.spread.parts import Parts, has_jobs, is_whole, keeps_data
-from slipway.engines.spread.placing import Choice, before_records, choose, settled
-from slipway.engines.spread.rollout import roll_out_on_all
+from slipway.engines.spread.parts import Parts, has_jobs, keeps_data
+from slipway.engines.spread.placing import before_records, choose, settled, without
+from slipway.engines.spread.rollout import RolloutOnAll
 from slipway.engines.spread.shifting import Shifting, Situation
-from slipway.errors import Conflict, NotFound, SlipwayError, Unavailable
+from slipway.errors import NotFound, SlipwayError, Unavailable
 
 T = TypeVar("T")
+_LOOKS_SECONDS = 20.0  # until what just happened has surely been looked at
 
 
 class Spread:
@@ -79,10 +83,14 @@ class Spread:
         silent = [name for name in recorded.weights if not self._members.health(name).well]
         if silent or self._shifting.is_due(situation):
             return False
-        answers = await self._on_all(
-            recorded.weights,
-            lambda name, engine: engine.serves(app, self._parts.of(app, wanted, name, recorded)),
-        )
+        try:
+            async with asyncio.timeout(self._patience):
+                answers = await self._on_all(
+                    recorded.weights,
+                    lambda name, engine: engine.serves(app, self._parts.of(app, wanted, name, recorded)),
+                )
+        except (Unavailable, TimeoutError):
+            return False  # a move says which does not answer, and finds its way without it
         return all(answers)
 
     async def roll_out(self, app: AppRef, move: Move, progress: Progress) -> None:
@@ -90,9 +98,11 @@ class Spread:
         for refusal in self.refusals(model):
             raise refusal.error()
         situation = await self._situation(app, model, serves=move.before is not None)
-        choice = await self._asked_for(app, move, situation) if move.to else situation.choice
-        self._check_reachable(app, choice, situation)
-        recorded = situation.recorded
+        choice = situation.choice
+        if move.to:
+            choice = asked_for(app, move, situation.recorded, await self._members.weights(app.project))
+        check_reachable(app, choice, situation.failed, lambda name: self._members.health(name).reason)
+        recorded = situation.recorded if move.to else await self._shifting.flee(app, situation, move.confirm)
         after = settled(recorded, choice)
         if move.to and keeps_data(model):
             after = replace(after, left=(after.left | {recorded.home}) - {move.to})
@@ -100,12 +110,18 @@ class Spread:
         engines = {name: await self._members.engine(name) for name in after.weights}
         moves = {name: self._part_of(app, move, name, recorded, after) for name in after.weights}
 
-        async def record() -> None:
+        async def record(gone: frozenset[str]) -> None:
+            nonlocal after
             await move.taken_over()
-            await self._placements.put(app, after)
+            after = without(after, gone, choice, iso(now()))
+            if move.to:
+                await self._placements.put(app, after)
+            else:
+                await self._shifting.put(app, recorded, after)
 
         first = after.home if has_jobs(model) and len(moves) > 1 else ""
-        await roll_out_on_all(app, engines, moves, first, record, progress)
+        has_failed = partial(self._shifting.comes_to_fail, seconds=self._patience + _LOOKS_SECONDS)
+        await RolloutOnAll(app, engines, moves, first, record, has_failed, progress).run()
         await self._shifting.clear(app, after, choice)
 
     def _part_of(self, app: AppRef, move: Move, name: str, recorded: Placement, after: Placement) -> Move:
@@ -116,35 +132,6 @@ class Spread:
         renew = move.renew & wanted.release.model.services.keys()
         patience = self._patience if move.patience is None else move.patience
         return replace(move, wanted=wanted, before=before, renew=frozenset(renew), to="", patience=patience)
-
-    async def _asked_for(self, app: AppRef, move: Move, situation: Situation) -> Choice:
-        """Where a person wants it. Raises ``Conflict`` for an app that is on several, or there already."""
-        home, model = situation.recorded.home, move.wanted.release.model
-        if move.to not in await self._members.weights(app.project):
-            raise NotFound(
-                f"the project {app.project!r} does not use a cluster {move.to!r}",
-                hint=f"slipway cluster bind {move.to} --project {app.project}",
-            )
-        if not is_whole(model):
-            raise Conflict(
-                f"{app} is spread by weight: it goes where its project's clusters are",
-                hint=f"slipway cluster bind CLUSTER --project {app.project} --weight N",
-            )
-        if home == move.to:
-            raise Conflict(f"{app} is on {home} already")
-        return Choice(move.to, {move.to: 1}, whole=True)
-
-    def _check_reachable(self, app: AppRef, choice: Choice, situation: Situation) -> None:
-        """Raises ``Unavailable`` at once where waiting would be in vain."""
-        for name in choice.weights:
-            if name in situation.failed:
-                hint = (
-                    f"slipway app move {app.name} --to CLUSTER takes it elsewhere, without its volumes' data"
-                )
-                raise Unavailable(
-                    f"the cluster {name} is away: {self._members.health(name).reason}",
-                    hint=hint if choice.whole else "slipway cluster show",
-                )
 
     async def mend(
         self, app: AppRef, wanted: Wanted | None, *, repair: bool, confirm: Confirm = nothing

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from slipway.compose import Project
-from slipway.delivery.placements import Placement
+from slipway.delivery.placements import Placement, Shift
 from slipway.engines.spread.parts import is_whole, keeps_data
 from slipway.errors import Conflict
 
@@ -83,3 +84,30 @@ def settled(recorded: Placement, choice: Choice, *, keep_home: bool = False) -> 
     return replace(
         recorded, home=home, weights=dict(choice.weights), on=recorded.on | choice.weights.keys(), away=away
     )
+
+
+def shift_of(before: Placement, after: Placement, reason: Callable[[str], str]) -> Shift | None:
+    """What there is to tell of the way from ``before`` to ``after``, if instances went from somewhere to elsewhere.
+
+    ``reason``: what is wrong with a cluster that failed.
+    """
+    had, has = _parts(before.weights), _parts(after.weights)
+    source = tuple(sorted(name for name in had if has.get(name, 0) < had[name]))
+    target = tuple(sorted(name for name in has if had.get(name, 0) < has[name]))
+    if not (source and target):
+        return None
+    failed = sorted(after.away.keys() - before.away.keys())
+    back = sorted(before.away.keys() & after.weights.keys())
+    if failed:
+        why = "; ".join(f"{name} failed: {reason(name)}" for name in failed)
+    elif back:
+        why = f"{', '.join(back)} answers again"
+    else:
+        why = "the clusters of the project, or their weights, have changed"
+    return Shift(source, target, why)
+
+
+def _parts(weights: Mapping[str, int]) -> dict[str, Fraction]:
+    """Each one's of all."""
+    total = sum(weights.values())
+    return {name: Fraction(weight, total) for name, weight in weights.items() if weight > 0}

@@ -1,22 +1,29 @@
-"""One move on several clusters: all make it, or none."""
+"""One move on several clusters: all that are there make it, or none."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from slipway.base.progress import Event, Progress
 from slipway.delivery.engine import AppRef, Engine, Move
 from slipway.delivery.rollout import first_error
-from slipway.errors import Failed
+from slipway.errors import Failed, SlipwayError, Unavailable
+
+log = logging.getLogger(__name__)
+Record = Callable[[frozenset[str]], Awaitable[None]]
+"""Of the clusters that the move goes on without."""
 
 
 class Vote:
     """Each of ``names`` arrives when all of it is up there. The last one records, and only then any goes on."""
 
-    def __init__(self, names: Collection[str], record: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, names: Collection[str], record: Record) -> None:
+        self._names = frozenset(names)
         self._missing = set(names)
+        self._without: frozenset[str] = frozenset()
         self._up = {name: asyncio.Event() for name in names}
         self._record = record
         self._decided: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -25,15 +32,32 @@ class Vote:
         """Returns when it is recorded that everything has taken over. Raises when it will not be."""
         self._missing.discard(name)
         self._up[name].set()
-        if not self._missing and not self._decided.done():
-            try:
-                await self._record()
-            except BaseException as error:
-                self._refuse(error)
-                raise
-            if not self._decided.done():
-                self._decided.set_result(None)
+        await self._decide()
         await asyncio.shield(self._decided)
+
+    async def go_without(self, name: str) -> bool:
+        """``name`` has failed and is not waited for any more; false if there is no other. Raises as ``arrive``."""
+        if self.decided or self._without | {name} == self._names:
+            return False
+        self._missing.discard(name)
+        self._without |= {name}
+        await self._decide()
+        return True
+
+    @property
+    def decided(self) -> bool:
+        return self._decided.done()
+
+    async def _decide(self) -> None:
+        if self._missing or self.decided:
+            return
+        try:
+            await self._record(self._without)
+        except BaseException as error:
+            self._refuse(error)
+            raise
+        if not self._decided.done():
+            self._decided.set_result(None)
 
     def leave(self, name: str) -> None:
         """It will not come: who waits for it goes back to what was before."""
@@ -57,39 +81,75 @@ class Vote:
             await asyncio.shield(self._decided)
 
 
-async def roll_out_on_all(
-    app: AppRef, engines: Mapping[str, Engine], moves: Mapping[str, Move], first: str,
-    record: Callable[[], Awaitable[None]], progress: Progress,
-) -> None:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class RolloutOnAll:
     """``moves`` by cluster. ``first``: whose jobs the others' services wait for, if any.
 
-    Raises the first error, after every cluster is back at what it had.
+    ``has_failed``: whether a cluster counts as failed after what it just did; it takes its time to say so. The others
+    go on without one that has, and ``record`` is told: what is there is brought to the release when it is back.
     """
-    vote = Vote(moves, record)
 
-    async def one(name: str) -> None:
-        arrived = False
+    app: AppRef
+    engines: Mapping[str, Engine]
+    moves: Mapping[str, Move]
+    first: str
+    record: Record
+    has_failed: Callable[[str], Awaitable[bool]]
+    progress: Progress
+
+    async def run(self) -> None:
+        """Raises the first error, after every cluster that answers is back at what it had."""
+        vote = Vote(self.moves, self.record)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name in self.moves:
+                    group.create_task(self._one(name, vote))
+        except BaseExceptionGroup as errors:
+            raise first_error(errors) from None
+
+    async def _one(self, name: str, vote: Vote) -> None:
+        counts = True
 
         async def taken_over() -> None:
-            nonlocal arrived
+            nonlocal counts
             await vote.arrive(name)
-            arrived = True
+            counts = False
 
         try:
-            if first and name != first:
-                await vote.up(first)
-            move = replace(moves[name], taken_over=taken_over)
-            await engines[name].roll_out(app, move, told(name, progress) if len(moves) > 1 else progress)
+            if self.first and name != self.first:
+                await vote.up(self.first)
+            move = replace(self.moves[name], taken_over=taken_over)
+            progress = told(name, self.progress) if len(self.moves) > 1 else self.progress
+            try:
+                await self.engines[name].roll_out(self.app, move, progress)
+            except SlipwayError as error:
+                if not counts or vote.decided:
+                    raise
+                await self._go_without(name, vote, error)
+                counts = False
         finally:
-            if not arrived:
+            if counts:
                 vote.leave(name)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for name in moves:
-                group.create_task(one(name))
-    except BaseExceptionGroup as errors:
-        raise first_error(errors) from None
+    async def _go_without(self, name: str, vote: Vote, error: SlipwayError) -> None:
+        """Raises ``error``, saying where it was, when it is not the cluster that failed or nobody else can go on."""
+        jobs = name == self.first
+        failed = len(self.moves) > 1 and not jobs and await self.has_failed(name)
+        if failed and await vote.go_without(name):
+            text = (
+                f"the cluster {name} has failed ({error.message}): the release goes on without it, the others take its "
+                "share, and it gets the release when it is back"
+            )
+            log.warning("%s: %s", self.app, text)
+            told(name, self.progress)({"event": "warning", "text": text})
+            return
+        if not failed and not isinstance(error, Unavailable):
+            raise error
+        where = f"the cluster {name}, where its jobs run," if jobs else f"the cluster {name}"
+        hint = "the release before stays in service" if self.moves[name].before is not None else error.hint
+        raise Unavailable(
+            f"{where} did not answer in the middle of it: {error.message}", hint=hint, cluster=name
+        ) from error
 
 
 def told(cluster: str, progress: Progress) -> Progress:

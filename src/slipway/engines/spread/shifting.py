@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from slipway.base.clock import iso, now
@@ -13,7 +14,7 @@ from slipway.delivery.engine import AppRef, Confirm, Wanted
 from slipway.delivery.placements import Placement, Placements
 from slipway.engines.spread.members import Members
 from slipway.engines.spread.parts import Parts, larger
-from slipway.engines.spread.placing import Choice, settled, without
+from slipway.engines.spread.placing import Choice, settled, shift_of, without
 from slipway.errors import Failed, NotFound, SlipwayError
 
 log = logging.getLogger(__name__)
@@ -50,20 +51,40 @@ class Shifting:
 
         Returns where the app is now. Raises what an engine does; the app is where it was then.
         """
-        recorded, choice = situation.recorded, situation.choice
+        choice = situation.choice
         if not situation.stored:
             await confirm()
-            await self.placements.put(app, recorded)
-        fled = without(recorded, situation.failed, choice, iso(now()))
+            await self.placements.put(app, situation.recorded)
+        recorded = await self.flee(app, situation, confirm)
+        if choice.is_so(recorded) or not all(self.members.health(name).well for name in choice.weights):
+            return recorded
+        return await self._give(app, wanted, recorded, choice, confirm)
+
+    async def flee(self, app: AppRef, situation: Situation, confirm: Confirm) -> Placement:
+        """Records that others carry what those carried that have failed; makes nothing there."""
+        recorded = situation.recorded
+        fled = without(recorded, situation.failed, situation.choice, iso(now()))
         if fled is not recorded:
             await confirm()
             gone = ", ".join(sorted(recorded.weights.keys() - fled.weights.keys()))
             log.warning("%s: %s failed, its share goes to %s", app, gone, ", ".join(sorted(fled.weights)))
-            await self.placements.put(app, fled)
-            recorded = fled
-        if choice.is_so(recorded) or not all(self.members.health(name).well for name in choice.weights):
-            return recorded
-        return await self._give(app, wanted, recorded, choice, confirm)
+            await self.put(app, recorded, fled)
+        return fled
+
+    async def put(self, app: AppRef, before: Placement, after: Placement) -> None:
+        """Records that it is ``after``, and in the audit what went from where to where."""
+        shift = shift_of(before, after, lambda name: self.members.health(name).reason)
+        await self.placements.put(app, after, shift)
+
+    async def comes_to_fail(self, name: str, seconds: float) -> bool:
+        """Whether a cluster that is not well is seen within ``seconds`` to have failed, and not to be well again."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not (health := self.members.health(name)).well:
+                    if health.failed:
+                        return True
+                    await asyncio.sleep(_PAUSE)
+        return False
 
     async def _give(
         self, app: AppRef, wanted: Wanted, recorded: Placement, choice: Choice, confirm: Confirm
@@ -86,7 +107,7 @@ class Shifting:
             log.info("%s: its share comes up on %s", app, name)
             await (await self.members.engine(name)).mend(app, part, repair=True, confirm=confirm)
         await self._until_they_serve(app, grown)
-        await self.placements.put(app, after)
+        await self.put(app, recorded, after)
         return after
 
     async def _until_they_serve(self, app: AppRef, parts: Mapping[str, Wanted]) -> None:
