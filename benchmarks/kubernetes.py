@@ -19,9 +19,9 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,19 @@ class Row:
         }  # fmt: skip
 
 
+@contextmanager
+def phase(title: str) -> Iterator[None]:
+    """What is done now, and how long it took: setting up takes minutes, in which nothing else is said."""
+    say(f"  {title} …")
+    began = time.monotonic()
+    yield
+    say(f"  {title}: {time.monotonic() - began:.1f} s")
+
+
+def say(text: object) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def timed(work: Callable[[], object]) -> float:
     began = time.monotonic()
     work()
@@ -183,7 +196,7 @@ def at_once(bench: Bench) -> list[Row]:
     alone = bench.source(steps)
     seconds = timed(lambda: build(bench, alone, "--builder", "kubernetes"))
     perfect = math.ceil(AT_ONCE / room(bench.cluster)) * seconds
-    print(f"    alone {seconds:.1f} s, packed perfectly {perfect:.1f} s", file=sys.stderr, flush=True)
+    say(f"    alone {seconds:.1f} s, packed perfectly {perfect:.1f} s")
     with ThreadPoolExecutor(AT_ONCE) as pool:
         sources = [bench.source(steps) for _ in range(AT_ONCE)]
         began = time.monotonic()
@@ -380,8 +393,10 @@ ROWS = {
 }  # fmt: skip
 
 
-def platform(cluster: LocalCluster, directory: Path, stack: ExitStack, **variables: str) -> Running:
-    """A server whose project ``demo`` is on the cluster, with the peer's image in its registry."""
+def platform(
+    cluster: LocalCluster, directory: Path, stack: ExitStack, *, with_peer: bool = False, **variables: str
+) -> Running:
+    """A server whose project ``demo`` is on the cluster; ``with_peer`` the peer has its image and a login there."""
     running = Running.make(directory)
     address = f"{cluster.host_address}:{running.api_port}"
     running.variables |= {
@@ -389,28 +404,33 @@ def platform(cluster: LocalCluster, directory: Path, stack: ExitStack, **variabl
         "SLIPWAY_BUILD_DISK": "4g", "SLIPWAY_KUBERNETES_BUILDS": str(AT_ONCE), **variables,
     }  # fmt: skip
     directory.mkdir()
-    running.seed_base()
-    running.seed_worker()
-    running.seed("library/buildah", buildah_tar())
+    with phase("base images into a registry"):
+        running.seed_base()
+        running.seed_worker()
+        if with_peer:
+            running.seed("library/buildah", buildah_tar())
     stack.callback(running.down)
-    running.up()
+    with phase("a server"):
+        running.up()
     cluster.trust_registry(address)
     running.command("cluster", "add", "bench", "--kubeconfig", str(cluster.kubeconfig))
     running.command("cluster", "bind", "bench", "--project", "demo")
-    running.start_command("user", "create", "bench", "--password-stdin").communicate(f"{SECRET}\n".encode())
-    running.command("project", "add", "demo", "bench", "--role", "developer")
+    with phase("the worker's image"):
+        running.command("builder", "image")
+    if with_peer:
+        running.add_member("bench", SECRET, "developer")
     return running
 
 
 def prepare(bench: Bench) -> None:
     """Every node has both sides' images."""
     bench.peer.prepare()
-    for name in bench.cluster.nodes:
-        with only(bench.cluster, name):
+    for name in sorted(bench.cluster.ready_nodes()):
+        with phase(f"both sides' images on {name}"), only(bench.cluster, name):
             source = bench.source("RUN echo SALT")
             bench.peer.start(source.name, source, push=False)
             first_step(bench.slipway, source)
-            bench.peer.wait([source.name], "BUILT")
+            bench.peer.wait([source.name], "BUILT", every=1)
 
 
 def measured(name: str, bench: Bench) -> list[Row]:
@@ -418,7 +438,7 @@ def measured(name: str, bench: Bench) -> list[Row]:
     try:
         return ROWS[name](bench)
     except (Exception, SystemExit) as error:
-        print(f"{name} failed: {error}", file=sys.stderr, flush=True)
+        say(f"{name} failed: {error}")
         return [Row(f"{name}: failed", 0.0, [math.inf])]
 
 
@@ -435,21 +455,22 @@ def main() -> int:
         cluster = LocalCluster()
         if not cluster.is_running():
             stack.callback(cluster.down)
-        cluster.up()
+        with phase("the cluster"):
+            cluster.up()
         (directory / "buildah").mkdir()
-        running = platform(cluster, directory / "slipway", stack)
+        with phase("buildah's store on this machine"):
+            buildah = Buildah(directory / "buildah")
+        running = platform(cluster, directory / "slipway", stack, with_peer=True)
         address = f"{cluster.host_address}:{running.api_port}"
-        peer = ByHand(cluster, address, "bench", SECRET, Buildah(directory / "buildah"))
+        peer = ByHand(cluster, address, "bench", SECRET, buildah)
         stack.callback(peer.remove)
         bench = Bench(directory, cluster, running, peer, chosen.runs)
         prepare(bench)
         for name in chosen.row or ROWS:
-            began = time.monotonic()
-            print(f"  {name} …", file=sys.stderr, flush=True)
-            for row in measured(name, bench):
-                rows.append(row)
-                print(row, file=sys.stderr, flush=True)
-            print(f"  {name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            with phase(name):
+                for row in measured(name, bench):
+                    rows.append(row)
+                    say(row)
     print(f"{'row':56} {'peer':>8} {'ours':>8} {'ratio':>6} {'goal':>6}")
     for row in rows:
         print(row)
