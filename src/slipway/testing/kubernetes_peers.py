@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ _STORE = "--storage-driver=overlay --root=/work/root --runroot=/work/run"
 @dataclass(slots=True)
 class ByHand:
     """``registry`` is where the images go, as ``user`` with ``secret``; it has the base and
-    ``library/buildah:bookworm``.
+    ``library/buildah:bookworm``. ``asked`` is what a build asks of its node: CPUs, bytes of memory.
     """
 
     cluster: LocalCluster
@@ -31,6 +31,7 @@ class ByHand:
     user: str
     secret: str
     buildah: Buildah
+    asked: Mapping[str, float]
 
     def prepare(self) -> None:
         """A namespace with what it takes to push and pull."""
@@ -50,7 +51,11 @@ class ByHand:
 
     def start(self, name: str, source: Path, *, job: bool = False, push: bool = True) -> None:
         """A Pod, or a Job, that builds; its log ends with ``BUILT``, and with ``PUSHED``."""
-        text = (source / "Dockerfile").read_text().replace(f"FROM {BASE}", f"FROM {self.registry}/library/{BASE}")
+        text = (
+            (source / "Dockerfile")
+            .read_text()
+            .replace(f"FROM {BASE}", f"FROM {self.registry}/library/{BASE}")
+        )
         self._kubectl("create", "configmap", name, f"--from-literal=Dockerfile={text}")
         login = f"--tls-verify=false --creds={self.user}:'{self.secret}'"
         image = f"{self.registry}/demo/peer:{name}"
@@ -60,7 +65,7 @@ class ByHand:
         container = {
             "name": "build", "image": f"{self.registry}/library/buildah:bookworm", "command": ["sh", "-c", script],
             "securityContext": {"privileged": True},
-            "resources": {"requests": {"cpu": "250m", "memory": "128Mi"}},
+            "resources": {"requests": {what: str(amount) for what, amount in self.asked.items()}},
             "volumeMounts": [{"name": "context", "mountPath": "/context"}, {"name": "work", "mountPath": "/work"}],
         }  # fmt: skip
         volumes = [{"name": "context", "configMap": {"name": name}}, {"name": "work", "emptyDir": {}}]
