@@ -360,7 +360,7 @@ def platform(
     address = f"{cluster.host_address}:{running.api_port}"
     running.variables |= {
         "SLIPWAY_LISTEN": address, "SLIPWAY_BUILD_MEMORY": str(MEMORY), "SLIPWAY_BUILD_CPUS": str(CPUS),
-        "SLIPWAY_BUILD_DISK": "4g", "SLIPWAY_KUBERNETES_BUILDS": str(AT_ONCE), **variables,
+        "SLIPWAY_BUILD_DISK": "4g", "SLIPWAY_KUBERNETES_BUILDS": str(room(cluster, ASKED)), **variables,
     }  # fmt: skip
     directory.mkdir()
     with phase("base images into a registry"):

@@ -158,10 +158,16 @@ async def _solve(job: Job, server: Server, here: Here, stores: Stores) -> Solved
         request = replace(
             job.request, granted=granted, agents={name: ServersAgent(server, name) for name in job.agents}
         )
-        solved = await solver.solve(request, images, Workers(start), reporter, imports)
-        await solver.later.settle()  # nothing of this worker is there afterwards
-        await cache.settle()
-        return solved
+        workers = Workers(start)
+        early = asyncio.create_task(workers.sandbox())  # while the server is asked what the build stands on
+        try:
+            solved = await solver.solve(request, images, workers, reporter, imports)
+            await solver.later.settle()  # nothing of this worker is there afterwards
+            await cache.settle()
+            return solved
+        finally:
+            early.cancel()
+            await asyncio.gather(early, return_exceptions=True)
 
 
 async def _cache_mounts(here: Here) -> CacheMounts:
