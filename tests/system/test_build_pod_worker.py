@@ -11,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from slipway.app.platform import DEFAULT_PROJECT
 from slipway.app.settings import load
 from slipway.build.cache_images import CacheTarget
+from slipway.build.pods.builder import Place
 from slipway.build.pods.forms import REFUSED
+from slipway.build.sandbox import Limits
+from slipway.build.solve import Reporter
 from slipway.errors import Cancelled, Conflict, Failed, Invalid, NotFound, Unauthenticated
 from slipway.oci import Reference
 from slipway.testing.platform import Running
@@ -223,3 +227,17 @@ def test_where_no_user_namespace_may_be_made_nothing_is_built(tmp_path: Path) ->
     )  # fmt: skip
     assert done.returncode == REFUSED
     assert "may not make a user namespace" in done.stderr
+
+
+async def test_a_worker_that_waits_unpacks_the_base_beforehand(place: Yard, tmp_path: Path) -> None:
+    source = write(tmp_path / "source", Dockerfile="FROM debian:bookworm\nRUN echo made > /made\n")
+    await place.build(source, "1")
+    desk, limits = place.platform.desk, Limits(1, 1 << 30, 500, 60)
+    reporter = Reporter("idle", "", lambda _: None)
+    async with place.workers.started(Place("idle", DEFAULT_PROJECT, limits), desk, reporter) as worker:
+        chains = worker.keys.parent / "work" / "worker" / "snapshots" / "layers"
+        with desk.beforehand.waits(DEFAULT_PROJECT, await worker.seat()):
+            async with asyncio.timeout(120):
+                while not any(chains.glob("*/fs/etc/debian_version")):
+                    await asyncio.sleep(0.1)
+        assert worker.process.returncode is None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slipway.errors import Failed
 from slipway.testing.kubernetes.cluster import LocalCluster
-from slipway.testing.peers import Buildah
+from slipway.testing.peers import BASE, Buildah
 
 NAMESPACE = "bench-peer"
 POLL_SECONDS = 20  # as build systems over a cluster ask for what became of their Pods
@@ -22,13 +22,16 @@ _STORE = "--storage-driver=overlay --root=/work/root --runroot=/work/run"
 
 @dataclass(slots=True)
 class ByHand:
-    """``registry`` is where the images go, as ``user`` with ``secret``; it has ``library/buildah:bookworm``."""
+    """``registry`` is where the images go, as ``user`` with ``secret``; it has the base and
+    ``library/buildah:bookworm``. ``asked`` is what a build asks of its node: CPUs, bytes of memory.
+    """
 
     cluster: LocalCluster
     registry: str
     user: str
     secret: str
     buildah: Buildah
+    asked: Mapping[str, float]
 
     def prepare(self) -> None:
         """A namespace with what it takes to push and pull."""
@@ -48,7 +51,12 @@ class ByHand:
 
     def start(self, name: str, source: Path, *, job: bool = False, push: bool = True) -> None:
         """A Pod, or a Job, that builds; its log ends with ``BUILT``, and with ``PUSHED``."""
-        self._kubectl("create", "configmap", name, f"--from-file={source / 'Dockerfile'}")
+        text = (
+            (source / "Dockerfile")
+            .read_text()
+            .replace(f"FROM {BASE}", f"FROM {self.registry}/library/{BASE}")
+        )
+        self._kubectl("create", "configmap", name, f"--from-literal=Dockerfile={text}")
         login = f"--tls-verify=false --creds={self.user}:'{self.secret}'"
         image = f"{self.registry}/demo/peer:{name}"
         script = f"buildah {_STORE} bud --isolation=chroot {login} -t {image} /context && echo BUILT" + (
@@ -57,7 +65,7 @@ class ByHand:
         container = {
             "name": "build", "image": f"{self.registry}/library/buildah:bookworm", "command": ["sh", "-c", script],
             "securityContext": {"privileged": True},
-            "resources": {"requests": {"cpu": "250m", "memory": "128Mi"}},
+            "resources": {"requests": {what: str(amount) for what, amount in self.asked.items()}},
             "volumeMounts": [{"name": "context", "mountPath": "/context"}, {"name": "work", "mountPath": "/work"}],
         }  # fmt: skip
         volumes = [{"name": "context", "configMap": {"name": name}}, {"name": "work", "emptyDir": {}}]
@@ -73,16 +81,23 @@ class ByHand:
             }
         self.cluster.apply(one)
 
-    def wait(self, names: Sequence[str], word: str) -> None:
-        """Until the log of every one has ``word``. Raises ``Failed`` when that takes too long."""
+    def wait(self, names: Sequence[str], word: str, every: float = POLL_SECONDS) -> None:
+        """Until the log of every one has ``word``. Raises ``Failed`` when one fails, or takes too long."""
         end = time.monotonic() + _BUILD_SECONDS
         waiting = list(names)
         while waiting:
-            time.sleep(POLL_SECONDS)
+            time.sleep(every)
+            failed = self._failed()  # before the logs: what one of these says is whole
             said = {name: self._kubectl("logs", name, ok=False) for name in waiting}
             waiting = [name for name in waiting if word not in said[name]]
-            if waiting and time.monotonic() > end:
-                raise Failed(f"the peer's build does not end: {said[waiting[0]][-2000:]}")
+            for name in waiting:
+                if name in failed or time.monotonic() > end:
+                    how = "failed" if name in failed else "does not end"
+                    raise Failed(f"the peer's build {name} {how}: {said[name][-2000:]}")
+
+    def _failed(self) -> set[str]:
+        found = self.cluster.get("pods", f"--namespace={NAMESPACE}", "--field-selector=status.phase=Failed")
+        return {pod["metadata"]["name"] for pod in found}
 
     def build(self, name: str, source: Path, word: str) -> float:
         """Seconds from its start to the question that is answered with ``word``."""

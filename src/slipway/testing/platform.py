@@ -125,9 +125,11 @@ class Running:
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE,
         )  # fmt: skip
 
-    def command(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[bytes]:
+    def command(
+        self, *words: str, ok: bool = True, seconds: float = COMMAND_SECONDS
+    ) -> subprocess.CompletedProcess[bytes]:
         with self.start_command(*words) as process:
-            out, err = process.communicate(timeout=COMMAND_SECONDS)
+            out, err = process.communicate(timeout=seconds)
         done = subprocess.CompletedProcess(words, process.returncode, out, err)
         if ok and done.returncode:
             raise AssertionError(

@@ -82,7 +82,7 @@ async def files(worker: Worker, number: int, request: Request) -> Response:
 
 @router.get("/blobs/{digest}")
 async def blob(worker: Worker, digest: str) -> Response:
-    handle, size = await worker.answers.open(Digest.parse(digest))
+    handle, size = await worker.open(Digest.parse(digest))
     return FileSlice(handle, 0, size, 200, {"Content-Type": "application/octet-stream"})
 
 

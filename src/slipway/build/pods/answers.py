@@ -39,6 +39,7 @@ class Answers:
         reporter: Reporter, stack: AsyncExitStack, joining: Joining,
     ) -> None:  # fmt: skip
         self.tell: Callable[[Json], None] = lambda _: None
+        self.used: Callable[[tuple[LayerRef, ...]], None] = lambda _: None
         self._joining = joining
         stack.callback(joining.leave, self)
         self._request = request
@@ -153,6 +154,7 @@ class Answers:
         reference, platform = Reference.parse(value["reference"]), Platform.parse(value["platform"])
         image = await self._images.resolve(reference, platform)
         await self._tell(image.layers)
+        self.used(image.layers)
         return {"image": forms.image_to_json(image)}
 
     async def _fetch(self, value: Json) -> Json:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -153,6 +154,9 @@ class PodBuilder:
                 seat = await _unless(worker.seat(), worker.ended())
                 answers = Answers(
                     request, self._solver, images, imported, held, reporter, stack, self._desk.joining
+                )
+                answers.used = partial(
+                    self._desk.beforehand.used, place.project, request.build_id, blobs=self._solver.blobs
                 )
                 asked = await _with_trees(request, answers)
                 record = record_of(place.daemon) if place.daemon else None

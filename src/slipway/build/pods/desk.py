@@ -8,13 +8,16 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, BinaryIO
 
 from slipway.build.pods.answers import Answers
-from slipway.build.pods.forms import Job, Json, error_from_json, job_to_json, solved_from_json
+from slipway.build.pods.beforehand import Beforehand, Layers, Told
+from slipway.build.pods.forms import Job, Json, error_from_json, job_to_json, layer_to_json, solved_from_json
 from slipway.build.pods.joining import Joining
 from slipway.build.request import Solved
-from slipway.errors import Conflict, Invalid, Unauthenticated, Unavailable
+from slipway.content import ContentStore
+from slipway.errors import Conflict, Invalid, NotFound, Unauthenticated, Unavailable
+from slipway.oci import Digest
 
 SILENT_SECONDS = 12.0
 """After which a worker that says nothing is lost; it says something every few seconds."""
@@ -45,6 +48,7 @@ class Seat:
         self.heard = time.monotonic()
         self._messages: asyncio.Queue[Json | None] = asyncio.Queue()
         self._answers: Answers | None = None
+        self._told = Told()
         self._result: asyncio.Future[Solved] = asyncio.get_running_loop().create_future()
         self._messages.put_nowait({"session": self.session})
 
@@ -58,6 +62,21 @@ class Seat:
     @property
     def is_lost(self) -> bool:
         return self._result.done()
+
+    def prepare(self, layers: Layers, blobs: ContentStore) -> None:
+        """Have a base image unpacked there, for a build that is to come."""
+        if self._answers is None and not self.is_lost and self._told.add(layers, blobs):
+            self._messages.put_nowait({"unpack": [layer_to_json(layer) for layer in layers]})
+
+    async def open(self, digest: Digest) -> tuple[BinaryIO, int]:
+        """A blob that the worker was told of, and its size. Raises ``NotFound`` for any other."""
+        blobs = self._told.store_of(digest)
+        if blobs is None:
+            return await self.answers.open(digest)
+        size = await asyncio.to_thread(blobs.size, digest)
+        if size is None:
+            raise NotFound(f"the blob {digest} is not here any more")
+        return await asyncio.to_thread(blobs.open, digest), size
 
     async def run(self, job: Job, answers: Answers) -> Solved:
         """Have the job done. Raises what went wrong there, or ``WorkerLost``. Cancelling it ends the job there."""
@@ -128,6 +147,7 @@ class Desk:
         self._tickets: dict[bytes, Ticket] = {}
         self._seats: dict[bytes, Seat] = {}
         self.joining = Joining()
+        self.beforehand = Beforehand()
 
     def ticket(self) -> Ticket:
         """A new one; ``withdraw`` ends it and whoever came with it."""

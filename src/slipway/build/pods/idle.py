@@ -1,7 +1,8 @@
 """Workers that were started before they are wanted, so that a build begins at once.
 
 Of each kind (a project, a cluster, its limits) that built a while ago some wait; who takes one has another started in
-its place. After the time to live nobody waits any more, and nothing runs.
+its place. After the time to live nobody waits any more, and nothing runs. Who waits has unpacked already what the last
+build of its project stood on (``beforehand``).
 """
 
 from __future__ import annotations
@@ -78,9 +79,9 @@ class Idle:
     async def _keep(self, kind: Place, desk: Desk, item: _Waiting) -> None:
         try:
             async with self._start(kind, desk) as pod:
-                await pod.seat()
-                item.here.set_result(pod)
-                await self._until_over(item, pod)
+                with desk.beforehand.waits(kind.project, await pod.seat()):
+                    item.here.set_result(pod)
+                    await self._until_over(item, pod)
         except SlipwayError as error:
             log.info("an idle build worker was lost: %s", error)
         finally:
