@@ -27,6 +27,7 @@ _TUNABLES = {
     "kernel/keys/root_maxbytes": 25_000_000,
 }
 _CGROUPS = Path("/sys/fs/cgroup")
+_DISK = 64 << 30  # of which only what is written takes room
 
 
 def daemons(node: Node) -> dict[str, list[str]]:
@@ -89,11 +90,25 @@ def _mount(node: Node, hierarchies: list[str]) -> None:
         file = Path("/run/tunables", key.replace("/", "."))
         file.write_text(f"{value}\n")
         linux.mount(str(file), f"/proc/sys/{key}", "", linux.MS_BIND)
-    for source, target in (("kubelet", str(KUBELET)), ("log", "/var/log"), ("hosts", "/etc/hosts")):
+    for source, target in (("log", "/var/log"), ("hosts", "/etc/hosts")):
         linux.mount(str(where / source), target, "", linux.MS_BIND)
+    _mount_disk(where / "disk")
     linux.mount(
         "", "/", "", linux.MS_REC | linux.MS_SHARED
     )  # Pods may ask for mounts that are seen both ways
+
+
+def _mount_disk(image: Path) -> None:
+    """A disk of the node's own for what Pods write, with a file system as machines have it.
+
+    The test machine's may be without a journal: ext4 then looks at every file that was removed in the last minutes
+    before it makes a new one, and a Pod that unpacks an image after another has gone takes several times as long.
+    """
+    if not image.exists():
+        with image.open("wb") as disk:
+            disk.truncate(_DISK)
+        subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(KUBELET)], check=True)
 
 
 def _keep(node: Node) -> None:

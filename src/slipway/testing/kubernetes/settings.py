@@ -45,7 +45,7 @@ disabled_plugins = [
 def write(node: Node, authority: Authority, hosts: str) -> None:
     """Everything that ``node`` needs to start. ``hosts`` is its ``/etc/hosts``."""
     where = node.directory
-    for directory in ("kubelet", "log", "cni", "certs.d", "opt", "containerd", "volume-plugins"):
+    for directory in ("log", "cni", "certs.d", "opt", "containerd", "volume-plugins"):
         (where / directory).mkdir(parents=True, exist_ok=True)
     (where / "hosts").write_text(hosts)
     (where / "containerd.toml").write_text(_CONTAINERD.format(directory=where, pause=PAUSE))
