@@ -17,7 +17,7 @@ from slipway.testing.kubernetes.objects import until
 from slipway.testing.platform import Running
 from slipway.testing.postgres import postgres
 from slipway.testing.registry_clients import umoci_layout
-from slipway.testing.swift import swift
+from slipway.testing.swift import ACCESS_KEY, SECRET_KEY, swift
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(580)]
 HELM = Path(sys.executable).parent / "helm"
@@ -40,6 +40,8 @@ def main(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) 
             "SLIPWAY_DATABASE_URL": database,
             "SLIPWAY_STORAGE_URL": bucket.bucket("images"),
             "SLIPWAY_KEYS": str(directory / "keys"),
+            "SLIPWAY_STORAGE_ACCESS_KEY": ACCESS_KEY,
+            "SLIPWAY_STORAGE_SECRET_KEY": SECRET_KEY,
         }
         running.directory.mkdir(exist_ok=True)
         running.command("install", "keys", str(directory / "keys"))
