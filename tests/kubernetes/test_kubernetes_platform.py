@@ -85,6 +85,12 @@ class Installed:
                 except (OSError, ProcessLookupError):
                     continue
 
+    def is_back(self, pod: str) -> bool:
+        """Whether it was started again and serves. Until then its Service may still send somebody to nobody."""
+        (found,) = (item for item in self.pods() if item["metadata"]["name"] == pod)
+        (server,) = found["status"]["containerStatuses"]
+        return bool(server["restartCount"] and server["ready"])
+
     def answer(self) -> str:
         words = ("get", "service", "web", "-n", APPS, "-o", "jsonpath={.spec.clusterIP}")
         address = self.cluster.kubectl(*words)
@@ -245,6 +251,7 @@ def test_the_leader_is_killed_in_a_delivery(installed: Installed, source: Path) 
     assert b"Traceback" not in err
     assert installed.answer() == f"version {before}\n"  # what serves goes on
 
+    until(lambda: installed.is_back(killed), "the killed server is back", 120)
     said = client.command("deliver", str(source), "--project", "shop").stdout.decode()
     assert "is serving" in said
     assert installed.answer() == "version 2\n"
