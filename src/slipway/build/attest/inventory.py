@@ -13,10 +13,11 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from slipway.base.ids import new_id
 from slipway.build.attest.packages import Package
@@ -149,7 +150,7 @@ class Inventories:
     def __init__(self, directory: Path, blobs: ContentStore) -> None:
         self._directory = directory
         self._blobs = blobs
-        self._reading: dict[Digest, tuple[threading.Lock, int]] = {}
+        self._turns: WeakValueDictionary[Digest, threading.Lock] = WeakValueDictionary()
         self._guard = threading.Lock()
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -166,7 +167,7 @@ class Inventories:
         if (found := self._kept(layer.blob.digest)) is not None:
             return found
         # Many builds on a base that is new ask at the same time: one reads it.
-        with self._alone(layer.blob.digest):
+        with self._turn(layer.blob.digest):
             return self._kept(layer.blob.digest) or self._read(layer)
 
     def _kept(self, layer: Digest) -> LayerInventory | None:
@@ -174,19 +175,10 @@ class Inventories:
             return LayerInventory.from_json(json.loads(self._path(layer).read_bytes()))
         return None
 
-    @contextmanager
-    def _alone(self, layer: Digest) -> Iterator[None]:
+    def _turn(self, layer: Digest) -> threading.Lock:
+        """The layer's own, for as long as anybody has or wants it."""
         with self._guard:
-            lock, waiting = self._reading.get(layer, (threading.Lock(), 0))
-            self._reading[layer] = lock, waiting + 1
-        try:
-            with lock:
-                yield
-        finally:
-            with self._guard:
-                lock, waiting = self._reading.pop(layer)
-                if waiting > 1:
-                    self._reading[layer] = lock, waiting - 1
+            return self._turns.setdefault(layer, threading.Lock())
 
     def _read(self, layer: LayerRef) -> LayerInventory:
         watch = Watch()
