@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from slipway.base.process import run
@@ -45,11 +46,8 @@ async def connect(network: Network, lease: Lease, path: Path) -> None:
 
 async def disconnect(device: str) -> None:
     """Idempotent: the pair may have gone with the worker's namespace."""
-    try:
+    with suppress(OSError):
         await asyncio.to_thread(links.delete, device)
-    except OSError:
-        if exists(device):
-            raise
 
 
 async def pin(network: Network) -> None:
