@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN_PACKAGES := python3 python3-venv runc conmon netavark aardvark-dns iptables haproxy mmdebstrap uidmap iproute2 curl
 TEST_PACKAGES := skopeo podman buildah umoci wrk busybox-static docker.io docker-registry procps git xz-utils openssh-client apache2-utils rpm openssl \
 	postgresql swift-proxy swift-account swift-container swift-object memcached
-KUBERNETES_PACKAGES := golang dpkg-dev rsync etcd-server containerd runc containernetworking-plugins conntrack socat iptables nftables
+KUBERNETES_PACKAGES := golang dpkg-dev rsync etcd-server containerd runc containernetworking-plugins conntrack socat iptables nftables e2fsprogs
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
