@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from slipway.access import Access
-from slipway.app.machine import Machine, make_machine, take_down
-from slipway.app.settings import Settings, load
+from slipway.app.settings import Settings
 from slipway.base.clock import iso, now
 from slipway.compose import Project, Service, VolumeMount
 from slipway.delivery.engine import AppRef
@@ -29,6 +28,7 @@ from slipway.oci import Digest, ImageConfig, Platform
 from slipway.registry import Registry
 from slipway.state import Database
 from slipway.testing.busybox import BUSYBOX, busybox_tar
+from slipway.testing.containers import MachineBench, machine_settings, opened
 from slipway.testing.engines import APP, PORT, EngineSuite, make_release, start, web
 from slipway.testing.memory_engine import LAST_WORDS, Behaviour
 from slipway.testing.platform import free_port
@@ -47,20 +47,18 @@ pytestmark = [
 ]
 
 
-class EmbeddedBench:
+class EmbeddedBench(MachineBench):
     """An engine over a machine of its own; a container says its id, which is its host name, to whoever asks."""
 
     engine: InstanceEngine
-    machine: Machine
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.database = Database.sqlite(settings.data / "state.db")
         self.digest: Digest | None = None
-        self._watching: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        self.machine = await make_machine(self.settings)
+        await super().open()
         registry = Registry(self.database, self.machine.blobs)
         await self.database.migrate()
         if self.digest is None:
@@ -74,19 +72,11 @@ class EmbeddedBench:
             )
             stored = await registry.store_image("library/busybox", ["1"], config, [layer.descriptor])
             self.digest = stored.digest
-        await self.machine.containers.recover()
-        self._watching = asyncio.create_task(self.machine.containers.run_forever())
         port = int(self.settings["apps.listen"].rpartition(":")[2])
         self.engine = EmbeddedEngine(
             self.machine.containers, self.machine.networks, self.machine.balancer, self.machine.snapshots, registry,
             self.settings.data / "volumes", "localhost", port,
         )  # fmt: skip
-
-    async def close(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
-        await self.machine.containers.close()
 
     async def reopen(self) -> None:
         await self.close()
@@ -136,19 +126,11 @@ class EmbeddedBench:
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[EmbeddedBench]:
-    words = {
-        "data": tmp_path / "data", "run": tmp_path / "run", "apps.listen": f"127.0.0.1:{free_port()}",
-        "network.pool": POOL,
-    }  # fmt: skip
-    settings = load(None, {}, [f"{name}={value}" for name, value in words.items()])
-    found = EmbeddedBench(settings)
-    settings.data.mkdir(parents=True)
+    found = EmbeddedBench(machine_settings(tmp_path, POOL))
     try:
-        await found.open()
-        yield found
-        await found.close()
+        async with opened(found):
+            yield found
     finally:
-        await take_down(settings)
         await found.database.dispose()
 
 

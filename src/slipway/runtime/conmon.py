@@ -1,4 +1,4 @@
-"""conmon and the OCI runtime: the commands, nothing else."""
+"""conmon and the OCI runtime: their commands, and the files in which conmon says how a container ended."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from slipway.errors import Failed, Unavailable
 from slipway.runtime.commands import ContainerCommand, started
 
 _CREATE_SECONDS = 60
+_LAST_WORDS_SECONDS = 10
+_POLL = 0.02
+_UNREADABLE = 255
 _LOG_LIMIT = 64 * 1024 * 1024
 
 
@@ -24,9 +27,9 @@ class Monitor:
     def __init__(self, runtime: str, directory: Path) -> None:
         self._runtime = runtime
         self._root = directory / "oci"
-        self.exits = directory / "exits"
+        self._exits = directory / "exits"
         self._attach = directory / "attach"
-        for path in (self._root, self.exits, self._attach):
+        for path in (self._root, self._exits, self._attach):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     async def create(self, container: str, bundle: Path, log: Path) -> int:
@@ -34,12 +37,17 @@ class Monitor:
 
         Raises ``Failed`` with the runtime's own words.
         """
+        # What is left of the run before: its last word would be taken for this one's, and a runtime that was cut off
+        # leaves a file that the next one does not replace.
+        await self._until_conmon_ends(container, bundle)
+        for path in (self._exits / container, bundle / ".pid"):
+            path.unlink(missing_ok=True)
         read, write = os.pipe()
         argv = [
             "conmon", "--api-version", "1", "-c", container, "-u", container, "-n", container,
             "-r", self._runtime, "--runtime-arg", "--root", "--runtime-arg", str(self._root),
             "-b", str(bundle), "-p", str(bundle / "pid"), "--conmon-pidfile", str(bundle / "conmon.pid"),
-            "--exit-dir", str(self.exits), "--socket-dir-path", str(self._attach), "--log-level", "error",
+            "--exit-dir", str(self._exits), "--socket-dir-path", str(self._attach), "--log-level", "error",
             "-l", f"k8s-file:{log}", "--log-size-max", str(_LOG_LIMIT),
         ]  # fmt: skip
         try:
@@ -89,12 +97,38 @@ class Monitor:
     async def delete(self, container: str) -> None:
         """Remove the runtime's record of the container, killing it if need be. Idempotent."""
         await self._oci("delete", "--force", container, check=False)
-        for directory in (self._attach,):
-            for path in directory.glob(f"{container}*"):
-                with contextlib.suppress(OSError):
-                    path.unlink() if not path.is_dir() else (path / "attach").unlink()
-                    if path.is_dir():
-                        path.rmdir()
+        for path in self._attach.glob(f"{container}*"):
+            with contextlib.suppress(OSError):
+                path.unlink() if not path.is_dir() else (path / "attach").unlink()
+                if path.is_dir():
+                    path.rmdir()
+
+    async def forget(self, container: str, bundle: Path) -> None:
+        """``delete`` it, and its exit file, which must not come back later. Idempotent."""
+        await self.delete(container)
+        await self._until_conmon_ends(container, bundle)
+        (self._exits / container).unlink(missing_ok=True)
+
+    def ended(self) -> set[str]:
+        """Those that have an exit file."""
+        return set(os.listdir(self._exits))
+
+    def exit_code(self, container: str) -> int | None:
+        """What conmon says that it ended with; ``None`` while it says nothing, 255 where that is no number."""
+        try:
+            return int((self._exits / container).read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            return _UNREADABLE
+
+    def watches(self, container: str, bundle: Path) -> bool:
+        """Whether there is a conmon that waits for the container's end."""
+        try:
+            pid = int((bundle / "conmon.pid").read_text())
+            return container.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            return False
 
     async def execute(
         self, container: str, argv: Sequence[str], timeout: float | None, user: str = ""
@@ -114,6 +148,22 @@ class Monitor:
         return await run(
             [self._runtime, "--root", str(self._root), *words], check=check, timeout=_CREATE_SECONDS
         )
+
+    async def _until_conmon_ends(self, container: str, bundle: Path) -> None:
+        """conmon writes the exit file after the container ended."""
+        for _ in range(int(_LAST_WORDS_SECONDS / _POLL)):
+            if not self.watches(container, bundle):
+                return
+            await asyncio.sleep(_POLL)
+
+
+def start_time(pid: int) -> str:
+    """What tells this process from a later one with the same pid; empty when there is none or it is a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
 
 
 async def _read_line(fd: int) -> bytes:

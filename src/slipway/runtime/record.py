@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from slipway.runtime.spec import ContainerSpec
 
-State = Literal["creating", "created", "running", "exited"]
+State = Literal["creating", "created", "running", "exited", "removing"]
 
 
 @dataclass(slots=True)

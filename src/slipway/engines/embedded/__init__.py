@@ -8,5 +8,6 @@ so that no app can name another's. Neighbours: ``slipway.runtime``, ``slipway.ne
 """
 
 from slipway.engines.embedded.engine import EmbeddedEngine
+from slipway.engines.embedded.specs import volumes_of
 
-__all__ = ["EmbeddedEngine"]
+__all__ = ["EmbeddedEngine", "volumes_of"]

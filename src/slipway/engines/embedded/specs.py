@@ -27,6 +27,11 @@ def volume_path(volumes: Path, app: AppRef, name: str) -> Path:
     return volumes / f"{network_name(app)}_{name}"
 
 
+def volumes_of(volumes: Path, project: str) -> list[Path]:
+    """All volumes of a project's apps that there are, of removed ones too."""
+    return sorted(volumes.glob(f"{project}_*"))
+
+
 def volume_paths(volumes: Path, app: AppRef) -> list[Path]:
     """All volumes of the app that there are, of earlier releases too."""
     return sorted(volumes.glob(f"{network_name(app)}_*"))
