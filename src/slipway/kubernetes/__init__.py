@@ -10,7 +10,7 @@ Invariants: nothing given from outside makes this process run a program or read 
 foreign errors become ``slipway.errors`` here. Works from Kubernetes 1.20 on.
 """
 
-from slipway.kubernetes.client import ClusterClient
+from slipway.kubernetes.client import ClusterClient, Propagation
 from slipway.kubernetes.discovery import Resource
 from slipway.kubernetes.incluster import own_endpoint
 from slipway.kubernetes.kubeconfig import Endpoint, read_kubeconfig
@@ -24,6 +24,7 @@ __all__ = [
     "Endpoint",
     "Listing",
     "PodCommand",
+    "Propagation",
     "Resource",
     "own_endpoint",
     "read_kubeconfig",

@@ -18,6 +18,7 @@ from slipway.kubernetes.watching import Change, Watch
 
 T = TypeVar("T")
 FIELD_MANAGER = "slipway"
+Propagation = Literal["Background", "Foreground", "Orphan"]
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:_-]{0,251}[A-Za-z0-9])?", re.ASCII)
 _CLOSES_INPUT = (1, 30)
 
@@ -124,29 +125,33 @@ class ClusterClient:
             ),
         )  # fmt: skip
 
-    async def create(self, obj: dict[str, Any]) -> dict[str, Any]:
-        """Raises ``Conflict`` when there is one already, ``Invalid``, ``Exhausted`` for quota."""
+    async def create(self, obj: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """Raises ``Conflict`` when there is one already, ``Invalid``, ``Exhausted`` for quota.
+
+        ``dry_run``: only says what it would, after all checks and admissions; that there is one comes last.
+        """
+        params = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
 
         async def send(found: Resource) -> dict[str, Any]:
             return await self._transport.json(
                 "POST", found.path(_space(found, _metadata(obj, "namespace"))), f"create {_described(obj)}",
-                params={"fieldManager": FIELD_MANAGER}, body={**obj, "apiVersion": found.api_version},
-                repeatable=False,
+                params=params, body={**obj, "apiVersion": found.api_version}, repeatable=dry_run,
             )  # fmt: skip
 
         return await self._written(obj, send)
 
     async def delete(
         self, kind: str, name: str, namespace: str | None = None, *,
-        propagation: Literal["Background", "Foreground", "Orphan"] = "Background", uid: str | None = None,
+        propagation: Propagation = "Background", uid: str | None = None, version: str | None = None,
     ) -> bool:  # fmt: skip
-        """``False``: it was not there. With ``uid``, raises ``Conflict`` when another of the name is there now.
+        """``False``: it was not there. Raises ``Conflict`` when another of the name is there now than that of ``uid``,
+        or it was changed since ``version``.
 
         Returns when the deletion is accepted; what has finalizers or a time to end is still there for a while.
         """
         body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
         if uid is not None:
-            body["preconditions"] = {"uid": uid}
+            body["preconditions"] = {"uid": uid, **({"resourceVersion": version} if version else {})}
         try:
             await self._asked(
                 kind,

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from slipway.engines.kubernetes.record import Holding, Record
+from slipway.base.progress import silent
+from slipway.delivery.engine import AppRef
+from slipway.engines.kubernetes.patient import PatientClient
+from slipway.engines.kubernetes.record import Holding, Record, Records
 from slipway.errors import Conflict, Unavailable
+from slipway.kubernetes import ClusterClient, read_kubeconfig
+from slipway.testing.api_server import api_server
 
 
 def test_a_cluster_that_is_away_is_not_taken_for_another_controller() -> None:
@@ -17,3 +22,15 @@ def test_a_cluster_that_is_away_is_not_taken_for_another_controller() -> None:
     holding.lost = Unavailable("connection refused")
     with pytest.raises(Unavailable, match="connection refused"):
         holding.check()
+
+
+async def test_a_config_map_of_a_records_name_is_not_taken_for_one() -> None:
+    theirs = {"kind": "ConfigMap", "metadata": {"name": "app.shop", "namespace": "slipway-demo"}, "data": {}}
+    async with api_server() as server, ClusterClient(read_kubeconfig(server.kubeconfig())) as client:
+        server.answers["GET /api/v1/namespaces/slipway-demo/configmaps/app.shop"] = [(200, theirs)]
+        with pytest.raises(Conflict, match=r"ConfigMap app\.shop in the namespace slipway-demo"):
+            async with Records("me", 15).held(
+                PatientClient(client, silent, 0), AppRef("demo", "shop"), "slipway-demo", 0, 1
+            ):
+                pass
+        assert {item.method for item in server.asked} == {"GET"}

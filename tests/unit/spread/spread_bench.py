@@ -23,6 +23,7 @@ from slipway.delivery import (
     Placement,
     Placements,
     Stepwise,
+    Views,
 )
 from slipway.delivery.builder import ImageRef
 from slipway.engines.spread import Spread
@@ -73,7 +74,10 @@ class Bench:
         self.spread = Spread(
             self, self.placements, lambda model: MemoryEngine().refusals(model), self._urls, patience=60
         )
-        self.deliverer = Deliverer(Apps(self.database), NamedImages(), self.engine_of)
+        self.apps = Apps(self.database)
+        builder = NamedImages()
+        self.deliverer = Deliverer(self.apps, builder, self.engine_of)
+        self.views = Views(self.apps, builder, self.engine_of)
 
     @staticmethod
     def _urls(app: AppRef, service: Service) -> list[str]:
@@ -158,7 +162,7 @@ class Bench:
         return await self.placements.get(APP)
 
     async def places(self) -> dict[str, Place]:
-        return {place.cluster: place for place in await self.deliverer.places(APP)}
+        return {place.cluster: place for place in await self.views.places(APP)}
 
 
 def service(name: str = "web", behaviour: str = "serve", image: str = "one", **more: Any) -> Service:

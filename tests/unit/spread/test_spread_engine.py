@@ -37,7 +37,7 @@ async def test_an_app_without_volumes_is_spread_by_weight(bench: Bench) -> None:
         "east": ("carries", {"web": 3, "api": 1}),
         "west": ("carries", {"web": 1, "api": 1}),
     }
-    assert {item.cluster for item in await bench.deliverer.instances(APP)} == {"east", "west"}
+    assert {item.cluster for item in await bench.views.instances(APP)} == {"east", "west"}
     assert {event.get("cluster") for event in bench.events if event["event"] == "service.state"} == {
         "east", "west",
     }  # fmt: skip
@@ -70,7 +70,7 @@ async def test_a_release_that_fails_on_one_is_taken_back_on_all(bench: Bench) ->
     with pytest.raises(Failed, match="no room"):
         await bench.deliver(service(image="two", replicas=4))
     assert bench.running("east") == bench.running("west") == {"web": [1, 1]}
-    assert [item.status for item in await bench.deliverer.apps.releases(APP)] == ["failed", "active"]
+    assert [item.status for item in await bench.apps.releases(APP)] == ["failed", "active"]
     assert (await bench.placement()).weights == {"east": 1, "west": 1}
 
 
@@ -141,7 +141,7 @@ async def test_one_that_fails_gives_its_share_to_the_others(
     )
     assert places["west"].since
     assert "west failed, its share goes to east" in caplog.text
-    assert {item.cluster for item in await bench.deliverer.instances(APP)} == {"east"}
+    assert {item.cluster for item in await bench.views.instances(APP)} == {"east"}
     await bench.deliver(service(image="two", replicas=4))
     assert bench.running("east") == {"web": [2, 2, 2, 2]}
 
@@ -294,12 +294,12 @@ async def test_a_removal_waits_for_a_cluster_that_is_away(bench: Bench) -> None:
     with pytest.raises(Unavailable, match="west is away"):
         await bench.deliverer.remove(APP, False, silent)
     assert bench.counts()["east"] == 0
-    assert (await bench.deliverer.apps.get(APP)).removing
+    assert (await bench.apps.get(APP)).removing
     bench.back("west")
     await bench.reconcile()
     assert bench.counts() == {"east": 0, "west": 0}
     with pytest.raises(NotFound):
-        await bench.deliverer.apps.get(APP)
+        await bench.apps.get(APP)
 
 
 async def test_a_cluster_that_was_forgotten_is_passed_over(bench: Bench) -> None:
@@ -353,10 +353,10 @@ async def test_a_kill_at_any_step_is_put_in_order(bench: Bench) -> None:
         with suppress(Killed, BaseExceptionGroup, SlipwayError):
             await bench.deliver(service(image=f"image{image}", replicas=4))
         bench.reopen()
-        await bench.deliverer.apps.interrupt_pending()
+        await bench.apps.interrupt_pending()
         for _ in range(3):
             await bench.reconcile()
-        current = (await bench.deliverer.apps.get(APP)).current
+        current = (await bench.apps.get(APP)).current
         assert bench.running("east") == bench.running("west") == {"web": [current, current]}, step
         if seen < step:
             break

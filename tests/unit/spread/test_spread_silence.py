@@ -63,7 +63,7 @@ async def test_a_release_goes_on_without_a_cluster_that_fails(bench: Bench, step
     ((cluster, text),) = warnings(bench)
     assert cluster == "west"
     assert "the cluster west has failed (connection refused): the release goes on without it" in text
-    assert [item.status for item in await bench.deliverer.apps.releases(APP)] == ["active", "superseded"]
+    assert [item.status for item in await bench.apps.releases(APP)] == ["active", "superseded"]
     await bench.reconcile()
     assert bench.running("east") == {"web": [2, 2, 2, 2]}
     bench.back("west")
@@ -108,7 +108,7 @@ async def test_one_that_was_silent_for_a_moment_takes_the_release_back(bench: Be
         await bench.deliver(service(image="two", replicas=4))
     assert "the release before stays in service" in failed.value.hint
     assert bench.running("east") == {"web": [1, 1]}
-    assert [item.status for item in await bench.deliverer.apps.releases(APP)] == ["failed", "active"]
+    assert [item.status for item in await bench.apps.releases(APP)] == ["failed", "active"]
     await bench.reconcile()
     assert bench.running("east") == bench.running("west") == {"web": [1, 1]}
     assert await shifts(bench) == []
@@ -148,7 +148,7 @@ async def test_all_silent_is_no_release(bench: Bench) -> None:
         silent_at(bench, name, "start", bench.fail)
     with pytest.raises(Unavailable, match=r"the cluster (east|west) did not answer in the middle of it"):
         await bench.deliver(service(image="two", replicas=4))
-    assert (await bench.deliverer.apps.get(APP)).current == 1
+    assert (await bench.apps.get(APP)).current == 1
     for name in ("east", "west"):
         bench.back(name)
     for _ in range(2):
@@ -180,7 +180,7 @@ async def test_a_release_that_cannot_be_recorded_is_taken_back(
 
     silent_at(bench, "west", "publish", bench.fail)
     bench.worlds["east"].hook = of_east
-    monkeypatch.setattr(bench.deliverer.apps, "activate", refuse)
+    monkeypatch.setattr(bench.apps, "activate", refuse)
     with pytest.raises(Conflict, match="quicker"):
         await bench.deliver(service(image="two", replicas=4))
     assert bench.running("east") == {"web": [1, 1]}

@@ -4,8 +4,10 @@ Kubernetes starts, restarts and rolls; this engine says what is to be there, in 
 becomes healthy. ``render`` makes manifests of a release, without asking anybody. ``rollout`` applies them server-side,
 each service when those it depends on are up (``waiting``, ``health``), and applies those of the release before again
 when one does not get healthy. ``record`` is who may change an app now; ``writing`` writes only what nobody else has
-written since. ``observed`` and ``objects`` tell drift: what of the app is there, next to what is wanted; ``mirror``
-watches all of it, so that looking at every app asks nobody.
+written since, and nothing that others made (``ownership``); ``replacing`` is for what never changes. ``observed`` and
+``objects`` tell drift: what of the app is there, next to what is wanted (``rendered``); ``mirror`` watches all of it,
+so that looking at every app (``soundness``) asks nobody. ``pods`` has its instances and their logs, and runs commands
+in them. ``leavings`` is what a project that is removed must not leave.
 
 What there is in the cluster: a namespace a project (``slipway-PROJECT``; an app that shares a service's name with
 another one has its own, ``slipway--PROJECT-APP``), in it the pull secret (``pulls``), and for each app its objects,

@@ -7,9 +7,9 @@ import logging
 from contextlib import aclosing
 
 from slipway.delivery.engine import AppRef
-from slipway.engines.kubernetes.objects import KINDS, Key, Object, key_of
+from slipway.engines.kubernetes.objects import CLAIM, KINDS, Key, Object, by_key, key_of
 from slipway.engines.kubernetes.observed import OURS, Observed, app_of, is_ours, sorted_out
-from slipway.errors import SlipwayError, Unavailable
+from slipway.errors import Interrupted, SlipwayError, Unavailable
 from slipway.kubernetes import ClusterClient
 
 log = logging.getLogger(__name__)
@@ -55,31 +55,49 @@ class Mirror:
     def observed(self, app: AppRef) -> Observed:
         return sorted_out(list(self._objects.get(app, {}).values()))
 
+    def namespaces(self) -> set[str]:
+        """Where there is more of an app than the volumes it left."""
+        return {key.namespace for mine in self._objects.values() for key in mine if key.kind != CLAIM}
+
     async def _follow(self, kind: str) -> None:
         while True:
             try:
                 await self._follow_once(kind)
+            except Interrupted:
+                return  # the client was closed, and never opens again
             except SlipwayError as error:
                 log.warning("%s cannot be watched: %s", kind, error)
             await asyncio.sleep(_PAUSE)
 
     async def _follow_once(self, kind: str) -> None:
+        """A watch knows nothing of what one before it told: what its first listing lacks went in between."""
+        before = [item for mine in self._objects.values() for key, item in mine.items() if key.kind == kind]
+        missed = by_key(before)
         async with aclosing(self._client.watch(kind, None, OURS)) as changes:
             async for change in changes:
                 if change.type == "synced":
+                    for item in missed.values():
+                        self._drop(item)
+                    missed = {}
                     self._whole[kind].set()
                 elif is_ours(change.object, self._prefix):
-                    self._take(kind, change.object, gone=change.type == "deleted")
+                    found = {**change.object, "kind": kind}
+                    missed.pop(key_of(found), None)
+                    if change.type == "deleted":
+                        self._drop(found)
+                    else:
+                        self._keep(found)
 
-    def _take(self, kind: str, obj: Object, *, gone: bool) -> None:
+    def _keep(self, obj: Object) -> None:
+        metadata = {**obj["metadata"]}
+        metadata.pop("managedFields", None)  # most of it, and nothing we look at
+        self._objects.setdefault(app_of(obj), {})[key_of(obj)] = {**obj, "metadata": metadata}
+        self.changed.add(app_of(obj))
+
+    def _drop(self, obj: Object) -> None:
         app = app_of(obj)
-        found = {**obj, "kind": kind, "metadata": {**obj["metadata"]}}
-        found["metadata"].pop("managedFields", None)  # most of it, and nothing we look at
-        mine = self._objects.setdefault(app, {})
-        if gone:
-            mine.pop(key_of(found), None)
-            if not mine:
-                del self._objects[app]
-        else:
-            mine[key_of(found)] = found
+        mine = self._objects.get(app, {})
+        mine.pop(key_of(obj), None)
+        if not mine:
+            self._objects.pop(app, None)
         self.changed.add(app)

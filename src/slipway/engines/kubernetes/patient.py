@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from slipway.base.progress import Progress
 from slipway.errors import Unavailable
-from slipway.kubernetes import ClusterClient
+from slipway.kubernetes import ClusterClient, Propagation
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -45,14 +45,21 @@ class PatientClient:
     async def apply(self, obj: dict[str, Any]) -> dict[str, Any]:
         return await self._patiently(lambda: self.client.apply(obj))
 
-    async def delete(self, obj: dict[str, Any]) -> bool:
-        """This object, and no later one of its name. Raises ``Conflict`` then."""
+    async def create(self, obj: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        return await self._patiently(lambda: self.client.create(obj, dry_run=dry_run))
+
+    async def delete(
+        self, obj: dict[str, Any], propagation: Propagation = "Background", *, unchanged: bool = False
+    ) -> bool:
+        """This object, and no later one of its name; with ``unchanged``, only as it was seen. Else ``Conflict``."""
         metadata = obj["metadata"]
+        version = metadata["resourceVersion"] if unchanged else None
         return await self._patiently(
             lambda: self.client.delete(
-                obj["kind"], metadata["name"], metadata.get("namespace"), uid=metadata.get("uid")
+                obj["kind"], metadata["name"], metadata.get("namespace"), propagation=propagation,
+                uid=metadata.get("uid"), version=version,
             )
-        )
+        )  # fmt: skip
 
     async def _patiently(self, send: Callable[[], Awaitable[T]]) -> T:
         while True:

@@ -2,15 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 
+from slipway.base.progress import silent
+from slipway.delivery.commands import Command
 from slipway.delivery.engine import AppRef, Instance, LogRecord
 from slipway.engines.kubernetes import names
 from slipway.engines.kubernetes.health import is_ready
+from slipway.engines.kubernetes.kinds import WORKLOADS
 from slipway.engines.kubernetes.objects import Object, is_leaving
-from slipway.engines.kubernetes.observed import app_of
+from slipway.engines.kubernetes.observed import OURS, app_of, is_ours
+from slipway.engines.kubernetes.patient import PatientClient
+from slipway.errors import NotFound
 from slipway.kubernetes import ClusterClient
+
+
+class Pods:
+    """Looks at the cluster without waiting for one that is away. Others' Pods are not seen."""
+
+    def __init__(self, client: ClusterClient, prefix: str) -> None:
+        """``prefix``: of our namespaces."""
+        self._client = client
+        self._prefix = prefix
+
+    async def instances(self, app: AppRef) -> list[Instance]:
+        found = await self._instances(names.app_labels(app))
+        return found.get(app, [])
+
+    async def overview(self, apps: Collection[AppRef]) -> Mapping[AppRef, list[Instance]]:
+        found = await self._instances(OURS)
+        return {app: found.get(app, []) for app in apps}
+
+    async def _instances(self, labels: dict[str, str] | str) -> dict[AppRef, list[Instance]]:
+        pods, *workloads = await asyncio.gather(*(self._list(kind, labels) for kind in ("Pod", *WORKLOADS)))
+        return instances(pods, [item for items in workloads for item in items])
+
+    async def _list(self, kind: str, labels: dict[str, str] | str) -> list[Object]:
+        found = await PatientClient(self._client, silent, 0).list(kind, None, labels)
+        return [item for item in found if is_ours(item, self._prefix)]
+
+    async def _namespace(self, app: AppRef, instance: Instance) -> str:
+        """Where it is; empty: it is gone."""
+        found = await self._list("Pod", names.service_labels(app, instance.service))
+        mine = [item["metadata"]["namespace"] for item in found if item["metadata"]["name"] == instance.id]
+        return str(mine[0]) if mine else ""
+
+    async def logs(
+        self, app: AppRef, instance: Instance, follow: bool, tail: int | None
+    ) -> AsyncIterator[LogRecord]:
+        """Nothing of an instance that is gone."""
+        namespace = await self._namespace(app, instance)
+        if namespace:
+            source = read_logs(self._client, namespace, instance, follow, tail)
+            async with aclosing(source) as lines:  # type: ignore[type-var]
+                async for line in lines:
+                    yield line
+
+    @asynccontextmanager
+    async def run(
+        self, app: AppRef, instance: Instance, command: Sequence[str], *, takes_input: bool, terminal: bool
+    ) -> AsyncIterator[Command]:
+        namespace = await self._namespace(app, instance)
+        if not namespace:
+            raise NotFound(f"the instance {instance.id} is gone")
+        async with self._client.run(
+            namespace, instance.id, command, instance.service, takes_input=takes_input, terminal=terminal
+        ) as running:
+            yield running
 
 
 def instances(pods: Sequence[Object], workloads: Sequence[Object]) -> dict[AppRef, list[Instance]]:

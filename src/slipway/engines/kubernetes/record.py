@@ -21,6 +21,7 @@ from typing import Any
 from slipway.base.clock import iso, now
 from slipway.delivery.engine import AppRef
 from slipway.engines.kubernetes import names
+from slipway.engines.kubernetes.ownership import check_ours
 from slipway.engines.kubernetes.patient import PatientClient
 from slipway.errors import Conflict, NotFound, SlipwayError, Unavailable
 
@@ -107,9 +108,17 @@ class Records:
         self.me = me
         self._lease = lease_seconds
 
+    def is_anothers(self, record: Record | None) -> bool:
+        """Whether another controller changes the app now."""
+        return record is not None and record.held_by_another(self.me)
+
     async def get(self, client: PatientClient, app: AppRef, namespace: str) -> Record | None:
+        """Raises ``Conflict`` when somebody else has something under its name."""
         found = await client.get("ConfigMap", names.record_name(app), namespace)
-        return read_record(found) if found is not None else None
+        if found is None:
+            return None
+        check_ours(found, {RECORD: "true", **names.app_labels(app)})
+        return read_record(found)
 
     @contextlib.asynccontextmanager
     async def held(

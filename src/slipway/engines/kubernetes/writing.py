@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from slipway.engines.kubernetes import names
-from slipway.engines.kubernetes.objects import CLAIM, KINDS, Key, Object, key_of
+from slipway.engines.kubernetes.objects import KINDS, Key, Object, key_of
 from slipway.engines.kubernetes.observed import Observed, move_of
+from slipway.engines.kubernetes.ownership import check_ours
 from slipway.engines.kubernetes.patient import PatientClient
 from slipway.engines.kubernetes.record import MOVE, Holding
+from slipway.engines.kubernetes.replacing import is_fixed, make_room
 from slipway.errors import Conflict, Invalid
 
 _ATTEMPTS = 10
-# How API servers say that a field cannot be changed.
-_FIXED = ("immutable", "can not be unset", "may not be changed", "may not change", "are forbidden")
 
 
 class Writer:
@@ -25,23 +25,24 @@ class Writer:
         self._seen: dict[Key, Object] = dict(observed.objects)
 
     async def apply(self, wanted: Object) -> Object:
-        """Raises ``Conflict`` when the app, or the object, is another's."""
+        """Raises ``Conflict`` when the app, or the object, is another's, and ``Invalid``: then all is as it was."""
         key = key_of(wanted)
         for _ in range(_ATTEMPTS):
             self._holding.check()
+            if key not in self._seen:
+                await self._look_again(wanted)
             try:
                 made = await self._client.apply(self._guarded(wanted, self._seen.get(key)))
             except Invalid as error:
-                # A field that never changes, e.g. whether a Service has an address: another object takes its place.
                 old = self._seen.get(key)
-                if old is None or key.kind == CLAIM or not any(words in error.message for words in _FIXED):
+                if old is None or not is_fixed(key.kind, error):
                     raise
-                await self._client.delete(old)
-                del self._seen[key]
+                await make_room(self._client, old, wanted)
+                self._seen.pop(key, None)
             except Conflict as error:
                 if "meanwhile" not in error.message:
                     raise
-                await self._look_again(key)
+                await self._look_again(wanted)
             else:
                 self._seen[key] = made
                 return made
@@ -59,11 +60,14 @@ class Writer:
             guarded["resourceVersion"] = seen["metadata"]["resourceVersion"]
         return {**wanted, "metadata": guarded}
 
-    async def _look_again(self, key: Key) -> None:
+    async def _look_again(self, wanted: Object) -> None:
+        """Raises ``Conflict`` when it is not ours: it is not taken, and never pruned."""
+        key = key_of(wanted)
+        self._seen.pop(key, None)
         found = await self._client.get(key.kind, key.name, key.namespace or None)
-        if found is None:
-            self._seen.pop(key, None)
-        else:
+        if found is not None:
+            marks = (names.MANAGED, names.PROJECT, names.APP)
+            check_ours(found, {mark: wanted["metadata"]["labels"][mark] for mark in marks})
             self._seen[key] = found
 
     async def remove(self, objects: Iterable[Object]) -> None:

@@ -3,9 +3,9 @@
 A cluster that fails meanwhile is no part of the "all": it is brought to the release when it is back.
 
 ``shares`` divides instances by weight; ``placing`` decides which clusters carry an app, ``asking`` whether it can be
-where somebody wants it (both pure); ``parts`` says what one of them runs of it; ``rollout`` moves all of them with one
-vote; ``shifting`` takes shares to others when a cluster fails and back when it returns. ``engine`` is the whole, one
-for all clusters.
+where somebody wants it (both pure); ``situations`` holds that against where it is; ``parts`` says what one of them runs
+of it; ``rollout`` moves all of them with one vote; ``shifting`` takes shares to others when a cluster fails and back
+when it returns. ``engine`` is the whole, one for all clusters.
 
 An app without volumes is spread: each cluster has every service with its share of instances, one at least, so that
 services find each other by name without a word between clusters; jobs run on one of them, the app's home. An app with

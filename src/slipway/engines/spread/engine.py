@@ -19,9 +19,10 @@ from slipway.engines.spread.asking import asked_for, check_reachable
 from slipway.engines.spread.looking import Looking
 from slipway.engines.spread.members import Members
 from slipway.engines.spread.parts import Parts, has_jobs, keeps_data
-from slipway.engines.spread.placing import before_records, choose, settled, without
+from slipway.engines.spread.placing import settled, without
 from slipway.engines.spread.rollout import RolloutOnAll
-from slipway.engines.spread.shifting import Shifting, Situation
+from slipway.engines.spread.shifting import Shifting
+from slipway.engines.spread.situations import Situations
 from slipway.errors import NotFound, SlipwayError, Unavailable
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ class Spread:
         self._urls = urls
         self._patience = patience
         self._parts = Parts()
+        self._situations = Situations(members, placements)
         self._shifting = Shifting(members, placements, self._parts)
         self._looking = Looking(members, self._parts)
 
@@ -54,31 +56,10 @@ class Spread:
     def urls(self, app: AppRef, service: Service) -> list[str]:
         return self._urls(app, service)
 
-    # Where an app is
-
-    async def _situation(self, app: AppRef, model: Project, serves: bool) -> Situation:
-        bound, recorded = await asyncio.gather(self._members.weights(app.project), self._placements.get(app))
-        return self._judge(model, bound, recorded, serves)
-
-    def _judge(
-        self, model: Project, bound: Mapping[str, int], recorded: Placement, serves: bool
-    ) -> Situation:
-        """``serves``: a release did before, so that the app is somewhere, whether recorded or not."""
-        stored = bool(recorded.on) or not serves
-        if not stored:
-            recorded = before_records(bound)
-        failed = frozenset(name for name in bound.keys() | recorded.on if self._has_failed(name, recorded))
-        return Situation(recorded, choose(model, bound, failed, recorded), failed, stored)
-
-    def _has_failed(self, name: str, recorded: Placement) -> bool:
-        """One whose shares others carry comes back when it is well, not when nobody has looked at it yet."""
-        health = self._members.health(name)
-        return health.failed or (name in recorded.away and not health.well)
-
     # Moving
 
     async def serves(self, app: AppRef, wanted: Wanted) -> bool:
-        situation = await self._situation(app, wanted.release.model, serves=True)
+        situation = await self._situations.of(app, wanted.release.model, serves=True)
         recorded = situation.recorded
         silent = [name for name in recorded.weights if not self._members.health(name).well]
         if silent or self._shifting.is_due(situation):
@@ -97,7 +78,7 @@ class Spread:
         model = move.wanted.release.model
         for refusal in self.refusals(model):
             raise refusal.error()
-        situation = await self._situation(app, model, serves=move.before is not None)
+        situation = await self._situations.of(app, model, serves=move.before is not None)
         choice = situation.choice
         if move.to:
             choice = asked_for(app, move, situation.recorded, await self._members.weights(app.project))
@@ -138,7 +119,7 @@ class Spread:
     ) -> bool:
         if wanted is None:
             return await self._mend_none(app, repair, confirm)
-        situation = await self._situation(app, wanted.release.model, serves=True)
+        situation = await self._situations.of(app, wanted.release.model, serves=True)
         recorded, due = situation.recorded, self._shifting.is_due(situation)
         trouble: SlipwayError | None = None
         if repair and due:
@@ -213,7 +194,7 @@ class Spread:
         settled_apps: dict[AppRef, Placement] = {}
         for app, wanted in apps.items():
             try:
-                situation = self._judge(
+                situation = self._situations.judged(
                     wanted.release.model, bound.get(app.project, {}), recorded.get(app, Placement()), True
                 )
             except SlipwayError:
@@ -255,5 +236,5 @@ class Spread:
 
     async def render(self, app: AppRef, wanted: Wanted) -> list[dict[str, Any]]:
         """All of it, as one cluster would get it that has it alone."""
-        situation = await self._situation(app, wanted.release.model, serves=False)
+        situation = await self._situations.of(app, wanted.release.model, serves=False)
         return await (await self._members.engine(situation.choice.home)).render(app, wanted)

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from slipway.base.progress import Event, Progress
+from slipway.base.tasks import first_error
 from slipway.delivery.engine import AppRef, Engine, Move
-from slipway.delivery.rollout import first_error
 from slipway.errors import Failed, SlipwayError, Unavailable
 
 log = logging.getLogger(__name__)

@@ -15,20 +15,11 @@ from slipway.delivery.placements import Placement, Placements
 from slipway.engines.spread.members import Members
 from slipway.engines.spread.parts import Parts, larger
 from slipway.engines.spread.placing import Choice, settled, shift_of, without
+from slipway.engines.spread.situations import Situation
 from slipway.errors import Failed, NotFound, SlipwayError
 
 log = logging.getLogger(__name__)
 _PAUSE = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """One app among its clusters. ``stored``: whether ``recorded`` is in the database, and not only concluded."""
-
-    recorded: Placement
-    choice: Choice
-    failed: frozenset[str]
-    stored: bool = True
 
 
 @dataclass(frozen=True, slots=True)
