@@ -12,16 +12,17 @@ import pytest
 from slipway.testing.busybox import BUSYBOX
 from slipway.testing.kubernetes import LocalCluster
 from slipway.testing.kubernetes.objects import until
-from slipway.testing.kubernetes_builds import build, building_platform, left, pods, write
+from slipway.testing.kubernetes_builds import build, building_platform, pods, write
 from slipway.testing.platform import Running
 from slipway.testing.sandboxes import docker_tar
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("nothing_stays"),
     pytest.mark.timeout(600),
     pytest.mark.skipif(not BUSYBOX.exists(), reason="needs busybox-static"),
 ]
-NAMESPACE = "slipway-docker-demo"
+NAMESPACE = "docker-slipway-demo"
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +30,6 @@ def platform(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFacto
     directory = tmp_path_factory.mktemp("daemons") / "platform"
     with building_platform(local_cluster, directory, {"library/slipway-docker": docker_tar()}) as found:
         yield found
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays(local_cluster: LocalCluster) -> Iterator[None]:
-    yield
-    until(lambda: not left(local_cluster, NAMESPACE), "no Pod and no Secret of a build is left", 40)
 
 
 def source(directory: Path, dockerfile: str) -> str:

@@ -17,7 +17,6 @@ from slipway.testing.kubernetes import LocalCluster
 from slipway.testing.kubernetes.objects import until
 from slipway.testing.kubernetes_builds import (
     building_platform,
-    left,
     log,
     only,
     pods,
@@ -27,14 +26,8 @@ from slipway.testing.kubernetes_builds import (
 from slipway.testing.platform import Running
 
 PROJECT = "keeping"  # its namespace is of nobody else's tests
-NAMESPACE = f"slipway-build-{PROJECT}"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays(local_cluster: LocalCluster) -> Iterator[None]:
-    yield
-    until(lambda: not left(local_cluster, NAMESPACE), "no Pod and no Secret of a build is left", 40)
+NAMESPACE = f"build-slipway-{PROJECT}"
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("nothing_stays"), pytest.mark.timeout(900)]
 
 
 def build(platform: Running, source: str, tag: str, project: str = PROJECT) -> str:
@@ -118,6 +111,7 @@ def test_one_pod_at_a_time_has_the_volume(
 def test_another_projects_builds_have_another_volume(
     alone: Running, local_cluster: LocalCluster, tmp_path: Path
 ) -> None:
+    home = ("get", "namespace", "build-slipway-other")
     alone.command("project", "create", "other")
     alone.command("cluster", "bind", "test", "--project", "other")
     try:
@@ -125,8 +119,11 @@ def test_another_projects_builds_have_another_volume(
         foreign = keeping(tmp_path / "b", "test ! -e /kept/word && echo em''pty", ",id=same")
         said = build(alone, foreign, "kept:1", "other")
         assert "empty" in said
+        alone.command("project", "rm", "other")
+        until(lambda: not local_cluster.kubectl(*home, "--ignore-not-found"), "it left nothing", 120)
+        assert claims(local_cluster), "what other projects keep stays"
     finally:
-        local_cluster.kubectl("delete", "namespace", "slipway-build-other", "--wait=false")
+        local_cluster.kubectl("delete", *home[1:], "--wait=false", "--ignore-not-found")
 
 
 @pytest.fixture

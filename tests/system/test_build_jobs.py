@@ -145,30 +145,8 @@ def test_a_policy_is_an_administrators_and_holds(platform: Running, tmp_path: Pa
     assert b"killed: out of memory, the limit is 64 MiB" in done.stderr
     record = next(item for item in platform.json("builds", "ls") if item["service"] == "fat")
     assert record["limits"]["memory"] == 64 << 20
-    with _as(platform, tmp_path, "dora"):
+    with platform.acting_as("dora", "correct horse", tmp_path):
         done = platform.command("project", "build-policy", "big", "--allow", "network.host", ok=False)
         assert b"may not change what a project's builds may use" in done.stderr
     platform.command("project", "build-policy", "big", "--reset")
     assert platform.json("project", "build-policy", "big")["memory"] is None
-
-
-class _as:
-    """Commands as a user who has logged in over TCP, not as root on the socket."""
-
-    def __init__(self, platform: Running, directory: Path, user: str) -> None:
-        self._platform = platform
-        self._variables = {
-            "SLIPWAY_SERVER": f"http://127.0.0.1:{platform.api_port}", "HOME": str(directory),
-            "XDG_CONFIG_HOME": str(directory),
-        }  # fmt: skip
-        self._user = user
-
-    def __enter__(self) -> None:
-        self._platform.variables |= self._variables
-        words = ["login", self._variables["SLIPWAY_SERVER"], "-u", self._user, "--password-stdin"]
-        out, err = self._platform.start_command(*words).communicate(b"correct horse\n")
-        assert b"logged in" in out, err
-
-    def __exit__(self, *_exception: object) -> None:
-        for name in self._variables:
-            del self._platform.variables[name]

@@ -40,6 +40,27 @@ def write(directory: Path, dockerfile: str) -> Path:
     return directory
 
 
+async def test_a_project_without_room_keeps_no_slot_from_others(tmp_path: Path) -> None:
+    running = Running.make(tmp_path / "platform")
+    running.directory.mkdir()
+    settings = load(None, running.environment, ["kubernetes.builds=1"])
+    source = write(tmp_path / "source", "FROM scratch\nCOPY Dockerfile /\n")
+    async with yard(settings) as place, asyncio.timeout(SECONDS):
+        await place.platform.access.create_project("other")
+        place.workers.full.add(DEFAULT_PROJECT)
+        waits = asyncio.create_task(place.build(source, "1"))
+        try:
+            while not any(event.get("text") == "waiting: no room" for event in place.events):
+                assert not waits.done()
+                await asyncio.sleep(0.05)
+            assert (await place.build(source, "1", project="other")).digest
+            assert not waits.done()
+            place.workers.full.clear()
+            assert (await waits).digest
+        finally:
+            waits.cancel()
+
+
 @pytest.fixture
 def gate() -> Iterator[Gate]:
     found = Gate()

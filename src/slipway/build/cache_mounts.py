@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from slipway.base.ids import new_id
 from slipway.base.trees import remove_tree
 from slipway.build.dockerfile import CacheMount
 from slipway.build.keys import frame
+from slipway.errors import Conflict
 
 Fill = Callable[[Path], Awaitable[None]]
 _ABOUT = "about.json"
@@ -156,6 +157,24 @@ class CacheMounts:
             del self._slots[name]
         await asyncio.to_thread(remove_tree, doomed)
         return True
+
+    async def remove_all(self, scope: str) -> None:
+        """All that are kept for one scope. Raises ``Conflict`` while one of them is in use."""
+        for mount_id in await asyncio.to_thread(self._ids, scope):
+            if not await self.remove(scope, mount_id) and mount_id in self._ids(scope):
+                raise Conflict(
+                    f"a build of {scope} is using what earlier ones kept in the cache mount {mount_id!r}",
+                    hint="wait for it, or cancel it: slipway builds ls",
+                )
+
+    def _ids(self, scope: str) -> list[str]:
+        found = []
+        for about in self._root.glob(f"*/{_ABOUT}"):
+            with suppress(OSError, ValueError):
+                value = read_json(about)
+                if value["scope"] == scope:
+                    found.append(str(value["id"]))
+        return found
 
     def recover(self) -> None:
         """Remove what a killed server left half made or half removed."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -31,8 +32,11 @@ _PIECES = 64  # read at once
 class LogWriter(Protocol):
     """Of one build. Never raises: a log that cannot be kept must not hide what else is wrong."""
 
-    def write(self, line: bytes) -> None:
-        """A line with its end. Also after ``close``, when nobody follows the build any more."""
+    def write(self, line: bytes) -> bool:
+        """A line with its end, or several. Whether it is kept: not when they come too fast to be stored.
+
+        Also after ``close``, when nobody follows the build any more.
+        """
         ...
 
     async def close(self) -> None:
@@ -49,6 +53,10 @@ class BuildLogs(Protocol):
 
     def read(self, build_id: str, goes_on: Callable[[], Awaitable[bool]]) -> AsyncGenerator[bytes, None]:
         """The lines, without their ends, until ``goes_on`` says no and nothing more is there."""
+        ...
+
+    async def prune(self, oldest: datetime) -> None:
+        """Remove those to which nothing was added since, as far as they do not go with the records of their builds."""
         ...
 
 
@@ -85,19 +93,31 @@ class FileLogs:
                 if going:
                     await asyncio.sleep(_POLL)
 
+    async def prune(self, oldest: datetime) -> None:
+        await asyncio.to_thread(self._prune, oldest.timestamp())
+
+    def _prune(self, oldest: float) -> None:
+        for path in self._directory.glob("*.jsonl"):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+
 
 class _FileWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._handle = path.open("ab", buffering=0)
 
-    def write(self, line: bytes) -> None:
+    def write(self, line: bytes) -> bool:
         with suppress(OSError):  # a full disk must not hide the error that it causes elsewhere
-            if self._handle.closed:
-                with self._path.open("ab") as handle:
-                    handle.write(line)
-                return
-            self._handle.write(line)
+            if not self._handle.closed:
+                written = self._handle.write(line)
+                if written < len(line):  # the next one begins a line
+                    self._handle.truncate(self._handle.tell() - written)
+                return written == len(line)
+            with self._path.open("ab") as handle:
+                handle.write(line)
+                return True
+        return False
 
     async def close(self) -> None:
         self._handle.close()
@@ -139,6 +159,9 @@ class TableLogs:
         async with self._database.read() as session:
             return [(number, data) for number, data in await session.execute(query)]
 
+    async def prune(self, oldest: datetime) -> None:
+        """The rows of a log go with that of their build."""
+
 
 class _TableWriter:
     """Keeps what it could not store yet, and tries again."""
@@ -151,13 +174,14 @@ class _TableWriter:
         self._storing: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
 
-    def write(self, line: bytes) -> None:
-        if self._size + len(line) > _MOST_WAITING:  # the database has been away for long
-            return
+    def write(self, line: bytes) -> bool:
+        if self._size + len(line) > _MOST_WAITING:  # the database is slower than the build, or away
+            return False
         self._waiting.append(line)
         self._size += len(line)
         if self._storing is None or self._storing.done():
             self._storing = asyncio.create_task(self._store_waiting())
+        return True
 
     async def close(self) -> None:
         self._closing.set()

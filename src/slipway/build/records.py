@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from slipway.base.clock import now
-from slipway.base.progress import Event, Progress
-from slipway.build.logs import BuildLogs, LogWriter
+from slipway.base.progress import Progress
+from slipway.build.log import BuildLog
+from slipway.build.logs import BuildLogs
 from slipway.build.policy import BuildPolicy
 from slipway.errors import NotFound
 from slipway.state import Database
@@ -19,14 +21,17 @@ from slipway.state.tables import Build as Row
 from slipway.state.tables import Project
 
 ACTIVE = ("queued", "running")
+LOG_SIZE = 64 << 20
+_AT_ONCE = 10  # a log may be large
 
 
 class BuildRecords:
-    """The rows of all builds, and their logs as lines of JSON."""
+    """The rows of all builds, and their logs as lines of JSON, of ``log_size`` bytes at most."""
 
-    def __init__(self, database: Database, logs: BuildLogs) -> None:
+    def __init__(self, database: Database, logs: BuildLogs, log_size: int = LOG_SIZE) -> None:
         self._database = database
         self._logs = logs
+        self._log_size = log_size
 
     async def add(
         self, build_id: str, project: str, limits: Callable[[BuildPolicy], Mapping[str, Any]], **values: Any
@@ -85,8 +90,22 @@ class BuildRecords:
         await log.close()
         await self.set(build_id, finished=now(), **values)
 
+    async def prune(self, age: timedelta) -> int:
+        """Forget the builds that ended before that, and their logs. How many these were."""
+        oldest, count = now() - age, 0
+        old = select(Row.id).where(Row.finished < oldest, Row.state.not_in(ACTIVE)).limit(_AT_ONCE)
+        while True:
+            async with self._database.session() as session:
+                found = (await session.scalars(old)).all()
+                await session.execute(delete(Row).where(Row.id.in_(found)))  # rows of their logs go with them
+            count += len(found)
+            if len(found) < _AT_ONCE:
+                break
+        await self._logs.prune(oldest)
+        return count
+
     def log(self, build_id: str, progress: Progress) -> BuildLog:
-        return BuildLog(self._logs.writer(build_id), progress)
+        return BuildLog(self._logs.writer(build_id), progress, self._log_size)
 
     async def events(
         self, build_id: str, is_ours: Callable[[], bool], follow: bool
@@ -102,21 +121,3 @@ class BuildRecords:
         async with aclosing(self._logs.read(build_id, goes_on)) as lines:
             async for line in lines:
                 yield json.loads(line)
-
-
-class BuildLog:
-    """Passes events on, and into the build's log."""
-
-    def __init__(self, writer: LogWriter, progress: Progress) -> None:
-        self._writer = writer
-        self._progress = progress
-        self._closed = False
-
-    def __call__(self, event: Event) -> None:
-        self._writer.write(json.dumps(dict(event)).encode() + b"\n")
-        if not self._closed:  # after the build's end nobody follows it any more
-            self._progress(event)
-
-    async def close(self) -> None:
-        self._closed = True
-        await self._writer.close()

@@ -32,7 +32,7 @@ SITE = Site(
 def test_a_volume_is_a_projects_and_a_servers() -> None:
     assert SITE.volume is not None
     claim = manifests.claim(SITE, PLACE, SITE.volume)
-    assert claim["metadata"]["namespace"] == "slipway-build-shop"
+    assert claim["metadata"]["namespace"] == "build-slipway-shop"
     assert claim["spec"] == {
         "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "20480Mi"}},
         "storageClassName": "fast",
@@ -102,7 +102,7 @@ def test_in_place_is_a_grant_and_a_pod_of_its_own() -> None:
 def test_docker_in_docker_is_a_container_beside_an_unprivileged_worker() -> None:
     place = replace(PLACE, daemon=Daemon("old", "dind"))
     made = daemons.pod("n", SITE, place, 60, "registry:1/docker@sha256:00")
-    assert made["metadata"]["namespace"] == "slipway-docker-shop"
+    assert made["metadata"]["namespace"] == "docker-slipway-shop"
     worker, docker = made["spec"]["containers"]
     assert worker["args"] == ["--daemon"]
     assert worker["securityContext"]["privileged"] is False
@@ -112,9 +112,9 @@ def test_docker_in_docker_is_a_container_beside_an_unprivileged_worker() -> None
     assert "--insecure-registry=registry:1" in docker["command"]
     assert not any(mount["name"] == "keys" for mount in docker["volumeMounts"]), "the token is the worker's"
     assert "hostPath" not in json.dumps(made)
-    assert manifests.namespace(place)["metadata"]["name"] == "slipway-docker-shop"
+    assert manifests.namespace(place)["metadata"]["name"] == "docker-slipway-shop"
     policies = manifests.policies(SITE, place)
-    assert {item["metadata"]["namespace"] for item in policies} == {"slipway-docker-shop"}
+    assert {item["metadata"]["namespace"] for item in policies} == {"docker-slipway-shop"}
     ended = {
         "spec": {"nodeName": "n1"},
         "status": {

@@ -34,10 +34,10 @@ from slipway.build.ignore import IgnoreFile
 from slipway.build.listing import ListedContext, ListedFile, Listing, gather
 from slipway.build.made import Made
 from slipway.build.own_image import distributions
-from slipway.build.pods import forms, manifests, waiting
+from slipway.build.pods import forms, manifests
 from slipway.build.pods.answers import Answers
 from slipway.build.pods.builder import Place
-from slipway.build.pods.desk import Desk, WorkerLost, WorkerRefused
+from slipway.build.pods.desk import Desk
 from slipway.build.pods.forms import Job, tree_name
 from slipway.build.pods.image import WORKER
 from slipway.build.pods.joining import Joining
@@ -47,7 +47,7 @@ from slipway.build.request import Solved, SolveRequest
 from slipway.build.sandbox import Limits
 from slipway.build.surroundings import Surroundings
 from slipway.content import LocalStore
-from slipway.errors import Conflict, Exhausted, Failed, Invalid, NotFound, Unauthenticated
+from slipway.errors import Conflict, Failed, Invalid, NotFound, Unauthenticated
 from slipway.oci import Descriptor, Digest, ImageConfig, Platform, Reference
 from slipway.snapshots import LayerRef
 
@@ -228,13 +228,16 @@ def test_the_pod_has_what_it_needs_and_nothing_more() -> None:
         "n", Site("i", "s", [], "m", host_users=False), Place("b", "p", LIMITS, "", frozenset("xy")), 1
     )
     assert other["spec"]["hostUsers"] is False
-    (term,) = other["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
-        "nodeSelectorTerms"
-    ]
-    assert [(item["operator"], item["values"]) for item in term["matchFields"]] == [
-        ("NotIn", ["x"]),
-        ("NotIn", ["y"]),
-    ]
+    assert "topologySpreadConstraints" in spec
+    assert "topologySpreadConstraints" not in other["spec"], "it would weigh more than what is preferred"
+    assert other["spec"]["affinity"]["nodeAffinity"].keys() == {
+        "preferredDuringSchedulingIgnoredDuringExecution"
+    }, "a node that is to be avoided may be the only one"
+    (term,) = other["spec"]["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert term["weight"] == 100
+    wanted = [(item["operator"], item["values"]) for item in term["preference"]["matchFields"]]
+    assert wanted == [("NotIn", ["x"]), ("NotIn", ["y"])]
+    assert [item["values"] for item in term["preference"]["matchExpressions"]] == [["x", "y"]]
     assert manifests.secret("name", SITE, PLACE, "tok")["data"].keys() == {"token", "server", "ca.pem"}
 
 
@@ -246,8 +249,23 @@ def test_each_project_builds_in_a_namespace_of_its_own(projects: list[str]) -> N
     found = {manifests.namespace_of(project) for project in all_of_them}
     assert len(found) == len(all_of_them)
     assert all(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name) for name in found)
+    assert not any(name.startswith("slipway-") for name in found)  # as those of apps do
     hashed = manifests.namespace_of("a_b")
-    assert manifests.namespace_of(hashed.removeprefix("slipway-build-")) != hashed
+    assert manifests.namespace_of(hashed.removeprefix("build-slipway-")) != hashed
+
+
+def test_somebody_elses_namespace_is_not_built_in() -> None:
+    made = manifests.namespace(PLACE)
+    manifests.check_namespace(PLACE, made)
+    manifests.check_namespace(PLACE, {"metadata": {"labels": {**made["metadata"]["labels"], "more": "x"}}})
+    for labels in (
+        None,
+        {"slipway/role": "builds", "slipway/project": "other"},
+        {"slipway/project": PLACE.project},
+    ):
+        with pytest.raises(Conflict, match="is not one that Slipway made") as caught:
+            manifests.check_namespace(PLACE, {"metadata": {"labels": labels}})
+        assert "kubectl label namespace" in caught.value.hint
 
 
 async def test_a_worker_describes_no_layer_of_somebody_elses(tmp_path: Path) -> None:
@@ -305,47 +323,3 @@ def test_what_builds_may_reach() -> None:
     assert {item["port"] for item in dns["ports"]} == {53}
     assert server["to"] == [{"ipBlock": {"cidr": "10.1.2.3/32"}}]
     assert outside["to"] == [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}}]
-
-
-def pod(**status: object) -> dict[str, object]:
-    return {"metadata": {"name": "p"}, "spec": {"nodeName": "n1"}, "status": status}
-
-
-def container(**state: object) -> list[dict[str, object]]:
-    return [{"state": state}]
-
-
-def test_what_a_pod_waits_for_is_said() -> None:
-    condition = {
-        "type": "PodScheduled",
-        "status": "False",
-        "reason": "Unschedulable",
-        "message": "0/3 nodes: cpu",
-    }
-    assert waiting.waits_for(pod(conditions=[condition])) == "no node has room: 0/3 nodes: cpu"
-    pull = pod(containerStatuses=container(waiting={"reason": "ErrImagePull", "message": "no such host"}))
-    assert waiting.waits_for(pull) == "the worker's image cannot be pulled on n1: no such host"
-    assert waiting.is_unpullable(pull)
-    usual = pod(containerStatuses=container(waiting={"reason": "ContainerCreating"}))
-    assert waiting.waits_for(usual) == ""
-    assert waiting.ended_by(usual) is None
-
-
-@pytest.mark.parametrize(
-    ("status", "kind", "text"),
-    [
-        ({"reason": "DeadlineExceeded", "phase": "Failed"}, Exhausted, "limit of time"),
-        ({"reason": "Evicted", "message": "low on resource: memory"}, WorkerLost, "Evicted: low on resource"),
-        ({"reason": "Evicted", "message": "Pod ephemeral local storage usage"}, Exhausted, "limit of disk"),
-        ({"reason": "NodeLost"}, WorkerLost, "NodeLost"),
-        ({"containerStatuses": container(terminated={"reason": "OOMKilled", "exitCode": 137})}, Exhausted, "memory"),
-        ({"containerStatuses": container(terminated={"reason": "Error", "exitCode": 137})}, WorkerLost, "killed"),
-        ({"containerStatuses": container(terminated={"message": "no user ns", "exitCode": 1})}, Failed, "no user ns"),
-        ({"containerStatuses": container(terminated={"message": "refused", "exitCode": 4})}, WorkerRefused, "refused"),
-        ({"phase": "Failed"}, WorkerLost, "has ended"),
-    ],
-)  # fmt: skip
-def test_what_ended_a_pod_is_told_apart(status: dict[str, object], kind: type[Exception], text: str) -> None:
-    error = waiting.ended_by(pod(**status))
-    assert type(error) is kind
-    assert text in error.message

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.build.queue import FairQueue, Ticket, first_of
+from slipway.build.queue import FairQueue, Ticket, first_of, without_clock
 
 
 def test_the_project_with_fewer_running_goes_first() -> None:
@@ -100,6 +100,92 @@ async def test_a_turn_that_comes_with_the_cancellation_goes_on_to_the_next() -> 
         await asyncio.wait([doomed])
         async with asyncio.timeout(60):
             await entered.wait()
+
+
+async def test_a_build_that_finds_no_room_lets_others_have_its_slot_and_keeps_its_age() -> None:
+    queue, order = FairQueue(2, again=3600), list[str]()
+    full, ended = asyncio.Event(), asyncio.Event()
+
+    async def runs() -> None:
+        async with queue.slot("a", place="east"):
+            await ended.wait()
+
+    async def refused(name: str) -> None:
+        async with queue.slot("a", place="east") as slot:
+            order.append(f"{name} looks")
+            if not ended.is_set():
+                full.set()
+                await slot.again()
+            order.append(name)
+
+    async def builds(project: str, place: str) -> None:
+        async with queue.slot(project, place=place):
+            order.append(f"{project} {place}")
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(runs())
+        group.create_task(refused("first"))
+        await full.wait()
+        group.create_task(refused("second"))
+        for place in [("b", "east"), ("a", "west")]:
+            await group.create_task(builds(*place))
+        assert order == ["first looks", "b east", "a west"], "who would find no room either does not look"
+        ended.set()
+    assert order[3:] == ["first", "second looks", "second"]
+    assert queue.waiting == 0
+
+
+async def test_one_at_a_time_looks_whether_there_is_room_by_now() -> None:
+    queue, looked = FairQueue(9, again=0.001), list[int]()
+    enough = asyncio.Event()
+
+    async def build(number: int) -> None:
+        async with queue.slot("a") as slot:
+            while True:
+                looked.append(number)
+                if len(looked) > 20:
+                    enough.set()
+                if enough.is_set():
+                    return
+                await slot.again()
+
+    await asyncio.wait_for(asyncio.gather(*(build(number) for number in range(3))), 60)
+    assert looked == [0] * 21 + [1, 2], "the oldest is the next each time"
+    async with asyncio.timeout(60):
+        while queue._full:
+            await asyncio.sleep(0.001)
+
+
+async def test_a_build_that_is_cancelled_without_room_leaves_no_trace() -> None:
+    queue = FairQueue(1, again=3600)
+    refused = asyncio.Event()
+
+    async def build() -> None:
+        async with queue.slot("a") as slot:
+            refused.set()
+            await slot.again()
+
+    task = asyncio.create_task(build())
+    await refused.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert queue.waiting == 0
+    async with asyncio.timeout(60), queue.slot("b"):
+        pass
+
+
+async def test_the_time_of_a_build_stands_still_while_it_has_no_room() -> None:
+    queue = FairQueue(1, again=0.01)
+    async with queue.slot("a") as slot, asyncio.timeout(1000) as clock:
+        before = clock.when()
+        assert before is not None
+        await without_clock(slot, clock)
+        after = clock.when()
+        assert after is not None
+        assert after >= before + 0.009
+    async with queue.slot("a") as slot, asyncio.timeout(None) as clock:
+        await without_clock(slot, clock)
+        assert clock.when() is None
 
 
 @given(

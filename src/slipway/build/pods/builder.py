@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from slipway.build.base_images import BaseImages
 from slipway.build.builders import BuilderRecord, refuse
 from slipway.build.cache_images import Imported
-from slipway.build.context import Context
 from slipway.build.pods.answers import Answers
-from slipway.build.pods.desk import Desk, Seat, Ticket, WorkerLost, WorkerRefused
-from slipway.build.pods.forms import Job, tree_name
+from slipway.build.pods.contexts import keeps, with_trees
+from slipway.build.pods.desk import Desk, Seat, Ticket, WorkerLost, WorkerRefused, WorkerUnpullable
+from slipway.build.pods.forms import Job
 from slipway.build.pods.image import DOCKER, NODE_SOCKET, TLS
 from slipway.build.policy import IN_PLACE
 from slipway.build.request import Solved, SolveRequest
 from slipway.build.sandbox import Limits
 from slipway.build.solve import Reporter, Solver
 from slipway.content import BlobLease
-from slipway.errors import Failed
+from slipway.errors import Exhausted, Failed
 
 T = TypeVar("T")
+Wait = Callable[[], Awaitable[None]]
 _ATTEMPTS = 4
-_KEEPING = b"type=cache"
-_MAX_DOCKERFILE = 16 * 1024 * 1024
+_REASON_SECONDS = 2.0  # for which a worker that went away may be followed by why
 _IN_PLACE = (
     "built in place, as the project's policy allows: a RUN is root on the node, held by capabilities, system calls and "
     "namespaces only, as with Docker"
 )
+_PULL_HINT = "the nodes must reach this server's registry: see docs/builders.md"
 _REFUSED_HINT = (
     "the nodes must allow user namespaces to unprivileged containers; where they cannot, an administrator may allow "
     f"the weaker mode: slipway project build-policy PROJECT --allow {IN_PLACE}"
@@ -61,7 +61,7 @@ class Place:
 
     ``keeps``: the build has directories to keep (--mount=type=cache). ``daemon``: not the worker itself builds, but a
     Docker daemon beside it or elsewhere. ``in_place``: without a user namespace. ``attempt`` counts the workers that
-    this build was given.
+    this build was given; ``here`` is set while one is at it.
     """
 
     build_id: str
@@ -73,6 +73,11 @@ class Place:
     daemon: Daemon | None = None
     in_place: bool = False
     attempt: int = 1
+    here: asyncio.Event = field(default_factory=asyncio.Event, compare=False, repr=False)
+
+
+class NoRoom(Exhausted):
+    """There is a quota where the worker would be, and it is used up now."""
 
 
 class Started(Protocol):
@@ -93,7 +98,10 @@ class Started(Protocol):
 
 
 class Launcher(Protocol):
-    """Starts workers somewhere. When the block of ``started`` is left, the worker is gone, whatever happened."""
+    """Starts workers somewhere. When the block of ``started`` is left, the worker is gone, whatever happened.
+
+    ``started`` raises ``NoRoom`` and does not wait: until there is room others may have their turn.
+    """
 
     def started(
         self, place: Place, desk: Desk, reporter: Reporter
@@ -111,21 +119,24 @@ class PodBuilder:
 
     async def build(
         self, request: SolveRequest, place: Place, images: BaseImages, imported: Imported, held: BlobLease,
-        reporter: Reporter,
+        reporter: Reporter, wait: Wait,
     ) -> Solved:  # fmt: skip
-        """Raises what the build raises. One whose worker is lost is started again, elsewhere."""
+        """Raises what the build raises. One whose worker is lost is started again, elsewhere.
+
+        Where there is no room for a worker ``wait`` returns when it is time to look again.
+        """
         if place.daemon is not None:
             refuse(place.daemon.name, request)
         else:
-            place = replace(place, keeps=await asyncio.to_thread(_keeps, request))
+            place = replace(place, keeps=await asyncio.to_thread(keeps, request))
         if IN_PLACE in request.granted and (place.cluster, place.project) in self._without:
             place = replace(place, in_place=True)
             reporter.warning(_IN_PLACE)
-        hint = ""
+        hint, unpullable = "", False
         for attempt in range(1, _ATTEMPTS + 1):
             place = replace(place, attempt=attempt)
             try:
-                return await self._attempt(request, place, images, imported, held, reporter)
+                return await self._attempt(request, place, images, imported, held, reporter, wait)
             except _Lost as lost:
                 if isinstance(lost.error, WorkerRefused) and not place.in_place:
                     hint = _REFUSED_HINT
@@ -134,6 +145,10 @@ class PodBuilder:
                         place = replace(place, in_place=True)
                         reporter.warning(f"{lost.error.message}; {_IN_PLACE}")
                         continue
+                if isinstance(lost.error, WorkerUnpullable):
+                    if unpullable:  # elsewhere too, or there is no elsewhere
+                        raise Failed(lost.error.message, hint=_PULL_HINT) from lost
+                    unpullable = True
                 if attempt == _ATTEMPTS:
                     raise Failed(
                         f"{_ATTEMPTS} workers were lost; the last: {lost.error.message}", hint=hint
@@ -146,24 +161,38 @@ class PodBuilder:
 
     async def _attempt(
         self, request: SolveRequest, place: Place, images: BaseImages, imported: Imported, held: BlobLease,
-        reporter: Reporter,
+        reporter: Reporter, wait: Wait,
     ) -> Solved:  # fmt: skip
-        async with AsyncExitStack() as stack:
-            worker = await stack.enter_async_context(self._launcher.started(place, self._desk, reporter))
-            try:
-                seat = await _unless(worker.seat(), worker.ended())
+        place.here.clear()
+        worker: Started | None = None
+        try:
+            async with AsyncExitStack() as stack:
+                worker = await self._worker(stack, place, reporter, wait)
+                seat = await unless(worker.seat(), worker.ended())
+                place.here.set()
                 answers = Answers(
                     request, self._solver, images, imported, held, reporter, stack, self._desk.joining
                 )
                 answers.used = partial(
                     self._desk.beforehand.used, place.project, request.build_id, blobs=self._solver.blobs
                 )
-                asked = await _with_trees(request, answers)
+                asked = await with_trees(request, answers)
                 record = record_of(place.daemon) if place.daemon else None
                 job = Job(asked, self._solver.surroundings, place.limits, tuple(request.agents), record)
-                return await _unless(seat.run(job, answers), worker.ended())
-            except WorkerLost as error:
-                raise _Lost(error, worker.node) from error
+                return await unless(seat.run(job, answers), worker.ended())
+        except WorkerLost as error:
+            raise _Lost(error, worker.node if worker else "") from error
+
+    async def _worker(self, stack: AsyncExitStack, place: Place, reporter: Reporter, wait: Wait) -> Started:
+        told = False
+        while True:
+            try:
+                return await stack.enter_async_context(self._launcher.started(place, self._desk, reporter))
+            except NoRoom as error:
+                if not told:
+                    reporter.warning(f"waiting: {error.message}")
+                told = True
+            await wait()
 
 
 def record_of(daemon: Daemon) -> BuilderRecord:
@@ -182,38 +211,21 @@ class _Lost(Exception):
         self.node = node
 
 
-def _keeps(request: SolveRequest) -> bool:
-    """Whether the Dockerfile names a kept directory; what is wrong with it is said later, by who builds it. Blocks."""
-    if request.inline is not None:
-        return _KEEPING in request.inline.encode("utf-8", "surrogateescape")
-    with Context(request.context) as context:
-        real = context.resolve(request.dockerfile)
-        if real is None:
-            return False
-        with context.open(real) as handle:
-            return _KEEPING in handle.read(_MAX_DOCKERFILE)
+async def unless(work: Coroutine[Any, Any, T], ended: Coroutine[Any, Any, None]) -> T:
+    """``work``'s result, unless the other raises before.
 
-
-async def _with_trees(request: SolveRequest, answers: Answers) -> SolveRequest:
-    """The request with its directories as trees that the worker asks for."""
-    context = await asyncio.to_thread(Context, request.context)
-    main = tree_name(answers.add_tree(context))
-    contexts = {
-        name: tree_name(answers.add_tree(await asyncio.to_thread(Context, value), name))
-        if isinstance(value, Path)
-        else value
-        for name, value in request.contexts.items()
-    }
-    return replace(request, context=main, contexts=contexts)
-
-
-async def _unless(work: Coroutine[Any, Any, T], ended: Coroutine[Any, Any, None]) -> T:
-    """``work``'s result, unless the other raises before."""
+    What ended a worker (its limit of disk, a node under pressure) is often heard of after the worker is gone: a moment
+    is given to it.
+    """
     task, watch = asyncio.create_task(work), asyncio.create_task(ended)
     try:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             await watch
+        elif isinstance(task.exception(), WorkerLost):
+            await asyncio.wait({watch}, timeout=_REASON_SECONDS)
+            if watch.done():
+                await watch
         return await task
     finally:
         for item in (task, watch):

@@ -32,6 +32,10 @@ class WorkerRefused(WorkerLost):
     """The worker could not make a user namespace where it was."""
 
 
+class WorkerUnpullable(WorkerLost):
+    """The worker's image could not be pulled where it was."""
+
+
 class Ticket:
     """Admits one worker, once. ``seat`` is done when it has come in."""
 

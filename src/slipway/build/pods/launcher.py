@@ -16,19 +16,20 @@ from typing import Protocol
 
 from slipway.base.ids import new_id
 from slipway.build.pods import daemons, manifests
-from slipway.build.pods.builder import Place, Started, admitted
+from slipway.build.pods.builder import NoRoom, Place, Started, admitted
 from slipway.build.pods.desk import Desk
 from slipway.build.pods.idle import Idle, IdleBounds
 from slipway.build.pods.manifests import Site
 from slipway.build.pods.patience import Tell, created, patiently, removed
 from slipway.build.pods.pod import Pod
+from slipway.build.pods.troubled import Troubled
 from slipway.build.pods.volumes import CacheVolume, Volumes
 from slipway.build.solve import Reporter
 from slipway.errors import Exhausted, SlipwayError, Unavailable
 from slipway.kubernetes import ClusterClient
 
 log = logging.getLogger(__name__)
-_QUOTA_SECONDS = 3.0
+_ROOM_SECONDS = 3.0
 _DELETE_SECONDS = 15.0  # for which a build waits; then its Pod is removed after its end
 _AGAIN_SECONDS = 5.0
 _TERM_SECONDS = 60  # beyond the build's own, so that it is the server that ends it and says why
@@ -72,6 +73,7 @@ class KubernetesLauncher:
         self._preparing: dict[tuple[str, str], asyncio.Lock] = {}
         self._removing: set[asyncio.Task[None]] = set()
         self._volumes = Volumes()
+        self._troubled = Troubled()
         self._idle = Idle(bounds or IdleBounds(), self._started_idle)
 
     @asynccontextmanager
@@ -93,23 +95,42 @@ class KubernetesLauncher:
             async with waiting_one as pod:
                 pod.tell = tell
                 self._idle.wanted(waits, desk)
-                yield pod
+                with self._troubled.noting(pod):
+                    yield pod
             return
         with self._volumes.given(place, volume, tell) as given:
-            async with self._pod(given, desk, tell) as pod:
-                if may_wait:
-                    self._idle.wanted(waits, desk)
-                yield pod
+            try:
+                async with self._pod(given, desk, tell) as pod:
+                    seating = asyncio.create_task(self._seating(pod, waits if may_wait else None, desk))
+                    try:
+                        with self._troubled.noting(pod):
+                            yield pod
+                    finally:
+                        seating.cancel()
+            except NoRoom:
+                self._idle.give_way(cluster, place.project)  # a quota is that of the project's namespace
+                raise
+
+    async def _seating(self, pod: Pod, kind: Place | None, desk: Desk) -> None:
+        """Workers that wait give way to a build that no node takes. When it has its own, others may begin to wait."""
+        while not pod.ticket.seat.done():
+            await asyncio.wait({pod.ticket.seat}, timeout=_ROOM_SECONDS)
+            if not pod.node and not pod.ticket.seat.done():
+                self._idle.give_way(pod.cluster)
+        if kind is not None:
+            self._idle.wanted(kind, desk)
 
     @asynccontextmanager
     async def _started_idle(self, place: Place, desk: Desk) -> AsyncIterator[Pod]:
         async with self._pod(replace(place, build_id=f"idle-{new_id()}"), desk, lambda _: None) as pod:
-            yield pod
+            with self._troubled.noting(pod):
+                yield pod
 
     @asynccontextmanager
     async def _pod(self, place: Place, desk: Desk, tell: Tell) -> AsyncIterator[Pod]:
         client = await self._clusters.client(place.cluster)
         site = await self._prepared(place, client, tell)
+        place = replace(place, avoid=place.avoid | self._troubled.of(place.cluster))
         name = f"build-{place.build_id}-{new_id(6)}"
         self._own.add(name)
         async with admitted(desk) as ticket:
@@ -119,9 +140,7 @@ class KubernetesLauncher:
             watching: list[asyncio.Task[None]] = []
             try:
                 await self._create(pod, site, place)
-                watching = [asyncio.create_task(pod.watch())]
-                if place.keeps or place.daemon is not None:
-                    watching.append(asyncio.create_task(pod.explain()))
+                watching = [asyncio.create_task(pod.watch()), asyncio.create_task(pod.explain())]
                 yield pod
             finally:
                 for task in watching:
@@ -138,23 +157,17 @@ class KubernetesLauncher:
             self._own.discard(pod.name)
 
     async def _create(self, pod: Pod, site: Site, place: Place) -> None:
-        """Secret and Pod; waits where the namespace's quota is used up."""
+        """Secret and Pod. Raises ``NoRoom`` when the namespace's quota is used up."""
         seconds = (place.limits.seconds or 24 * 3600) + _TERM_SECONDS + self._longest_wait
         daemon = place.daemon
         image = daemon.image if daemon else ""
         if daemon is not None and daemon.kind == "dind" and not image:
             image = await self._clusters.docker_image(place.cluster)
-        await created(pod.client, manifests.secret(pod.name, site, place, pod.ticket.token), pod.tell)
-        told = False
-        while True:
-            try:
-                await created(pod.client, daemons.pod(pod.name, site, place, seconds, image), pod.tell)
-                return
-            except Exhausted as error:
-                if not told:
-                    pod.tell(f"waiting: {error.message}")
-                told = True
-                await asyncio.sleep(_QUOTA_SECONDS)
+        try:
+            await created(pod.client, manifests.secret(pod.name, site, place, pod.ticket.token), pod.tell)
+            await created(pod.client, daemons.pod(pod.name, site, place, seconds, image), pod.tell)
+        except Exhausted as error:
+            raise NoRoom(error.message, hint=error.hint) from error
 
     async def _prepared(self, place: Place, client: ClusterClient, tell: Tell) -> Site:
         """The site, after the namespace of the project's builds and its rules are what they should be.
@@ -163,8 +176,11 @@ class KubernetesLauncher:
         """
         name = manifests.home_of(place)
         async with self._preparing.setdefault((place.cluster, name), asyncio.Lock()):
-            if await patiently(lambda: client.get("Namespace", name), tell) is None:
+            found = await patiently(lambda: client.get("Namespace", name), tell)
+            if found is None:
                 await patiently(lambda: client.apply(manifests.namespace(place)), tell)
+            else:
+                manifests.check_namespace(place, found)
             site = await self._clusters.site(place.cluster)
             for item in manifests.policies(site, place):
                 await patiently(partial(client.apply, item), tell)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,19 +13,20 @@ from slipway.base import capabilities
 from slipway.build.pods.builder import Place
 from slipway.build.pods.forms import ID_SLOTS
 from slipway.build.pods.image import CACHE, KEYS, WORK
+from slipway.build.pods.placement import placement
 from slipway.build.pods.resources import MI, resources
 from slipway.build.pods.volumes import CacheVolume
-from slipway.oci import Platform
+from slipway.distribution.addresses import within
+from slipway.errors import Conflict
 
 Object = dict[str, Any]
 MANAGED = "app.kubernetes.io/managed-by"
 ROLE, SERVER, PROJECT, BUILD = "slipway/role", "slipway/server", "slipway/project", "slipway/build"
-WORKER = "build-worker"
+WORKER, BUILDS = "build-worker", "builds"
 TLS_KEY = "docker-"
 """What certificates for a Docker daemon are called in a build's Secret, before their names."""
 _DNS = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
 _LONGEST = 63  # of a namespace's name
-_AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,10 @@ def namespace_of(project: str, *, docker: bool = False) -> str:
     """Builds have a namespace of their own for each project: what they need is not allowed to its apps; those by
     ``docker`` daemons another, for what these need is not allowed to other builds.
 
-    No two projects have the same: two dashes are in none but names that a hash was put behind.
+    No two projects have the same: two dashes are in none but names that a hash was put behind. And no project's apps
+    have it, whatever the project is called: theirs begin with ``slipway-`` (or what the cluster's prefix is).
     """
-    name = f"slipway-{'docker' if docker else 'build'}-{project}"
+    name = f"{'docker' if docker else 'build'}-slipway-{project}"
     plain = re.sub(r"[^a-z0-9-]", "-", name.lower())
     if plain == name and len(name) <= _LONGEST and "--" not in name and not name.endswith("-"):
         return name
@@ -80,8 +81,21 @@ def home_of(place: Place) -> str:
 def namespace(place: Place) -> Object:
     # What a RUN needs (a seccomp profile that allows user namespaces) the stricter levels refuse by its name.
     levels = {"pod-security.kubernetes.io/enforce": "privileged"}
-    metadata = {"name": home_of(place), "labels": _marked(place) | levels}
+    metadata = {"name": home_of(place), "labels": _marked(place) | {ROLE: BUILDS} | levels}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+
+
+def check_namespace(place: Place, found: Object) -> None:
+    """Raises ``Conflict`` when a namespace of that name is somebody else's: its rules would be replaced by ours."""
+    there = found["metadata"].get("labels") or {}
+    wanted = {ROLE: BUILDS, PROJECT: place.project[:63]}
+    if not wanted.items() <= there.items():
+        marks = " ".join(f"{key}={value}" for key, value in wanted.items())
+        name = home_of(place)
+        raise Conflict(
+            f"the cluster's namespace {name} is not one that Slipway made for the builds of {place.project}",
+            hint=f"if it is meant for them: kubectl label namespace {name} {marks}",
+        )
 
 
 def policies(site: Site, place: Place) -> list[Object]:
@@ -101,7 +115,7 @@ def policies(site: Site, place: Place) -> list[Object]:
         {
             "ipBlock": {
                 "cidr": block,
-                **({"except": _within(block, site.inside)} if _within(block, site.inside) else {}),
+                **({"except": within(block, site.inside)} if within(block, site.inside) else {}),
             }
         }
         for block in site.outside
@@ -183,7 +197,6 @@ def pod(name: str, site: Site, place: Place, seconds: float) -> Object:
         ],
     }  # fmt: skip
     spec: Object = {
-        "nodeSelector": {"kubernetes.io/os": "linux", "kubernetes.io/arch": Platform.host().architecture},
         "restartPolicy": "Never", "automountServiceAccountToken": False, "enableServiceLinks": False,
         # Nothing in it has to be waited for: deleted is gone, also from a node that does not answer any more.
         "terminationGracePeriodSeconds": 0, "activeDeadlineSeconds": max(1, int(seconds)),
@@ -193,16 +206,7 @@ def pod(name: str, site: Site, place: Place, seconds: float) -> Object:
             {"name": "keys", "secret": {"secretName": name, "defaultMode": 0o400, "items": _keys(site)}},
             {"name": "work", "emptyDir": {}},
         ],
-        # A node that is gone keeps nobody waiting.
-        "tolerations": [
-            {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0} for key in _AWAY
-        ],
-        "topologySpreadConstraints": [
-            {
-                "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": {ROLE: WORKER}},
-            }
-        ],
+        **placement(place.avoid, {ROLE: WORKER}),
     }  # fmt: skip
     if place.in_place:
         container["args"].append("--in-place")
@@ -213,8 +217,6 @@ def pod(name: str, site: Site, place: Place, seconds: float) -> Object:
         spec["volumes"].append({"name": "cache", "persistentVolumeClaim": {"claimName": _claim_name(site)}})
     if not site.host_users and not place.in_place:
         spec["hostUsers"] = False
-    if place.avoid:
-        spec["affinity"] = {"nodeAffinity": _not_on(sorted(place.avoid))}
     metadata = {
         "name": name, "namespace": home_of(place), "labels": labels(site, place),
         # Containers' usual profile forbids every mount, also within a user namespace.
@@ -229,18 +231,5 @@ def _keys(site: Site) -> list[Object]:
     return [{"key": name, "path": name} for name in names]
 
 
-def _not_on(nodes: Sequence[str]) -> Object:
-    fields = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in nodes]
-    terms = {"nodeSelectorTerms": [{"matchFields": fields}]}
-    return {"requiredDuringSchedulingIgnoredDuringExecution": terms}
-
-
 def _alone(ip: str) -> str:
     return f"{ip}/{128 if ':' in ip else 32}"
-
-
-def _within(block: str, parts: Sequence[str]) -> list[str]:
-    """Those of ``parts`` that lie in ``block``, as an exception has to."""
-    whole = ipaddress.ip_network(block)
-    found = [ipaddress.ip_network(part) for part in parts]
-    return [str(part) for part in found if part.version == whole.version and part.subnet_of(whole)]  # type: ignore[arg-type]

@@ -10,10 +10,10 @@ from typing import Any
 from slipway.build.pods import manifests, waiting
 from slipway.build.pods.desk import Seat, Ticket, WorkerLost
 from slipway.build.pods.patience import Tell
-from slipway.errors import Failed, SlipwayError
+from slipway.build.pods.starting import Start
+from slipway.errors import SlipwayError
 from slipway.kubernetes import ClusterClient
 
-_PULL_SECONDS = 30.0
 _VOLUME_SECONDS = 90.0
 _EVENTS_SECONDS = 3.0
 
@@ -28,21 +28,26 @@ class Pod:
     ticket: Ticket
     cluster: str
     tell: Tell
-    node: str = ""
     has_volume: bool = False
     labels: dict[str, str] = field(default_factory=dict)
     over: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    _said: str = ""
-    _unpullable_since: float = 0.0
+    _said: set[str] = field(default_factory=set)
+    _start: Start = field(default_factory=Start)
+
+    @property
+    def node(self) -> str:
+        return self._start.node
 
     async def seat(self) -> Seat:
-        try:
-            async with asyncio.timeout(_VOLUME_SECONDS if self.has_volume else None):
-                seat = await asyncio.shield(self.ticket.seat)
-        except TimeoutError as error:
-            raise WorkerLost(
-                f"the Pod with the project's volume has not come within {_VOLUME_SECONDS:.0f} s"
-            ) from error
+        """When the worker has come in. Raises what ended the Pod before."""
+        either: set[asyncio.Future[Any]] = {self.ticket.seat, self.over}
+        limit = _VOLUME_SECONDS if self.has_volume else None
+        await asyncio.wait(either, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        if not self.ticket.seat.done():
+            if self.over.done():
+                self.over.result()
+            raise WorkerLost(f"the Pod with the project's volume has not come within {_VOLUME_SECONDS:.0f} s")
+        seat = self.ticket.seat.result()
         if seat.is_lost:
             raise WorkerLost("the worker left before it had a build")
         return seat
@@ -61,45 +66,48 @@ class Pod:
                             raise WorkerLost("the Pod is gone" + (f" from {self.node}" if self.node else ""))
                         self._look(change.object)
         except SlipwayError as error:
-            if not self.over.done():
-                self.over.set_exception(error)
-                self.over.exception()
+            self._end(error)
 
     async def explain(self) -> None:
-        """Tell what keeps its volumes from being mounted, which no status says, until the worker has come in."""
+        """Tell what is in the way of its start, which only events say, and end what is stuck, until the worker has
+        come in."""
         chosen = f"involvedObject.name={self.name}"
         while not self.ticket.seat.done() and not self.over.done():
             await asyncio.sleep(_EVENTS_SECONDS)
+            if not self.node:
+                continue
+            heard = False
             with suppress(SlipwayError):  # the next time, or whoever watches
-                for event in (await self.client.list("Event", self.namespace, None, chosen)).items:
-                    error = waiting.unmountable(event, self.node)
-                    if error is not None and not self.over.done():
-                        self.over.set_exception(error)
-                        self.over.exception()
-                    elif event.get("reason") in ("FailedMount", "FailedAttachVolume"):
-                        self._say(f"{event['reason']}: {event.get('message', '')}")
+                events = (await self.client.list("Event", self.namespace, None, chosen)).items
+                for text in self._start.hear(events, _now()):
+                    self._say(text)
+                for error in filter(None, (waiting.unmountable(event, self.node) for event in events)):
+                    self._end(error)
+                heard = True
+            stuck = self._start.stuck(_now(), heard=heard)
+            if stuck is not None:
+                self._end(stuck)
+
+    def _end(self, error: SlipwayError) -> None:
+        if not self.over.done():
+            self.over.set_exception(error)
+            self.over.exception()  # it may be that nobody waits
 
     def _look(self, pod: dict[str, Any]) -> None:
-        """Raises what ended it, or what will never be better."""
-        self.node = waiting.node_of(pod) or self.node
+        """Raises what ended it."""
+        self._start.look(pod, _now())
         ended = waiting.ended_by(pod)
         if ended is not None:
             raise ended
         self._say(waiting.waits_for(pod))
-        if not waiting.is_unpullable(pod):
-            self._unpullable_since = 0.0
-            return
-        now = asyncio.get_running_loop().time()
-        self._unpullable_since = self._unpullable_since or now
-        if now - self._unpullable_since > _PULL_SECONDS:
-            raise Failed(
-                waiting.waits_for(pod),
-                hint="the nodes must reach this server's registry: see docs/builders.md",
-            )
 
     def _say(self, text: str) -> None:
         """Each reason once: ``back-off`` messages count seconds, so what precedes that is compared."""
         head = text.partition(":")[0]
-        if text and head != self._said:
-            self._said = head
+        if text and head not in self._said:
+            self._said.add(head)
             self.tell(f"waiting: {text}")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -20,6 +20,13 @@ _PULLING = (
     "RegistryUnavailable",
     "ErrImageNeverPull",
 )
+_OWN_DISK = (
+    "ephemeral local storage usage exceeds",
+    "exceeded its local ephemeral storage limit",
+    "Usage of EmptyDir volume",
+)
+"""What the kubelet says of a Pod that is above its limits. Other evictions are for a node that lacks something."""
+_NOT_BEGUN = ("StartError", "ContainerCannotRun")
 
 
 def node_of(pod: Pod) -> str:
@@ -64,7 +71,7 @@ def ended_by(pod: Pod) -> SlipwayError | None:
     node = node_of(pod)
     if reason == "DeadlineExceeded":
         return Exhausted("the build took longer than its limit of time", hint="raise build.seconds")
-    if reason == "Evicted" and "ephemeral" in message.lower():
+    if reason == "Evicted" and any(text in message for text in _OWN_DISK):
         return Exhausted(f"the build wrote more than its limit of disk: {message}", hint="raise build.disk")
     if reason in ("Evicted", "NodeLost", "Shutdown", "Terminated", "Preempting", "UnexpectedAdmissionError"):
         return WorkerLost(f"the Pod was ended by {node}: {reason}: {message}")
@@ -90,6 +97,8 @@ def ended_by(pod: Pod) -> SlipwayError | None:
             said = str(ended.get("message") or ended.get("reason") or "").strip()
             kind = WorkerRefused if code == REFUSED else WorkerLost
             return kind(f"the worker could not go on: {said}")
+        if ended.get("reason") in _NOT_BEGUN:
+            return WorkerLost(f"the worker could not be started on {node}: {ended.get('message') or ''}")
         if code in (137, 143):
             return WorkerLost(f"the worker was killed on {node} ({ended.get('reason')}, exit code {code})")
         return Failed(

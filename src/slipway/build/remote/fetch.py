@@ -20,6 +20,7 @@ from slipway.build.remote.git import fetch_git
 from slipway.build.remote.http import fetch_http
 from slipway.build.remote.names import GitSource, HttpSource, RemoteSource
 from slipway.build.tree import OpenContext
+from slipway.distribution.addresses import ANYWHERE, Reach
 from slipway.errors import Invalid, NotFound
 
 _GIT = ".git"
@@ -50,10 +51,12 @@ class Fetching(Protocol):
 
 class Remotes:
     """Fetches, one at a time for one address. ``directory/<sha256>/`` keeps what was fetched, by the address
-    and by what opened it: who cannot open it does not get what somebody else fetched."""
+    and by what opened it: who cannot open it does not get what somebody else fetched.
+    ``reach``: where they may be."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, reach: Reach = ANYWHERE) -> None:
         self._directory = directory
+        self._reach = reach
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -87,12 +90,12 @@ class Remotes:
         return removed
 
     async def _file(self, source: HttpSource, directory: Path, credentials: Credentials) -> Fetched:
-        await fetch_http(source, directory, credentials)
+        await fetch_http(source, directory, credentials, self._reach)
         tree = Context(directory, lambda path, _: path != "file")
         return Fetched(tree, "file", source.checksum)
 
     async def _tree(self, source: GitSource, directory: Path, credentials: Credentials) -> Fetched:
-        path, commit, committed = await fetch_git(source, directory, credentials)
+        path, commit, committed = await fetch_git(source, directory, credentials, self._reach)
         tree = Context(path, _nothing if source.keep_git_dir else _git_directory)
         try:
             real = await asyncio.to_thread(tree.resolve, source.subdir)

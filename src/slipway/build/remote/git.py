@@ -14,7 +14,7 @@ from slipway.base.process import Completed, run
 from slipway.base.trees import remove_tree
 from slipway.build.remote.credentials import NOBODY, Credentials
 from slipway.build.remote.names import GitSource
-from slipway.distribution.addresses import check_host
+from slipway.distribution.addresses import ANYWHERE, Reach, check_host
 from slipway.errors import Failed, NotFound, Unavailable, Unsupported
 
 _SECONDS = 1800
@@ -43,8 +43,9 @@ _ENVIRONMENT = {
 class _Git:
     """The system's git for one fetch, with what the build's secrets say for its hosts."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, reach: Reach) -> None:
         self._credentials = credentials
+        self.reach = reach
 
     async def __call__(
         self,
@@ -77,14 +78,14 @@ def _origin(url: str) -> str:
 
 
 async def fetch_git(
-    source: GitSource, directory: Path, credentials: Credentials = NOBODY
+    source: GitSource, directory: Path, credentials: Credentials = NOBODY, reach: Reach = ANYWHERE
 ) -> tuple[Path, str, int]:
     """Fetch into ``directory``, which keeps objects for the next time; the tree's directory, its commit and its time.
 
     Raises ``NotFound`` for a ref that is not there, ``Denied``, ``Unavailable``, ``Failed`` for a wrong checksum.
     """
-    git = _Git(credentials)
-    await _check(source.url)
+    git = _Git(credentials, reach)
+    await _check(source.url, reach)
     if not (directory / "repository" / "HEAD").exists():
         await git(None, "init", "--quiet", "--bare", str(directory / "repository"))
     repository = directory / "repository"
@@ -173,7 +174,7 @@ async def _submodules_of(git: _Git, tree: Path, url: str) -> list[tuple[Path, st
         for line in listed.stdout.decode(errors="replace").splitlines()
     ]
     for address in addresses:
-        await _check(address)
+        await _check(address, git.reach)
     done = await git(
         tree, "submodule", "--quiet", "update", "--init", "--depth=1", check=False, urls=addresses
     )
@@ -198,7 +199,7 @@ def _has_modules(tree: Path) -> bool:
     return (tree / ".gitmodules").is_file() and not (tree / ".gitmodules").is_symlink()
 
 
-async def _check(url: str) -> None:
+async def _check(url: str, reach: Reach) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https", "git", "ssh") or not parts.hostname:
         raise Failed(f"{url[:200]!r} is no address of a repository that builds may use")
@@ -207,7 +208,7 @@ async def _check(url: str) -> None:
             f"{url[:200]!r} cannot be fetched: this server has no ssh, as API servers on a cluster have none",
             hint="use its https:// address; --secret id=GIT_AUTH_TOKEN,env=NAME opens a private one",
         )
-    await check_host(parts.hostname, parts.port or 443)
+    await check_host(parts.hostname, parts.port or 443, reach)
 
 
 def _failure(done: Completed, url: str, what: str) -> Exception:

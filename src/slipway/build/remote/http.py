@@ -16,7 +16,7 @@ import aiohttp
 from slipway.base.files import read_json, write_json
 from slipway.build.remote.credentials import NOBODY, Credentials
 from slipway.build.remote.names import HttpSource
-from slipway.distribution.addresses import CheckedResolver, check_host
+from slipway.distribution.addresses import ANYWHERE, CheckedResolver, Reach, check_host
 from slipway.errors import Denied, Exhausted, Failed, Invalid, NotFound, Unavailable
 
 MAX_SIZE = 16 * 1024**3
@@ -25,7 +25,9 @@ _PIECE = 1024 * 1024
 _REDIRECTS = 10
 
 
-async def fetch_http(source: HttpSource, directory: Path, credentials: Credentials = NOBODY) -> Path:
+async def fetch_http(
+    source: HttpSource, directory: Path, credentials: Credentials = NOBODY, reach: Reach = ANYWHERE
+) -> Path:
     """Fetch into ``directory``, which keeps the file for the next time; asked again, the server may say it is still so.
 
     Returns the file. Raises ``NotFound``, ``Denied``, ``Unavailable``, ``Failed`` for a wrong checksum.
@@ -40,9 +42,9 @@ async def fetch_http(source: HttpSource, directory: Path, credentials: Credentia
             for name, key in (("If-None-Match", "etag"), ("If-Modified-Since", "modified"))
             if known.get(key)
         }
-    connector = aiohttp.TCPConnector(resolver=CheckedResolver())
+    connector = aiohttp.TCPConnector(resolver=CheckedResolver(reach))
     async with aiohttp.ClientSession(timeout=_TIMEOUT, connector=connector, auto_decompress=False) as session:
-        found = await _follow(session, source.url, headers, file, credentials)
+        found = await _follow(session, source.url, headers, file, credentials, reach)
     if found is not None:
         known = found
         write_json(about, known, durable=False)
@@ -55,14 +57,19 @@ async def fetch_http(source: HttpSource, directory: Path, credentials: Credentia
 
 
 async def _follow(
-    session: aiohttp.ClientSession, url: str, headers: Mapping[str, str], file: Path, credentials: Credentials
+    session: aiohttp.ClientSession,
+    url: str,
+    headers: Mapping[str, str],
+    file: Path,
+    credentials: Credentials,
+    reach: Reach,
 ) -> dict[str, str] | None:
     """The facts of what was fetched into ``file``; ``None`` if it is there unchanged."""
     for _ in range(_REDIRECTS):
         host, port = urlsplit(url).hostname, urlsplit(url).port
         if urlsplit(url).scheme not in ("http", "https") or not host:
             raise Invalid(f"{url[:200]} cannot be fetched")
-        await check_host(host, port or 80)
+        await check_host(host, port or 80, reach)
         # Each host is told what is for it, and nothing that is for the one that sent us there.
         word = credentials.for_file(url)
         own = {**headers, "Authorization": word} if word else headers

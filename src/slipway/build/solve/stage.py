@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from slipway.base.tasks import first_error
 from slipway.build.base_images import BaseImages
 from slipway.build.dockerfile import Copy, DockerfileError, Instruction, Run, Workdir, parse
 from slipway.build.explain import Trace
@@ -93,7 +94,7 @@ class StageRunner:
                 for index, stage in self._plan.stages.items():
                     self._sources.tasks[index] = group.create_task(self._stage(stage))
         except BaseExceptionGroup as errors:
-            raise _first(errors) from None
+            raise first_error(errors) from None
         finally:
             for context in self._contexts.values():
                 await context.settle()
@@ -226,12 +227,3 @@ def _placed(error: SlipwayError, operation: Operation) -> SlipwayError:
     error.message = f"{location.file}:{location.line}: {error.message}"
     error.context = {**error.context, "file": location.file, "line": location.line}
     return error
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error that is no mere consequence of another."""
-    for error in errors.exceptions:
-        found = _first(error) if isinstance(error, BaseExceptionGroup) else error
-        if not isinstance(found, asyncio.CancelledError):
-            return found
-    return errors.exceptions[0]
