@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway.access.identity import Identity
 from slipway.base.clock import now
@@ -64,8 +65,29 @@ class AuditFilter:
         return found
 
 
+def record(
+    session: AsyncSession, action: str, target: str, *, by: str, project: str = "", allowed: bool = True,
+    detail: Mapping[str, Any] | None = None,
+) -> datetime:  # fmt: skip
+    """Adds an event to a transaction: it is there with what that does, or not at all. Returns its moment.
+
+    ``by``: the name of who did it. ``project``: empty for what concerns the whole platform. ``detail``: JSON.
+    """
+    moment = now()
+    session.add(
+        Row(
+            moment=moment, actor=by, action=action, target=target, project=project, allowed=allowed,
+            detail=dict(detail or {}),
+        )
+    )  # fmt: skip
+    return moment
+
+
 class AuditLog:
-    """Events are written by those who do things, in the transactions that do them; nobody changes them."""
+    """Events of their own, for what has no transaction to ``record`` them in, and all events to be read.
+
+    Nobody changes an event.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -80,17 +102,9 @@ class AuditLog:
         allowed: bool = True,
         detail: Mapping[str, Any] | None = None,
     ) -> None:
-        row = Row(
-            moment=now(),
-            actor=identity.name,
-            action=action,
-            target=target,
-            project=project,
-            allowed=allowed,
-            detail=dict(detail or {}),
-        )
+        """An event in a transaction of its own."""
         async with self._database.session() as session:
-            session.add(row)
+            record(session, action, target, by=identity.name, project=project, allowed=allowed, detail=detail)
 
     async def events(self, wanted: AuditFilter, count: int) -> list[AuditEvent]:
         """Newest first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from sqlalchemy import select
@@ -19,11 +19,14 @@ from slipway.state.tables import Member, Project, User
 
 
 class Projects:
-    """``on_policy`` are told the name of each project whose settings this process has changed."""
+    """``on_policy`` are told the name of each project whose settings this process has changed. ``on_deletion``, before
+    one goes, remove what must not be the next one's of its name, or raise to keep it.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.on_policy: list[Callable[[str], None]] = []
+        self.on_deletion: list[Callable[[str], Awaitable[None]]] = []
 
     async def create_project(self, name: str, *, public: bool = False, owner: str = "") -> ProjectRecord:
         """``owner`` becomes the project's first admin."""
@@ -74,6 +77,10 @@ class Projects:
             tell(project)
 
     async def delete_project(self, name: str) -> None:
+        """Raises ``NotFound``, and what ``on_deletion`` do."""
+        await self.project(name)
+        for prepare in self.on_deletion:
+            await prepare(name)
         async with self._database.session() as session:
             await session.delete(await find_project(session, name))
         self._policy_changed(name)

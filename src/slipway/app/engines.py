@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -35,6 +35,8 @@ _ROBOT = "pull-"
 
 class KnownClusters(Protocol):
     """What is asked of ``slipway.fleet``'s clusters."""
+
+    on_closing: list[Callable[[str], Awaitable[None]]]
 
     async def of(self, project: str) -> Sequence[Binding]: ...
 
@@ -72,17 +74,26 @@ class ClusterEngines:
         self._setting = setting
         self._health = health
         self._made: dict[str, tuple[ClusterClient, KubernetesEngine]] = {}
+        clusters.on_closing.append(self._forget)
 
     async def engine(self, cluster: str) -> Engine:
         client = await self._clusters.client(cluster)
         known = self._made.get(cluster)
         if known is None or known[0] is not client:
             setting = replace(self._setting, prefix=(await self._clusters.get(cluster)).prefix)
-            made = self._made[cluster] = (client, KubernetesEngine(client, setting, self._pulls))
-            if known is not None:
-                await known[1].aclose()
-            return made[1]
+            known = self._made.get(cluster)  # somebody else may have made it meanwhile
+        if known is None or known[0] is not client:
+            old, known = known, (client, KubernetesEngine(client, setting, self._pulls))
+            self._made[cluster] = known
+            if old is not None:
+                await old[1].aclose()
         return known[1]
+
+    async def _forget(self, cluster: str) -> None:
+        """Its engine watches nothing any more."""
+        known = self._made.pop(cluster, None)
+        if known is not None:
+            await known[1].aclose()
 
     async def weights(self, project: str) -> Mapping[str, int]:
         return {item.cluster: item.weight for item in await self._clusters.of(project)}

@@ -16,6 +16,7 @@ from typing import Protocol
 from slipway.base.trees import remove_tree
 from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
+from slipway.build.records import BuildRecords
 from slipway.build.remote import Remotes
 from slipway.content import ContentStore
 from slipway.errors import Unavailable
@@ -58,7 +59,7 @@ class Housekeeping:
     def __init__(
         self, blobs: ContentStore, snapshots: SnapshotStore, registry: Registry, cache: BuildCache,
         mounts: CacheMounts, remotes: Remotes, notes: Sequence[Notes], uploads: Path, bounds: Bounds,
-        trash: Trash, retention: Retention,
+        trash: Trash, retention: Retention, builds: BuildRecords, keep_builds: timedelta,
     ) -> None:  # fmt: skip
         self._blobs = blobs
         self._snapshots = snapshots
@@ -71,6 +72,8 @@ class Housekeeping:
         self._bounds = bounds
         self._trash = trash
         self._retention = retention
+        self._builds = builds
+        self._keep_builds = keep_builds
 
     async def run_forever(self) -> None:
         """Once an hour, as the settings say."""
@@ -85,6 +88,8 @@ class Housekeeping:
         await self._registry.uploads.expire()
         await self._retention.run()
         await self._trash.empty()
+        if forgotten := await self._builds.prune(self._keep_builds):
+            log.info("removed the records and logs of %d builds", forgotten)
         await asyncio.to_thread(self._forgotten_uploads)
         found = await self.prune(self._bounds, unreferenced=UPLOAD_AGE)
         if found.bytes:

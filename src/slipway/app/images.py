@@ -13,7 +13,8 @@ from slipway.app.cache_images import OwnersCaches
 from slipway.base.progress import Progress
 from slipway.build.base_images import BaseImage
 from slipway.build.cache_images import CacheContent, CacheSource
-from slipway.build.jobs import BuildJobs, JobRequest
+from slipway.build.jobs import BuildJobs
+from slipway.build.making import JobRequest
 from slipway.build.request import Built, SolveRequest
 from slipway.content import holding
 from slipway.delivery.builder import BuildOrder, ImageRef

@@ -45,9 +45,13 @@ async def take_down(settings: Settings) -> None:
     """Stop and remove every container, network, rule and helper process. Data stays. The server must not run."""
     machine = await make_machine(settings)
     await machine.containers.recover()
-    async with asyncio.TaskGroup() as group:
-        for container in machine.containers.list():
-            group.create_task(_end(machine.containers, container.id))
+    watcher = asyncio.create_task(machine.containers.run_forever())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for container in machine.containers.list():
+                group.create_task(_end(machine.containers, container.id))
+    finally:
+        watcher.cancel()
     await machine.containers.close()
     await machine.balancer.stop()
     await machine.networks.down()
@@ -56,12 +60,8 @@ async def take_down(settings: Settings) -> None:
 
 
 async def _end(containers: Containers, container: str) -> None:
-    watcher = asyncio.create_task(containers.run_forever())
-    try:
-        await containers.stop(container)
-        await containers.remove(container)
-    finally:
-        watcher.cancel()
+    await containers.stop(container)
+    await containers.remove(container)
 
 
 def _remove_groups(root: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from slipway.app.images import LIBRARY
+from slipway.base.progress import Phases, Progress
 from slipway.build.bootstrap import debian
 from slipway.build.own_image import OwnImage, PackagedImage, own_config, own_layer, tag
 from slipway.content import ContentStore, holding
@@ -26,6 +28,12 @@ class OwnImages:
         self._registry = registry
         self._blobs = blobs
         self._making = asyncio.Lock()
+
+    async def make(self, image: OwnImage, progress: Progress) -> dict[str, Any]:
+        """Like ``ensure``, for who watches."""
+        with Phases(progress).phase(f"the image {image.name}"):
+            reference, digest = await self.ensure(image)
+        return {"reference": reference, "digest": digest}
 
     async def ensure(self, image: OwnImage) -> tuple[str, str]:
         """Its name with its tag, and its digest. Takes minutes the first time, seconds for another version of ours."""

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
-import time
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-from slipway import __version__
 from slipway.access import Access, Identity, Vault
 from slipway.api.platform import Services
+from slipway.app.base_images import BaseImages
 from slipway.app.engines import cluster_setting, open_engines, renderer
 from slipway.app.housekeeping import Bounds, Housekeeping
+from slipway.app.identity import server_id, site_id
 from slipway.app.images import LIBRARY, OwnersImages, RegistryBuilder
 from slipway.app.leading import lead
+from slipway.app.leavings import LeavingsHere, LeavingsOnClusters
 from slipway.app.machine import Machine
 from slipway.app.no_machine import NoMachine
 from slipway.app.oidc import oidc_of
 from slipway.app.own_images import OwnImages
 from slipway.app.pods import BuildClusters
 from slipway.app.settings import Settings
+from slipway.app.status import Status
 from slipway.app.stores import open_content, open_database, signing_keys
 from slipway.app.tls import authority_certificate
-from slipway.base.clock import now
-from slipway.base.files import atomic_write
-from slipway.base.ids import new_id
-from slipway.base.progress import Progress
 from slipway.build.attest import Inventories
 from slipway.build.attest.attestor import Attestor
 from slipway.build.attest.project_keys import ProjectKeys
-from slipway.build.bootstrap import debian, parse_name
 from slipway.build.builders.records import Builders
 from slipway.build.cache import BuildCache
 from slipway.build.cache_mounts import CacheMounts
@@ -42,7 +37,6 @@ from slipway.build.explain import Traces
 from slipway.build.forwarding import Forwarding
 from slipway.build.jobs import BuildJobs
 from slipway.build.logs import TableLogs
-from slipway.build.own_image import OwnImage
 from slipway.build.pods.builder import Launcher, PodBuilder
 from slipway.build.pods.desk import Desk
 from slipway.build.pods.idle import IdleBounds
@@ -52,11 +46,11 @@ from slipway.build.remote import Remotes
 from slipway.build.sandbox import Limits, Sandboxes
 from slipway.build.solve import Solver
 from slipway.build.surroundings import Surroundings
-from slipway.content import holding
-from slipway.delivery import Apps, Deliverer, Engine, Stepwise
+from slipway.delivery import AppPolicy, Apps, Deliverer, Engine, Stepwise, Views
 from slipway.distribution import Login
+from slipway.distribution.addresses import ANYWHERE, Reach
 from slipway.engines.embedded import EmbeddedEngine
-from slipway.errors import Conflict, NotFound, Unsupported
+from slipway.errors import Conflict
 from slipway.fleet import Clusters, ClusterWatch
 from slipway.network import BuildNetwork
 from slipway.registry import Registry, Retention, Transfers, Trash
@@ -69,7 +63,6 @@ from slipway.snapshots import SnapshotStore
 
 log = logging.getLogger(__name__)
 DEFAULT_PROJECT = "demo"
-_BASE_LEASE = timedelta(hours=1)
 
 
 class Platform:
@@ -95,7 +88,7 @@ class Platform:
         self.access.on_policy.append(self.registry.rules.forget)
         self.results = cache = BuildCache(self.database, blobs)
         self.cache_mounts = CacheMounts(data / "cache-mounts")
-        self.remotes = Remotes(data / "remotes")
+        self.remotes = Remotes(data / "remotes", ANYWHERE if machine else _reach(settings))
         self.traces = Traces(data / "traces")
         self.inventories = Inventories(data / "inventories", blobs)
         solver = Solver(
@@ -111,12 +104,20 @@ class Platform:
         self.desk = Desk()
         sandboxes = Sandboxes(settings.run / "builds", BuildNetwork(machine.networks)) if machine else None
         self.clusters = Clusters(self.database, vault, settings["kubernetes.cluster"])
-        self.pods = self._pods()
+        mark = server_id(data) if machine else site_id(settings.keys)
+        self.access.on_deletion += [
+            LeavingsHere(data / "volumes", self.cache_mounts).remove,
+            LeavingsOnClusters(self.clusters, mark).remove,
+        ]
+        bootstraps = machine is not None
+        self._bases = BaseImages(self.registry, blobs, bootstraps=bootstraps)
+        self._own = OwnImages(self.registry, blobs, bootstraps=bootstraps)
+        self.pods = self._pods(mark)
         self.jobs = BuildJobs(
             self.database, solver, sandboxes, self.registry, data / "builds", _limits(settings),
             FairQueue(settings["build.parallel"]), self.attestor,
             PodBuilder(solver, self.desk, launcher or self.pods), FairQueue(settings["kubernetes.builds"]),
-            None if machine else TableLogs(self.database),
+            None if machine else TableLogs(self.database), settings["build.log_size"],
         )  # fmt: skip
         builder = RegistryBuilder(self.jobs, self.registry, self.access, self.gate)
         self.trash, self.retention = Trash(self.database), Retention(self.database)
@@ -128,7 +129,9 @@ class Platform:
         self.engines = open_engines(
             engine, self.access, setting, self.clusters, self.database, self.watch.health, away
         )
-        self.deliverer = Deliverer(Apps(self.database), builder, self.engines.of)
+        self.apps = Apps(self.database)
+        self.deliverer = Deliverer(self.apps, builder, self.engines.of, self._app_policy)
+        self.views = Views(self.apps, builder, self.engines.of)
         self.through = PullThrough(self.database, self.registry, vault)
         self.webhooks = Webhooks(self.database, vault, local=settings["webhooks.local"])
         self.replicator = Replicator(self.database, self.registry, sites, self.access)
@@ -138,8 +141,9 @@ class Platform:
         self.housekeeping = Housekeeping(
             blobs, snapshots, self.registry, cache, self.cache_mounts, self.remotes,
             (self.traces, self.inventories), self._uploads, bounds, self.trash, self.retention,
+            self.jobs.records, timedelta(days=settings["build.keep_days"]),
         )  # fmt: skip
-        self._started = now()
+        self._status = Status(settings, machine, self.apps, self.jobs)
         self._tasks: list[asyncio.Task[None]] = []
 
     def _embedded(self, machine: Machine) -> EmbeddedEngine:
@@ -149,12 +153,14 @@ class Platform:
             settings.data / "volumes", settings["apps.domain"], int(settings["apps.listen"].rpartition(":")[2]),
         )  # fmt: skip
 
-    def _pods(self) -> KubernetesLauncher:
+    def _pods(self, mark: str) -> KubernetesLauncher:
         settings = self.settings
-        mark = server_id(settings.data) if self.machine else site_id(settings.keys)
-        self._own = images = OwnImages(self.registry, self.blobs, bootstraps=self.machine is not None)
-        bounds = IdleBounds(settings["kubernetes.idle_workers"], settings["kubernetes.idle_seconds"])
-        return KubernetesLauncher(BuildClusters(settings, self.clusters, images, mark), mark, bounds)
+        bounds = IdleBounds(
+            settings["kubernetes.idle_workers"],
+            settings["kubernetes.idle_seconds"],
+            settings["kubernetes.idle_total"],
+        )
+        return KubernetesLauncher(BuildClusters(settings, self.clusters, self._own, mark), mark, bounds)
 
     async def open(self) -> None:
         """Put in order what a crash may have left, find what runs, begin to watch it."""
@@ -173,7 +179,7 @@ class Platform:
         """From now on builds, apps and housekeeping are this server's; nobody else does them."""
         await self._signing.take_over()
         await self.jobs.recover()
-        await self.deliverer.apps.interrupt_pending()
+        await self.apps.interrupt_pending()
         if self.machine:
             await self.machine.containers.recover()
         for name, public in ((LIBRARY, True), (DEFAULT_PROJECT, False)):
@@ -223,10 +229,13 @@ class Platform:
         return Services(
             self.access, self._vault, self.registry, self.trash, self.retention, self.replicator, self.webhooks,
             self.gate, self.advisories, self.attestor, transfers, self.jobs,
-            Builders(self.database), self.deliverer, self._images_of, self._make_base, self._status, self._uploads,
-            self.remotes, self.clusters, self._prune, self.desk, self._make_own,
+            Builders(self.database), self.apps, self.deliverer, self.views, self._images_of, self._bases.make,
+            self._status, self._uploads, self.remotes, self.clusters, self._prune, self.desk, self._own.make,
             Forwarding(), authority_certificate(self.settings), self.oidc,
         )  # fmt: skip
+
+    async def _app_policy(self, project: str) -> AppPolicy:
+        return AppPolicy.parse(await self.access.policy(project, "app"))
 
     def _images_of(
         self, owner: Identity, refresh: bool, logins: Mapping[str, Login], project: str
@@ -236,63 +245,6 @@ class Platform:
     async def _prune(self, days: float, size: int, dry_run: bool) -> dict[str, Any]:
         done = await self.housekeeping.prune(Bounds(timedelta(days=days), size), dry_run=dry_run)
         return {"counts": done.counts, "bytes": done.bytes, "dry_run": dry_run}
-
-    async def _make_own(self, image: OwnImage, progress: Progress) -> dict[str, Any]:
-        began = time.monotonic()
-        progress({"event": "phase", "name": f"the image {image.name}", "state": "start"})
-        reference, digest = await self._own.ensure(image)
-        seconds = round(time.monotonic() - began, 2)
-        progress({"event": "phase", "name": f"the image {image.name}", "state": "done", "seconds": seconds})
-        return {"reference": reference, "digest": digest}
-
-    async def _make_base(
-        self, name: str, mirror: str, include: list[str], variant: str, force: bool, progress: Progress
-    ) -> dict[str, Any]:
-        distribution, suite = parse_name(name)
-        if self.machine is None:
-            raise Unsupported(
-                "this server has no machine to make base images on",
-                hint=f"push one: skopeo copy … docker://THIS-REGISTRY/{LIBRARY}/{distribution}:{suite}",
-            )
-        repository = f"{LIBRARY}/{distribution}"
-        if not force:
-            try:
-                stored = await self.registry.get_manifest(repository, suite)
-                return {"reference": f"{repository}:{suite}", "digest": str(stored.digest), "unchanged": True}
-            except NotFound:
-                pass
-        began = time.monotonic()
-        progress({"event": "phase", "name": f"bootstrap {name}", "state": "start"})
-        config, layer = await debian(self.blobs, suite, mirror=mirror, include=include, variant=variant)
-        digest = layer.descriptor.digest
-        async with holding(self.blobs, f"base {name}", digest, ttl=_BASE_LEASE):
-            image = await self.registry.store_image(repository, [suite], config, [layer.descriptor])
-        seconds = round(time.monotonic() - began, 2)
-        progress({"event": "phase", "name": f"bootstrap {name}", "state": "done", "seconds": seconds})
-        return {"reference": f"{repository}:{suite}", "digest": str(image.digest)}
-
-    async def _status(self) -> dict[str, Any]:
-        facts = self.machine.facts if self.machine else None
-        containers = self.machine.containers.list() if self.machine else []
-        return {
-            "version": __version__,
-            "ready": True,
-            "started": self._started,
-            "pid": os.getpid(),
-            "api": self.settings["listen"],
-            "url": self.settings.url,
-            "apps_address": self.settings["apps.listen"],
-            "data": str(self.settings.data),
-            "runtime": f"{facts.version}, cgroups {facts.cgroups}" if facts else "none: clusters alone",
-            "apps": len(await self.deliverer.apps.all()),
-            "containers": sum(item.running for item in containers),
-            "builds_running": self.jobs.running,
-            "warnings": [
-                f"{item.name}: {item.detail}"
-                for item in (facts.checks if facts else ())
-                if item.status != "ok"
-            ],
-        }
 
 
 async def _supervised(work: Any) -> None:
@@ -304,24 +256,16 @@ async def _supervised(work: Any) -> None:
         os._exit(70)
 
 
-def server_id(data: Path) -> str:
-    """What tells this server's objects in a cluster from another's; made once."""
-    path = data / "server-id"
-    if not path.exists():
-        atomic_write(path, new_id(16))
-    return path.read_text().strip()
-
-
-def site_id(keys: Path) -> str:
-    """The same for all servers that have the same keys: what one of them left, the next one finds."""
-    return hashlib.sha256(b"slipway site\0" + (keys / "vault.key").read_bytes()).hexdigest()[:16]
-
-
 def _surroundings(settings: Settings) -> Surroundings:
     return Surroundings.of(
         settings["build.ca_bundle"], settings["build.http_proxy"], settings["build.https_proxy"],
         settings["build.no_proxy"],
     )  # fmt: skip
+
+
+def _reach(settings: Settings) -> Reach:
+    """What is fetched for builds that are Pods is what these could fetch."""
+    return Reach(settings["kubernetes.egress"], settings["kubernetes.egress_except"])
 
 
 def _limits(settings: Settings) -> Limits:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from slipway.app.images import LIBRARY
@@ -16,12 +18,13 @@ from slipway.build.own_image import DOCKER
 from slipway.build.pods.image import WORKER
 from slipway.build.pods.manifests import Site
 from slipway.build.pods.volumes import CacheVolume
-from slipway.errors import Invalid
+from slipway.errors import Denied, Invalid, Unavailable
 from slipway.fleet import Clusters
 from slipway.kubernetes import ClusterClient
 
 _USER_NAMESPACES = (1, 33)
-"""From which version on a Pod has a user namespace of its own where it asks for one."""
+"""From which version on a Pod may ask for a user namespace of its own. Whether it starts is up to its node."""
+_ASK_AGAIN_SECONDS = 300.0
 
 
 class BuildClusters:
@@ -32,7 +35,7 @@ class BuildClusters:
         self._clusters = clusters
         self._images = images
         self._mark = mark
-        self._versions: dict[str, str] = {}
+        self._user_namespaces: dict[str, tuple[bool, float]] = {}
 
     @property
     def volume(self) -> CacheVolume | None:
@@ -74,20 +77,54 @@ class BuildClusters:
         server = settings["kubernetes.server"] or settings.url
         parts = urlsplit(server)
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        if cluster not in self._versions:
-            self._versions[cluster] = await (await self.client(cluster)).version()
         authority = authority_certificate(settings)
         _, digest = await self._images.ensure(WORKER)
         return Site(
             f"{self._registry}/{LIBRARY}/{WORKER.name}@{digest}", server, await _addresses(parts.hostname or "", port),
             self._mark, settings["kubernetes.egress"], settings["kubernetes.egress_except"],
             await asyncio.to_thread(authority.read_bytes) if authority is not None else b"",
-            not has_user_namespaces(self._versions[cluster]), self.volume, self._registry,
+            not await self._has_user_namespaces(cluster), self.volume, self._registry,
         )  # fmt: skip
+
+    async def _has_user_namespaces(self, cluster: str) -> bool:
+        """Clusters are upgraded and get other nodes, so the answer is good for some minutes, or until there is another.
+
+        Raises ``Unavailable`` while there is none yet.
+        """
+        known = self._user_namespaces.get(cluster)
+        if known is not None and time.monotonic() < known[1]:
+            return known[0]
+        client = await self.client(cluster)
+        try:
+            found = has_user_namespaces(await client.version()) and await _nodes_have_them(client)
+        except Unavailable:
+            if known is None:
+                raise
+            return known[0]
+        self._user_namespaces[cluster] = found, time.monotonic() + _ASK_AGAIN_SECONDS
+        return found
+
+
+async def _nodes_have_them(client: ClusterClient) -> bool:
+    """Whether each node that Pods may come to has a runtime with user namespaces: others refuse a Pod that asks."""
+    try:
+        nodes = (await client.list("Node", None, {"kubernetes.io/os": "linux"})).items
+    except Denied:
+        return False
+    usable = [node for node in nodes if not node.get("spec", {}).get("unschedulable")]
+    return bool(usable) and all(node_has_user_namespaces(node) for node in usable)
+
+
+def node_has_user_namespaces(node: Mapping[str, Any]) -> bool:
+    """Whether its runtime's default handler, which has no name, says so; older nodes say nothing."""
+    return any(
+        not handler.get("name") and (handler.get("features") or {}).get("userNamespaces") is True
+        for handler in node.get("status", {}).get("runtimeHandlers") or ()
+    )
 
 
 def has_user_namespaces(version: str) -> bool:
-    """Whether Pods of a cluster of this version (``v1.33.1``) have one of their own when they ask for it."""
+    """Whether Pods of a cluster of this version (``v1.33.1``) may ask for one of their own."""
     return _numbers(version) >= _USER_NAMESPACES
 
 

@@ -21,9 +21,10 @@ from slipway.api.registry import Pace
 from slipway.api.registry import create_app as create_registry
 from slipway.app import sockets
 from slipway.app.http import HttpProtocol
+from slipway.app.identity import server_id
 from slipway.app.leadership import LEASE_SECONDS, Leadership, end_at_once
 from slipway.app.machine import make_machine
-from slipway.app.platform import Platform, server_id
+from slipway.app.platform import Platform
 from slipway.app.settings import Settings
 from slipway.app.tls import ServerTls, is_loopback, tls_of
 from slipway.base import linux

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -35,6 +36,10 @@ def _optional_path(text: str) -> str:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    return tuple(str(ipaddress.ip_network(word)) for word in _words(text))
 
 
 def _positive(text: str) -> float:
@@ -167,6 +172,10 @@ SETTINGS = (
     Setting("build.cache_size", _size, "20g", "What the build cache keeps at most."),
     Setting("build.cache_days", _positive, "30", "After how many days without use it is forgotten."),
     Setting(
+        "build.log_size", _size, "64m", "What is kept of the log of one build: its beginning and its end."
+    ),
+    Setting("build.keep_days", _positive, "90", "After how many days a build's record and log are removed."),
+    Setting(
         "registry.idle_seconds",
         _positive,
         "120",
@@ -201,11 +210,12 @@ SETTINGS = (
         "kubernetes.registry", str, "", "HOST:PORT by which nodes pull from it; default that of the URL."
     ),
     Setting("kubernetes.idle_workers", _whole, "0", "Pods kept ready for each project that builds."),
+    Setting("kubernetes.idle_total", _count, "20", "Pods kept ready for all projects together, at most."),
     Setting("kubernetes.idle_seconds", _positive, "600", "How long one waits for a build."),
-    Setting("kubernetes.egress", _words, "0.0.0.0/0,::/0", "Networks that builds in Pods may reach."),
+    Setting("kubernetes.egress", _networks, "0.0.0.0/0,::/0", "Networks that builds in Pods may reach."),
     Setting(
         "kubernetes.egress_except",
-        _words,
+        _networks,
         "10.0.0.0/8,100.64.0.0/10,169.254.0.0/16,172.16.0.0/12,192.168.0.0/16,fc00::/7,fe80::/10",
         "Of these, those that they may not: clusters and machines beside them.",
     ),

@@ -10,14 +10,14 @@ from urllib.parse import quote, urlencode
 from slipway import wire
 from slipway.client.credentials import Credentials
 from slipway.client.logins import Logins
-from slipway.client.transport import Transport
+from slipway.client.policies import policy, set_policy
+from slipway.client.transport import API, Transport
 from slipway.wire import bodies
 
 if TYPE_CHECKING:
     from slipway.client.clusters import ClusterVerbs
     from slipway.client.registry import RegistryVerbs
 
-API = "/api/v1"
 Events = Iterator[dict[str, Any]]
 
 
@@ -87,12 +87,16 @@ class Client(Logins):
         self.transport.call("DELETE", f"{API}/projects/{quote(name)}")
 
     def build_policy(self, project: str) -> wire.BuildPolicy:
-        found = self.transport.call("GET", f"{API}/projects/{quote(project)}/build-policy")
-        return wire.BuildPolicy.model_validate(found)
+        return policy(self.transport, project, "build-policy", wire.BuildPolicy)
 
-    def set_build_policy(self, project: str, policy: wire.BuildPolicy) -> wire.BuildPolicy:
-        path = f"{API}/projects/{quote(project)}/build-policy"
-        return wire.BuildPolicy.model_validate(self.transport.call("PUT", path, policy.model_dump()))
+    def set_build_policy(self, project: str, wanted: wire.BuildPolicy) -> wire.BuildPolicy:
+        return set_policy(self.transport, project, "build-policy", wanted)
+
+    def app_policy(self, project: str) -> wire.AppPolicy:
+        return policy(self.transport, project, "app-policy", wire.AppPolicy)
+
+    def set_app_policy(self, project: str, wanted: wire.AppPolicy) -> wire.AppPolicy:
+        return set_policy(self.transport, project, "app-policy", wanted)
 
     def members(self, project: str) -> list[wire.Member]:
         found = self._list(f"{API}/projects/{quote(project)}/members")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slipway.errors import Invalid
 
-DEFAULT_SOCKET = "/run/slipway/slipway.sock"
+_RUN = "/run/slipway"  # the setting `run` of a server that was not told otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Credentials:
 
     @classmethod
     def load(cls, server: str = "") -> Credentials:
-        """``server`` (a flag), else SLIPWAY_SERVER, else the last login, else this machine's socket.
+        """``server`` (a flag), else SLIPWAY_SERVER, else the last login, else this machine's socket (in SLIPWAY_RUN).
 
         Root on the server's machine needs no login: when the socket is there, it wins over a saved login.
         """
@@ -40,9 +40,10 @@ class Credentials:
             known = saved if saved and saved.server == wanted else cls(wanted)
             token = os.environ.get("SLIPWAY_TOKEN", "") or known.token
             return cls(wanted, token, read_authority(os.environ.get("SLIPWAY_CA", "")) or known.authority)
-        if os.access(DEFAULT_SOCKET, os.R_OK | os.W_OK):
-            return cls(f"unix://{DEFAULT_SOCKET}")
-        return saved or cls(f"unix://{DEFAULT_SOCKET}")
+        socket = f"{os.environ.get('SLIPWAY_RUN') or _RUN}/slipway.sock"
+        if os.access(socket, os.R_OK | os.W_OK):
+            return cls(f"unix://{socket}")
+        return saved or cls(f"unix://{socket}")
 
     @classmethod
     def _saved(cls) -> Credentials | None:

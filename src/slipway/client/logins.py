@@ -5,9 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote, urlencode
 
 from slipway import wire
-from slipway.client.transport import Transport
-
-API = "/api/v1"
+from slipway.client.transport import API, Transport
 
 
 class Logins:

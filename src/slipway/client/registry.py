@@ -7,9 +7,8 @@ from typing import IO, Any
 from urllib.parse import quote, urlencode
 
 from slipway import wire
-from slipway.client.transport import Transport
-
-API = "/api/v1"
+from slipway.client.policies import policy, set_policy
+from slipway.client.transport import API, Transport
 
 
 class RegistryVerbs:
@@ -23,12 +22,10 @@ class RegistryVerbs:
         return found
 
     def policy(self, project: str) -> wire.RegistryPolicy:
-        found = self._transport.call("GET", f"{API}/projects/{quote(project)}/registry-policy")
-        return wire.RegistryPolicy.model_validate(found)
+        return policy(self._transport, project, "registry-policy", wire.RegistryPolicy)
 
-    def set_policy(self, project: str, policy: wire.RegistryPolicy) -> wire.RegistryPolicy:
-        path = f"{API}/projects/{quote(project)}/registry-policy"
-        return wire.RegistryPolicy.model_validate(self._transport.call("PUT", path, policy.model_dump()))
+    def set_policy(self, project: str, wanted: wire.RegistryPolicy) -> wire.RegistryPolicy:
+        return set_policy(self._transport, project, "registry-policy", wanted)
 
     def upstream(self, project: str) -> wire.Upstream:
         found = self._transport.call("GET", f"{API}/projects/{quote(project)}/upstream")

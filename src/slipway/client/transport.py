@@ -12,6 +12,7 @@ from slipway.client.connection import Answer, Connection
 from slipway.client.unix import UnixConnection
 from slipway.errors import KINDS, SlipwayError, Unavailable
 
+API = "/api/v1"
 MAX_LINE = 16 * 1024 * 1024
 _PIECE = 1024 * 1024
 

@@ -11,7 +11,11 @@ reconciler ends those; a removal is recorded before it begins, and finished. Eve
 
 ``engine`` is the Protocol of everything that runs apps, release by release. An engine that knows single instances only
 (``instance_engine``) becomes one through ``stepwise``, which plans and rolls out for it. Which engine runs a project's
-apps the ``Deliverer`` is told by a callable. Builds come through ``builder``.
+apps the ``Deliverer`` is told by a callable, and so are the ``Views``, which look at apps and change nothing.
+``policy`` is what a project's apps may have beyond ordinary containers. Builds come through ``builder``.
+
+``deliver`` changes apps, ``views`` looks at them and into them, ``apps`` are the rows that both stand on; ``images``
+are what a release's services run, built or looked up.
 """
 
 from slipway.delivery.apps import Apps, AppState
@@ -21,10 +25,13 @@ from slipway.delivery.engine import AppRef, Engine, EngineOf, Instance, LogRecor
 from slipway.delivery.instance_engine import InstanceEngine
 from slipway.delivery.outcome import Outcome
 from slipway.delivery.placements import Placement, Placements, Shift
+from slipway.delivery.policy import AppPolicy
 from slipway.delivery.releases import Release
 from slipway.delivery.stepwise import Stepwise
+from slipway.delivery.views import Views
 
 __all__ = [
+    "AppPolicy",
     "AppRef",
     "AppState",
     "Apps",
@@ -44,5 +51,6 @@ __all__ = [
     "Release",
     "Shift",
     "Stepwise",
+    "Views",
     "Wanted",
 ]

@@ -131,6 +131,10 @@ class Apps:
                 )
             return from_row(row)
 
+    async def current(self, state: AppState) -> Release | None:
+        """The release that should run in this state; ``None`` before the first one has served."""
+        return await self.release(state.ref, state.current) if state.current is not None else None
+
     async def releases(self, ref: AppRef) -> list[Release]:
         """Newest first."""
         async with self._database.session() as session:

@@ -1,43 +1,40 @@
-"""Delivering an app, and everything else that moves it."""
+"""Delivering an app, and everything else that changes it; looking at it is for ``views``."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from slipway.access import Identity
-from slipway.base.progress import Progress
+from slipway.base.progress import Phases, Progress
 from slipway.compose import Project, Refuse
 from slipway.delivery.apps import Apps, AppState
-from slipway.delivery.builder import Builder, BuildOrder, ImageRef
-from slipway.delivery.commands import Command
-from slipway.delivery.drafts import draft, rendered_images
-from slipway.delivery.engine import AppRef, Engine, EngineOf, Instance, LogRecord, Move, Place, Wanted
-from slipway.delivery.outcome import Outcome, Phases
+from slipway.delivery.builder import Builder
+from slipway.delivery.engine import AppRef, Engine, EngineOf, Move, Wanted
+from slipway.delivery.images import made_images, tagged_images
+from slipway.delivery.outcome import Outcome
+from slipway.delivery.policy import PolicyOf, ordinary
 from slipway.delivery.reconcile import Reconciler
 from slipway.delivery.releases import Release, release_digest
 from slipway.delivery.removal import take_away
-from slipway.delivery.rollout import first_error
 from slipway.delivery.volumes import named_volumes
-from slipway.errors import Conflict, Invalid, NotFound, Unavailable
-from slipway.oci import Reference
+from slipway.errors import Conflict, Invalid
 
-log = logging.getLogger(__name__)
 MAX_REPLICAS = 1000
 
 
 class Deliverer:
     """One for a server. An app is changed by one call at a time; others wait."""
 
-    def __init__(self, apps: Apps, builder: Builder, engine_of: EngineOf) -> None:
+    def __init__(
+        self, apps: Apps, builder: Builder, engine_of: EngineOf, policy_of: PolicyOf = ordinary
+    ) -> None:
         """``engine_of``: what runs a project's apps; the same object for all whose apps run in one place."""
-        self.apps = apps
+        self._apps = apps
+        self._policy_of = policy_of
         self._builder = builder
         self._engine_of = engine_of
         self._locks: dict[AppRef, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -51,79 +48,54 @@ class Deliverer:
         ref = AppRef(project, model.name)
         phases = Phases(progress)
         engine = await self._engine_of(project)
-        for refusal in engine.refusals(model):
-            raise refusal.error()
+        await self._check(project, model)
         async with self._locks[ref]:
             state = await self._ready_for_delivery(engine, ref, progress)
             with phases.phase("build"):
-                images = await self._images(ref, model, source, identity, progress, no_cache)
+                images = await made_images(self._builder, ref, model, source, identity, progress, no_cache)
             if state.current is not None and await self._serves(engine, state, model, images):
                 return Outcome(ref, state.current, True, _urls(engine, ref, model), phases.timings)
-            number = await self.apps.next_number(ref)
-            images = await self._tagged(model, images, str(number))
-            release = await self.apps.record(ref, number, model, images, identity.name, revision)
+            number = await self._apps.next_number(ref)
+            images = await tagged_images(self._builder, model, images, str(number))
+            release = await self._apps.record(ref, number, model, images, identity.name, revision)
             with phases.phase("run"):
                 await self._roll_out(engine, ref, release, progress)
         return Outcome(ref, number, False, _urls(engine, ref, model), phases.timings)
 
+    async def refusals(self, project: str) -> Refuse:
+        """What a model cannot or may not have in a project, to be told while its file is read."""
+        engine, policy = await self._engine_of(project), await self._policy_of(project)
+        return lambda model: [*policy.refusals(model), *engine.refusals(model)]
+
+    async def _check(self, project: str, model: Project) -> None:
+        for refusal in (await self.refusals(project))(model):
+            raise refusal.error()
+
     async def _ready_for_delivery(self, engine: Engine, ref: AppRef, progress: Progress) -> AppState:
-        state = await self.apps.ensure(ref)
+        state = await self._apps.ensure(ref)
         if state.removing:
-            await take_away(engine, self.apps, ref, state.removing_volumes, progress)
-            state = await self.apps.ensure(ref)
+            await take_away(engine, self._apps, ref, state.removing_volumes, progress)
+            state = await self._apps.ensure(ref)
         return state
-
-    async def _images(
-        self, ref: AppRef, model: Project, source: Path, identity: Identity, progress: Progress, no_cache: bool
-    ) -> dict[str, dict[str, str]]:  # fmt: skip
-        """Every service's image; builds and look-ups run side by side."""
-
-        async def one(name: str) -> tuple[str, ImageRef]:
-            service = model.services[name]
-            if service.build is None:
-                return name, await self._builder.resolve(Reference.parse(service.image), identity)
-            order = BuildOrder(ref.project, ref.name, service, source, no_cache)
-            built = await self._builder.build(order, identity, progress)
-            return name, ImageRef(built.reference, str(built.digest))
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(name)) for name in model.services]
-        except BaseExceptionGroup as errors:
-            raise first_error(errors) from None
-        found = dict(task.result() for task in tasks)
-        return {name: {"reference": image.reference, "digest": image.digest} for name, image in found.items()}
-
-    async def _tagged(
-        self, model: Project, images: Mapping[str, Mapping[str, str]], tag: str
-    ) -> dict[str, dict[str, str]]:
-        """What was built for this release carries its number; what was only named keeps its name."""
-        found = {}
-        for name, image in images.items():
-            one = ImageRef(image["reference"], image["digest"])
-            if model.services[name].build is not None:
-                one = await self._builder.tag(one, tag)
-            found[name] = {"reference": one.reference, "digest": one.digest}
-        return found
 
     async def _serves(
         self, engine: Engine, state: AppState, model: Project, images: Mapping[str, Mapping[str, str]]
     ) -> bool:
         assert state.current is not None
-        release = await self.apps.release(state.ref, state.current)
+        release = await self._apps.release(state.ref, state.current)
         if release.digest != release_digest(model, images):
             return False
         return await engine.serves(state.ref, Wanted(release, state.scale))
 
     async def _roll_out(self, engine: Engine, ref: AppRef, release: Release, progress: Progress) -> None:
         """Make ``release`` the one that serves. It is so from the moment one transaction says it."""
-        state = await self.apps.get(ref)
-        before = await self.apps.release(ref, state.current) if state.current is not None else None
+        state = await self._apps.get(ref)
+        before = await self._apps.current(state)
         taken = False
 
         async def taken_over() -> None:
             nonlocal taken
-            await self.apps.activate(ref, release.number)
+            await self._apps.activate(ref, release.number)
             taken = True
 
         move = Move(
@@ -135,7 +107,7 @@ class Deliverer:
             await engine.roll_out(ref, move, progress)
         except BaseException as error:
             if not taken:
-                await asyncio.shield(self.apps.fail(ref, release.number, str(error) or "cancelled"))
+                await asyncio.shield(self._apps.fail(ref, release.number, str(error) or "cancelled"))
             raise
 
     async def rollback(self, ref: AppRef, to: int | None, identity: Identity, progress: Progress) -> Outcome:
@@ -147,19 +119,20 @@ class Deliverer:
         phases = Phases(progress)
         engine = await self._engine_of(ref.project)
         async with self._locks[ref]:
-            state = await self.apps.get(ref)
+            state = await self._apps.get(ref)
             target = await self._rollback_target(ref, state, to)
+            await self._check(ref.project, target.model)
             with phases.phase("run"):
                 await self._roll_out(engine, ref, target, progress)
         return Outcome(ref, target.number, False, _urls(engine, ref, target.model), phases.timings)
 
     async def _rollback_target(self, ref: AppRef, state: AppState, to: int | None) -> Release:
         if to is not None:
-            target = await self.apps.release(ref, to)
+            target = await self._apps.release(ref, to)
             if target.status in ("failed", "pending"):
                 raise Conflict(f"release {to} never served", hint="choose one that is superseded")
             return target
-        for release in await self.apps.releases(ref):
+        for release in await self._apps.releases(ref):
             if release.status == "superseded" and (state.current is None or release.number < state.current):
                 return release
         raise Conflict(f"{ref} has no earlier release", hint="only a release that served can be gone back to")
@@ -168,15 +141,15 @@ class Deliverer:
         """Run so many instances of each service, in this and every later release."""
         engine = await self._engine_of(ref.project)
         async with self._locks[ref]:
-            state = await self.apps.get(ref)
-            release = await self._current(ref)
+            state = await self._apps.get(ref)
+            release = await self._current(state)
             for name, count in replicas.items():
                 _check_scale(ref, release.model, name, count)
             wanted = Wanted(release, {**state.scale, **replicas})
             unchanged = await engine.serves(ref, wanted)
             move = Move(
-                wanted, Wanted(release, state.scale), confirm=partial(self.apps.confirm, state),
-                taken_over=lambda: self.apps.set_scale(ref, replicas),
+                wanted, Wanted(release, state.scale), confirm=partial(self._apps.confirm, state),
+                taken_over=lambda: self._apps.set_scale(ref, replicas),
             )  # fmt: skip
             await engine.roll_out(ref, move, progress)
         return Outcome(ref, release.number, unchanged, _urls(engine, ref, release.model))
@@ -185,13 +158,13 @@ class Deliverer:
         """Replace instances by fresh ones of the same release, without a gap where two may run."""
         engine = await self._engine_of(ref.project)
         async with self._locks[ref]:
-            release = await self._current(ref)
+            state = await self._apps.get(ref)
+            release = await self._current(state)
             chosen = set(services or release.model.services)
             if unknown := chosen - set(release.model.services):
                 raise Invalid(f"{ref} has no service {sorted(unknown)[0]!r}")
-            state = await self.apps.get(ref)
             wanted = Wanted(release, state.scale)
-            move = Move(wanted, wanted, frozenset(chosen), partial(self.apps.confirm, state))
+            move = Move(wanted, wanted, frozenset(chosen), partial(self._apps.confirm, state))
             await engine.roll_out(ref, move, progress)
         return Outcome(ref, release.number, False, _urls(engine, ref, release.model))
 
@@ -202,8 +175,8 @@ class Deliverer:
         """
         engine = await self._engine_of(ref.project)
         async with self._locks[ref]:
-            state = await self.apps.get(ref)
-            release = await self._current(ref)
+            state = await self._apps.get(ref)
+            release = await self._current(state)
             kept = named_volumes(release.model)
             if kept and not leave_data:
                 raise Conflict(
@@ -214,7 +187,7 @@ class Deliverer:
                 text = f"the data of {', '.join(kept)} stays behind; {ref} begins with what is on {to}"
                 progress({"event": "warning", "text": text})
             wanted = Wanted(release, state.scale)
-            move = Move(wanted, wanted, confirm=partial(self.apps.confirm, state), to=to)
+            move = Move(wanted, wanted, confirm=partial(self._apps.confirm, state), to=to)
             await engine.roll_out(ref, move, progress)
         return Outcome(ref, release.number, False, _urls(engine, ref, release.model))
 
@@ -222,94 +195,14 @@ class Deliverer:
         """End everything of the app and forget it with its releases. Interrupted, it is finished later."""
         engine = await self._engine_of(ref.project)
         async with self._locks[ref]:
-            await self.apps.start_removal(ref, volumes)
-            await take_away(engine, self.apps, ref, volumes, progress)
+            await self._apps.start_removal(ref, volumes)
+            await take_away(engine, self._apps, ref, volumes, progress)
 
-    async def _current(self, ref: AppRef) -> Release:
-        release = await self.current(ref)
+    async def _current(self, state: AppState) -> Release:
+        release = await self._apps.current(state)
         if release is None:
-            raise Conflict(f"{ref} has no release that serves", hint="deliver it first")
+            raise Conflict(f"{state.ref} has no release that serves", hint="deliver it first")
         return release
-
-    # Looking
-
-    async def instances(self, ref: AppRef) -> list[Instance]:
-        return await (await self._engine_of(ref.project)).instances(ref)
-
-    async def overview(self, refs: Sequence[AppRef]) -> dict[AppRef, list[Instance]]:
-        """The instances of many apps. Those of an engine that does not answer are not among them."""
-        by_engine: dict[int, tuple[Engine, list[AppRef]]] = {}
-        for project in {ref.project for ref in refs}:
-            engine = await self._engine_of(project)
-            mine = [ref for ref in refs if ref.project == project]
-            by_engine.setdefault(id(engine), (engine, []))[1].extend(mine)
-        found: dict[AppRef, list[Instance]] = {}
-        for engine, mine in by_engine.values():
-            try:
-                found.update(await engine.overview(mine))
-            except Unavailable as error:
-                log.warning("%d apps cannot be shown as they are: %s", len(mine), error)
-        return found
-
-    async def places(self, ref: AppRef) -> Sequence[Place]:
-        """The clusters of an app, where there are several to choose from."""
-        engine, state = await self._engine_of(ref.project), await self.apps.get(ref)
-        if state.current is None:
-            return ()
-        return await engine.places(ref, Wanted(await self.apps.release(ref, state.current), state.scale))
-
-    async def current(self, ref: AppRef) -> Release | None:
-        state = await self.apps.get(ref)
-        return await self.apps.release(ref, state.current) if state.current is not None else None
-
-    async def urls(self, ref: AppRef, release: Release) -> dict[str, list[str]]:
-        engine = await self._engine_of(ref.project)
-        return {name: engine.urls(ref, service) for name, service in release.model.services.items()}
-
-    async def logs(
-        self, ref: AppRef, instance: Instance, follow: bool, tail: int | None
-    ) -> AsyncIterator[LogRecord]:
-        engine = await self._engine_of(ref.project)
-        async for line in engine.logs(ref, instance, follow, tail):
-            yield line
-
-    @asynccontextmanager
-    async def run(
-        self, ref: AppRef, service: str, replica: int, command: Sequence[str], *, takes_input: bool,
-        terminal: bool,
-    ) -> AsyncIterator[Command]:  # fmt: skip
-        """A command in an instance of a service; ``replica`` 0 is any that runs. Raises ``NotFound``, ``Conflict``."""
-        await self.apps.get(ref)
-        engine = await self._engine_of(ref.project)
-        mine = [item for item in await engine.instances(ref) if item.service == service]
-        chosen = [item for item in mine if item.running and replica in (0, item.replica)]
-        if not chosen:
-            one = f"instance {replica}" if replica else "instance"
-            raise NotFound(
-                f"the app {ref} has no {one} of {service!r} that runs", hint=f"slipway app show {ref.name}"
-            )
-        async with engine.run(ref, chosen[0], command, takes_input=takes_input, terminal=terminal) as found:
-            yield found
-
-    async def refusals(self, project: str) -> Refuse:
-        """What the project's engine cannot do of a model, to be told while its file is read."""
-        return (await self._engine_of(project)).refusals
-
-    async def render(
-        self, project: str, model: Project, images: Mapping[str, str], identity: Identity
-    ) -> list[dict[str, Any]]:
-        """What a delivery of ``model`` would apply to a cluster, changing nothing.
-
-        An image is the one named in ``images``, else what the file names, else that of the release that serves.
-        """
-        ref = AppRef(project, model.name)
-        engine = await self._engine_of(project)
-        states = {state.ref: state for state in await self.apps.all()}
-        state = states.get(ref)
-        current = await self.apps.release(ref, state.current) if state and state.current is not None else None
-        found = await rendered_images(self._builder, model, images, current, identity)
-        release = draft(model, found, (current.number if current else 0) + 1, identity.name)
-        return await engine.render(ref, Wanted(release, state.scale if state else {}))
 
     # Keeping it true
 

@@ -8,11 +8,11 @@ from slipway.access import Identity
 from slipway.base.clock import now
 from slipway.compose import Project
 from slipway.delivery.builder import Builder
+from slipway.delivery.images import Images
 from slipway.delivery.releases import Release, release_digest
 from slipway.errors import Invalid, NotFound
 from slipway.oci import Reference
 
-Images = dict[str, dict[str, str]]
 _HUB = "docker.io"
 
 

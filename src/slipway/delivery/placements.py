@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from slipway.base.clock import now
+from slipway.access.audit import record
 from slipway.delivery.engine import AppRef
 from slipway.state import Database
-from slipway.state.tables import App, AuditEvent
+from slipway.state.tables import App
 from slipway.state.tables import Project as ProjectRow
 
 ACTOR = "reconciliation"
@@ -97,13 +97,7 @@ class Placements:
         async with self._database.session() as session:
             found = await session.execute(query.values(placement=placement.to_json()).returning(App.id))
             if shift is not None and found.all():
-                session.add(_event(ref, shift))
-
-
-def _event(ref: AppRef, shift: Shift) -> AuditEvent:
-    detail = {
-        "app": ref.name, "from": list(shift.source), "to": list(shift.target), "reason": shift.reason,
-    }  # fmt: skip
-    return AuditEvent(
-        moment=now(), actor=ACTOR, action=MOVED, target=str(ref), project=ref.project, detail=detail
-    )
+                detail = {
+                    "app": ref.name, "from": list(shift.source), "to": list(shift.target), "reason": shift.reason,
+                }  # fmt: skip
+                record(session, MOVED, str(ref), by=ACTOR, project=ref.project, detail=detail)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from slipway.base.progress import Progress
+from slipway.base.tasks import first_error, to_the_end
 from slipway.compose import Service
 from slipway.delivery.engine import AppRef, Instance
 from slipway.delivery.instance_engine import InstanceEngine
@@ -229,31 +230,3 @@ def patience(service: Service) -> float:
     return max(
         READY_SECONDS, (service.healthcheck.start_period if service.healthcheck else 0) + READY_SECONDS / 2
     )
-
-
-async def to_the_end(work: Awaitable[None]) -> None:
-    """Run ``work`` whole even when we are cancelled meanwhile; the cancellation follows it."""
-    task = asyncio.ensure_future(work)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise
-            cancelled = True
-        except BaseException:
-            break
-    if cancelled:
-        task.exception()  # looked at, so that it is not reported as lost
-        raise asyncio.CancelledError
-    task.result()
-
-
-def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What went wrong first, rather than what was cancelled because of it."""
-    for error in errors.exceptions:
-        found = first_error(error) if isinstance(error, BaseExceptionGroup) else error
-        if not isinstance(found, asyncio.CancelledError):
-            return found
-    return errors.exceptions[0]

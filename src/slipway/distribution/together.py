@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from slipway.base.tasks import first_error
 from slipway.oci import Descriptor
 
 _AT_ONCE = 4
@@ -78,4 +79,4 @@ async def each_blob(blobs: Iterable[Descriptor], work: Callable[[Descriptor], Aw
             for blob in {item.digest: item for item in blobs}.values():
                 group.create_task(one(blob))
     except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        raise first_error(errors) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -38,7 +38,8 @@ class _Open:
 class Clusters:
     """Records are in the database, clients in this process: they stay open and are shared, and end with ``aclose``.
 
-    A cluster that another server removed, or added anew with other credentials, is noticed at the next ``client``.
+    A cluster that another server removed is noticed at the next ``client`` or ``names``, one that it added anew with
+    other credentials at the next ``client``.
     ``fallback`` is the cluster of projects that have none of their own; empty: they have this machine.
     """
 
@@ -50,6 +51,8 @@ class Clusters:
         self._open: dict[str, _Open] = {}
         self.on_added: list[Callable[[ClusterDetail], None]] = []
         """Told of each cluster that this process has added, as it was then."""
+        self.on_closing: list[Callable[[str], Awaitable[None]]] = []
+        """Told of each cluster whose client is about to be closed: it is gone, or is another one now."""
 
     async def aclose(self) -> None:
         opened, self._open = self._open, {}
@@ -176,8 +179,13 @@ class Clusters:
         return found
 
     async def names(self) -> set[str]:
+        opened = dict(self._open)
         async with self._database.read() as session:
-            return set(await session.scalars(select(Cluster.name)))
+            found = set(await session.scalars(select(Cluster.name)))
+        for name in opened.keys() - found:
+            if self._open.get(name) is opened[name]:  # and not one that was added since
+                await self._shut(name)
+        return found
 
     async def was_seen(self, name: str) -> None:
         """It is well now."""
@@ -204,7 +212,7 @@ class Clusters:
             made = _Open(sealed, ClusterClient(_endpoint(name, self._vault.open(sealed))))
             self._open[name] = made
             if known is not None:
-                await known.client.aclose()
+                await self._close(name, known)
             return made.client
         return known.client
 
@@ -238,7 +246,12 @@ class Clusters:
     async def _shut(self, name: str) -> None:
         known = self._open.pop(name, None)
         if known is not None:
-            await known.client.aclose()
+            await self._close(name, known)
+
+    async def _close(self, name: str, known: _Open) -> None:
+        for tell in self.on_closing:
+            await tell(name)
+        await known.client.aclose()
 
 
 def _endpoint(name: str, kubeconfig: str) -> Endpoint:

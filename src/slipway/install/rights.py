@@ -18,6 +18,11 @@ _RULES = (
     ("", ["nodes", "events"], ["get", "list", "watch"]),
     ("", ["pods", "services", "configmaps", "secrets", "persistentvolumeclaims"], _ALL),
     ("", ["pods/log"], ["get"]),
+    (
+        "",
+        ["pods/exec"],
+        ["get", "create"],
+    ),  # a WebSocket begins with a GET, and needs both since Kubernetes 1.35
     ("apps", ["deployments", "statefulsets"], _ALL),
     ("batch", ["jobs"], _ALL),
     ("networking.k8s.io", ["ingresses", "networkpolicies"], _ALL),

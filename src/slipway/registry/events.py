@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from slipway.base.clock import iso, now
+from slipway.access.audit import record
+from slipway.base.clock import iso
 from slipway.base.ids import new_id
-from slipway.state.tables import AuditEvent, Project, Webhook, WebhookDelivery
+from slipway.state.tables import Project, Webhook, WebhookDelivery
 
 PUSHED = "image.pushed"
 DELETED = "image.deleted"
@@ -27,13 +28,9 @@ async def emit(
 ) -> None:  # fmt: skip
     """Part of the transaction that does what it tells of: neither is there without the other."""
     about = {"repository": repository, "tag": tag, "digest": digest, **(detail or {})}
-    moment = now()
-    session.add(
-        AuditEvent(
-            moment=moment, actor=by, action=kind, project=project, allowed=allowed,
-            target=f"{repository}:{tag}" if tag else f"{repository}@{digest}",
-            detail={name: value for name, value in about.items() if value},
-        )
+    moment = record(
+        session, kind, f"{repository}:{tag}" if tag else f"{repository}@{digest}", by=by, project=project,
+        allowed=allowed, detail={name: value for name, value in about.items() if value},
     )  # fmt: skip
     query = select(Webhook).join(Project, Project.id == Webhook.project_id).where(Project.name == project)
     for hook in await session.scalars(query):

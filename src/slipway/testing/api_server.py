@@ -23,8 +23,13 @@ KINDS: Mapping[str, Mapping[str, tuple[str, bool]]] = {
         "Node": ("nodes", False),
         "ConfigMap": ("configmaps", True),
         "Namespace": ("namespaces", False),
+        "Secret": ("secrets", True),
+        "Service": ("services", True),
+        "PersistentVolumeClaim": ("persistentvolumeclaims", True),
     },
-    "apps/v1": {"Deployment": ("deployments", True)},
+    "apps/v1": {"Deployment": ("deployments", True), "StatefulSet": ("statefulsets", True)},
+    "batch/v1": {"Job": ("jobs", True)},
+    "networking.k8s.io/v1": {"Ingress": ("ingresses", True), "NetworkPolicy": ("networkpolicies", True)},
 }
 
 

@@ -12,21 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from slipway.access import SYSTEM, Access, Identity
-from slipway.base.clock import now
 from slipway.base.ids import new_id
 from slipway.base.progress import Event, Progress
 from slipway.build.request import Built
 from slipway.compose import DependsOn, FileMount, HealthTest, Port, Project, Service, VolumeMount
-from slipway.delivery import AppRef, Apps, BuildOrder, Deliverer, Engine, Outcome, Release, Wanted
+from slipway.delivery import AppRef, Apps, BuildOrder, Deliverer, Engine, Outcome, Release, Views, Wanted
 from slipway.delivery.builder import ImageRef
-from slipway.engines.kubernetes import KubernetesEngine, Limits, Setting
+from slipway.engines.kubernetes import KubernetesEngine, Limits, Setting, manifests, namespace_manifest
+from slipway.engines.kubernetes.objects import Object
 from slipway.errors import Unsupported
 from slipway.kubernetes import ClusterClient, read_kubeconfig
 from slipway.oci import Reference
 from slipway.state import Database
-from slipway.testing.kubernetes.cluster import LocalCluster
+from slipway.testing.kubernetes.cluster import Cluster
+from slipway.testing.kubernetes.visitor import Visitor
 
 PORT = 8000
+_AT_ONCE = 16
 
 
 class NoBuilder:
@@ -46,7 +48,7 @@ class NoBuilder:
 class Bench:
     """One project of its own; ``reopen`` is a start of the server after a kill."""
 
-    cluster: LocalCluster
+    cluster: Cluster
     client: ClusterClient
     database: Database
     image: str
@@ -57,6 +59,7 @@ class Bench:
     opened: list[KubernetesEngine] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.visitor = Visitor(self.cluster, self.image, f"visits-{self.project}")
         self.reopen()
 
     def reopen(self) -> None:
@@ -65,7 +68,10 @@ class Bench:
             self.client, self.setting, lease_seconds=self.lease_seconds, away_seconds=120, waits=self.limits
         )
         self.opened.append(self.engine)
-        self.deliverer = Deliverer(Apps(self.database), NoBuilder(), self.engine_of)
+        self.apps = Apps(self.database)
+        builder = NoBuilder()
+        self.deliverer = Deliverer(self.apps, builder, self.engine_of)
+        self.views = Views(self.apps, builder, self.engine_of)
 
     async def engine_of(self, project: str) -> Engine:
         return self.engine
@@ -123,18 +129,38 @@ class Bench:
         return {re.sub(r"\.[a-z.0-9]*/", "/", line, count=1) for line in (await self.kubectl(*words)).split()}
 
     async def fetch(self, name: str, port: int = PORT) -> str:
-        """What a service says to a node."""
+        """What a service says."""
         words = ("get", "service", name, "-n", self.namespace, "-o", "jsonpath={.spec.clusterIP}")
         address = await self.kubectl(*words)
         return await asyncio.to_thread(
-            self.cluster.on_node,
-            "node-1",
-            "curl",
-            "-sS",
-            "-m",
-            "5",
-            f"http://{address}:{port}/",
+            self.visitor.shell, f"busybox timeout 5 busybox wget -qO- http://{address}:{port}/"
         )
+
+    async def rest(self, count: int) -> dict[AppRef, Wanted]:
+        """So many apps of three services without a copy, which the database and the cluster have as they should be.
+
+        What is looked at is the same as of others, and hundreds of them fit a small machine.
+        """
+        found: dict[AppRef, Wanted] = {}
+        for number in range(count):
+            model = _resting(self.image, number)
+            ref, scale = AppRef(self.project, model.name), dict.fromkeys(model.services, 0)
+            images = {name: {"reference": self.image, "digest": ""} for name in model.services}
+            await self.apps.ensure(ref)
+            release = await self.apps.record(ref, 1, model, images, "ada", "")
+            await self.apps.activate(ref, release.number)
+            await self.apps.set_scale(ref, scale)
+            found[ref] = Wanted(release, scale)
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def apply(obj: Object) -> None:
+            async with places:
+                await self.client.apply(obj)
+
+        await apply(namespace_manifest(self.project, self.namespace))
+        objects = [item for ref, one in found.items() for item in manifests(ref, one, self.setting)]
+        await asyncio.gather(*map(apply, objects))
+        return found
 
     def states(self, service: str) -> list[str]:
         return [event["state"] for event in self.events if event.get("service") == service]
@@ -151,21 +177,18 @@ def whole(bench: Bench, text: str) -> tuple[Service, ...]:
 async def deliver_whole(directory: Path, kubeconfig: Path, image: str, project: str, text: str) -> None:
     """One delivery by a process of its own, so that it can be killed."""
     client = ClusterClient(read_kubeconfig(await asyncio.to_thread(kubeconfig.read_text)))
-    bench = Bench(LocalCluster(), client, Database.sqlite(directory / "state.db"), image, project)
+    bench = Bench(Cluster(kubeconfig), client, Database.sqlite(directory / "state.db"), image, project)
     print("begins", flush=True)
     await bench.deliver(*whole(bench, text), configs={"site": text})
     print("is through", flush=True)
     await client.aclose()
 
 
-def resting_app(image: str, number: int) -> Wanted:
-    """Three services without a copy: what is looked at is the same, and hundreds of them fit a small machine."""
+def _resting(image: str, number: int) -> Project:
     page = Service(f"web{number}", image, ports=(Port(8000),))
     store = Service(f"db{number}", image, expose=(5432,), volumes=(VolumeMount("/data", "volume", "data"),))
     services = {item.name: item for item in (page, store, Service(f"worker{number}", image))}
-    images = {name: {"reference": image, "digest": ""} for name in services}
-    model = Project(f"app{number}", services, ("data",))
-    return Wanted(Release(1, model, images, f"{number}", "active", now(), "ada"), dict.fromkeys(services, 0))
+    return Project(f"app{number}", services, ("data",))
 
 
 def healthy(test: str, interval: float = 1) -> HealthTest:
@@ -173,7 +196,7 @@ def healthy(test: str, interval: float = 1) -> HealthTest:
 
 
 @asynccontextmanager
-async def opened_bench(cluster: LocalCluster, image: str, directory: Path) -> AsyncIterator[Bench]:
+async def opened_bench(cluster: Cluster, image: str, directory: Path) -> AsyncIterator[Bench]:
     database = Database.sqlite(directory / "state.db")
     await database.migrate()
     project = f"t{new_id()[:8].lower()}"
@@ -187,6 +210,7 @@ async def opened_bench(cluster: LocalCluster, image: str, directory: Path) -> As
             await engine.aclose()
         await client.aclose()
         await database.dispose()
+        await asyncio.to_thread(bench.visitor.leave)
         for name in (bench.namespace, f"slipway--{project}-second"):
             words = ("delete", "namespace", name, "--wait=false", "--ignore-not-found")
             await asyncio.to_thread(cluster.kubectl, *words)

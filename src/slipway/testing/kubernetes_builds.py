@@ -11,7 +11,7 @@ from slipway.testing.kubernetes.cluster import LocalCluster
 from slipway.testing.kubernetes.objects import until
 from slipway.testing.platform import Running
 
-NAMESPACE = "slipway-build-demo"
+NAMESPACE = "build-slipway-demo"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -21,17 +22,27 @@ def room(cluster: Cluster, wants: Mapping[str, float]) -> int:
 
 
 def overloaded(cluster: Cluster) -> set[str]:
-    """Nodes whose Pods ask for more than they have, or that say they are under pressure."""
+    """Nodes whose Pods use or ask for more than they have, or that say they are under pressure."""
     asked, found = requested(cluster), set()
     for node in cluster.get("nodes"):
         name, status = node["metadata"]["name"], node["status"]
-        above = any(asked[name][what] > amount(status["allocatable"][what]) for what in _COUNTED)
+        taken = used(cluster, name)
+        above = any(
+            max(asked[name][what], taken[what]) > amount(status["allocatable"][what]) for what in _COUNTED
+        )
         pressed = any(
             item["type"].endswith("Pressure") and item["status"] == "True" for item in status["conditions"]
         )
         if above or pressed:
             found.add(name)
     return found
+
+
+def used(cluster: Cluster, node: str) -> dict[str, float]:
+    """What all Pods of a node together use, as its kubelet says: CPUs, and bytes that cannot be given back."""
+    stats = json.loads(cluster.kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary"))
+    (pods,) = (item for item in stats["node"]["systemContainers"] if item["name"] == "pods")
+    return {"cpu": pods["cpu"]["usageNanoCores"] / 1e9, "memory": float(pods["memory"]["workingSetBytes"])}
 
 
 def requested(cluster: Cluster) -> dict[str, dict[str, float]]:

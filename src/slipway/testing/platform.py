@@ -15,7 +15,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,19 @@ class Running:
             process.communicate(f"{password}\n".encode())
         assert process.returncode == 0, name
         self.command("project", "add", "demo", name, "--role", role)
+
+    @contextmanager
+    def acting_as(self, name: str, password: str, home: Path) -> Iterator[None]:
+        """Commands are of a user who has logged in over TCP, and not of root on the socket."""
+        before, server = dict(self.variables), f"http://127.0.0.1:{self.api_port}"
+        self.variables |= {"SLIPWAY_SERVER": server, "HOME": str(home), "XDG_CONFIG_HOME": str(home)}
+        try:
+            with self.start_command("login", server, "-u", name, "--password-stdin") as login:
+                out, err = login.communicate(f"{password}\n".encode())
+            assert b"logged in" in out, err
+            yield
+        finally:
+            self.variables = before
 
     async def _seed(self, repository: str, archive: Path) -> None:
         self.data.mkdir(parents=True, exist_ok=True)

@@ -27,8 +27,8 @@ from slipway.app.settings import Settings
 from slipway.base.ids import new_id
 from slipway.base.progress import Event
 from slipway.build.builders import KUBERNETES, BuilderRecord
-from slipway.build.jobs import JobRequest
-from slipway.build.pods.builder import Place, admitted
+from slipway.build.making import JobRequest
+from slipway.build.pods.builder import NoRoom, Place, admitted
 from slipway.build.pods.desk import Desk, Seat, Ticket, WorkerLost, WorkerRefused
 from slipway.build.pods.forms import REFUSED
 from slipway.build.request import Built, SolveRequest
@@ -75,7 +75,7 @@ class Process:
 class Processes:
     """Starts workers as processes; ``all`` are those that there were, ``places`` what they were started for.
 
-    ``namespaces``: whether they are where user namespaces may be made.
+    ``namespaces``: whether they are where user namespaces may be made. ``full``: the projects that have no room.
     """
 
     directory: Path
@@ -84,9 +84,12 @@ class Processes:
     places: list[Place] = field(default_factory=list)
     namespaces: bool = True
     kept: Path | None = None
+    full: set[str] = field(default_factory=set)
 
     @asynccontextmanager
     async def started(self, place: Place, desk: Desk, reporter: Reporter) -> AsyncIterator[Process]:
+        if place.project in self.full:
+            raise NoRoom("no room")
         home = self.directory / new_id()
         keys, work = home / "keys", home / "work"
         for path in (keys, work):
@@ -124,14 +127,14 @@ class Yard:
     workers: Processes
     events: list[dict[str, Any]] = field(default_factory=list)
 
-    async def build(self, context: Path, *tags: str, **values: Any) -> Built:
+    async def build(self, context: Path, *tags: str, project: str = DEFAULT_PROJECT, **values: Any) -> Built:
         """Build a directory; ``values`` are those of ``SolveRequest``. ``events`` are then the build's."""
         self.events.clear()
         request = JobRequest(
-            DEFAULT_PROJECT, "", "web", "root", f"{DEFAULT_PROJECT}/web", tags or ("latest",),
+            project, "", "web", "root", f"{project}/web", tags or ("latest",),
             SolveRequest("", context, **values), builder=BuilderRecord(KUBERNETES, KUBERNETES, ""),
         )  # fmt: skip
-        images = self.platform._images_of(SYSTEM, False, {}, DEFAULT_PROJECT)
+        images = self.platform._images_of(SYSTEM, False, {}, project)
         return await self.platform.jobs.run(request, images, self._progress)
 
     def _progress(self, event: Event) -> None:

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slipway.wire.accounts import (
+        AppPolicy,
         BuildPolicy,
         Login,
         Me,
@@ -106,6 +107,7 @@ _MODULES = {
     "App": "apps",
     "AppCluster": "apps",
     "AppDetail": "apps",
+    "AppPolicy": "accounts",
     "AuditEvent": "policies",
     "AuditFilter": "policies",
     "Authority": "status",
@@ -185,6 +187,7 @@ __all__ = [
     "App",
     "AppCluster",
     "AppDetail",
+    "AppPolicy",
     "AuditEvent",
     "AuditFilter",
     "Authority",

@@ -72,6 +72,14 @@ class BuildPolicy(Request):
     allow: list[str] = Field(default_factory=list, description="network.host, security.insecure, device=NAME")
 
 
+class AppPolicy(Request):
+    """What a project's apps may have beyond ordinary containers. See ``slipway.delivery.policy``."""
+
+    capabilities: list[str] = Field(
+        default_factory=list, max_length=64, description="for cap_add; ALL is each"
+    )
+
+
 class SigningKey(Answer):
     """What a project's images are signed with, as PEM."""
 

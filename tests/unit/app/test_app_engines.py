@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from slipway.testing.memory_engine import MemoryEngine
 class FixedClusters:
     bindings: dict[str, dict[str, int]]
     clients: dict[str, ClusterClient] = field(default_factory=dict)
+    on_closing: list[Callable[[str], Awaitable[None]]] = field(default_factory=list)
 
     async def of(self, project: str) -> list[Binding]:
         return [Binding(name, project, weight) for name, weight in self.bindings.get(project, {}).items()]
@@ -91,6 +93,27 @@ async def test_each_cluster_has_one_engine_as_long_as_it_is_the_same(site: Site)
     assert await members.engine("one") is not one, "the cluster was added anew"
     await members.aclose()
     for client in (old, *clusters.clients.values()):
+        await client.aclose()
+
+
+async def test_the_engine_of_a_cluster_that_is_gone_watches_nothing(site: Site) -> None:
+    clusters = FixedClusters({"near": {"one": 1}})
+    members = ClusterEngines(clusters, lambda name: Health(True), RobotPulls(site.access), Setting())
+    first, same = await asyncio.gather(members.engine("one"), members.engine("one"))
+    assert first is same, "two that ask at once get the same"
+    assert isinstance(first, KubernetesEngine)
+    watching = asyncio.create_task(first._mirror.ready())
+    await asyncio.sleep(0)
+    tasks = list(first._mirror._tasks)
+    assert tasks
+    for tell in clusters.on_closing:
+        await tell("one")
+        await tell("unknown")
+    assert all(task.done() for task in tasks)
+    watching.cancel()
+    assert await members.engine("one") is not first
+    await members.aclose()
+    for client in clusters.clients.values():
         await client.aclose()
 
 

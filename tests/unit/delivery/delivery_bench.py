@@ -12,7 +12,7 @@ from slipway.access import SYSTEM, Access, Identity
 from slipway.base.progress import Event, Progress
 from slipway.build.request import Built
 from slipway.compose import Build, Port, Project, Service
-from slipway.delivery import AppRef, Apps, BuildOrder, Deliverer, Engine, Outcome, Stepwise
+from slipway.delivery import AppRef, Apps, BuildOrder, Deliverer, Engine, Outcome, Stepwise, Views
 from slipway.delivery.builder import ImageRef
 from slipway.errors import NotFound, SlipwayError
 from slipway.oci import Digest, Reference
@@ -66,12 +66,16 @@ class Bench:
     world: World = field(default_factory=World)
     builder: FakeBuilder = field(default_factory=FakeBuilder)
     events: list[Event] = field(default_factory=list)
+    apps: Apps = field(init=False)
     deliverer: Deliverer = field(init=False)
+    views: Views = field(init=False)
     engine: Engine = field(init=False)
     engines: dict[str, Engine] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.deliverer = Deliverer(Apps(self.database), self.builder, self.engine_of)
+        self.apps = Apps(self.database)
+        self.deliverer = Deliverer(self.apps, self.builder, self.engine_of)
+        self.views = Views(self.apps, self.builder, self.engine_of)
         self.engine = Stepwise(MemoryEngine(self.world))
 
     async def engine_of(self, project: str) -> Engine:
@@ -83,7 +87,7 @@ class Bench:
     async def reopen(self) -> None:
         self.world.hook = lambda step: None
         self.__post_init__()
-        await self.deliverer.apps.interrupt_pending()
+        await self.apps.interrupt_pending()
 
     async def deliver(self, *services: Service, name: str = "shop") -> Outcome:
         volumes = tuple({mount.source for service in services for mount in service.volumes})
@@ -91,12 +95,12 @@ class Bench:
         return await self.deliverer.deliver("demo", model, Path("/src"), SYSTEM, "abc", self.events.append)
 
     async def statuses(self) -> dict[int, str]:
-        return {item.number: item.status for item in await self.deliverer.apps.releases(APP)}
+        return {item.number: item.status for item in await self.apps.releases(APP)}
 
     async def running(self, app: AppRef = APP) -> dict[str, list[int]]:
         """Releases of the running instances of each service."""
         found: dict[str, list[int]] = {}
-        for item in await self.deliverer.instances(app):
+        for item in await self.views.instances(app):
             if item.running:
                 found.setdefault(item.service, []).append(item.release)
         return found

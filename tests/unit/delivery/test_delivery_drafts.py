@@ -23,7 +23,7 @@ def images_of(app: AppRef, wanted: Wanted) -> list[dict[str, Any]]:
 async def rendered(bench: Bench, *services: Service, **images: str) -> Any:
     bench.engine = Stepwise(MemoryEngine(bench.world), images_of)
     model = Project("shop", {item.name: item for item in services})
-    (found,) = await bench.deliverer.render("demo", model, images, SYSTEM)
+    (found,) = await bench.views.render("demo", model, images, SYSTEM)
     return found
 
 
@@ -59,4 +59,4 @@ async def test_what_has_no_image_is_said(bench: Bench) -> None:
         await rendered(bench, service("web"), wbe="a")
     bench.engine = Stepwise(MemoryEngine(bench.world))
     with pytest.raises(Unsupported):
-        await bench.deliverer.render("demo", Project("shop", {"db": Service("db", "a")}), {}, SYSTEM)
+        await bench.views.render("demo", Project("shop", {"db": Service("db", "a")}), {}, SYSTEM)

@@ -28,10 +28,10 @@ def second() -> tuple[Service, ...]:
 
 async def whole(bench: Bench) -> int:
     """Everything runs as one release says, and nothing else is there; which release that is."""
-    state = await bench.deliverer.apps.get(APP)
+    state = await bench.apps.get(APP)
     assert state.current is not None
-    release = await bench.deliverer.apps.release(APP, state.current)
-    found = await bench.deliverer.instances(APP)
+    release = await bench.apps.release(APP, state.current)
+    found = await bench.views.instances(APP)
     wanted = {name: release.config_of(item) for name, item in release.model.services.items()}
     assert sorted(item.service for item in found) == ["store", "web", "web"]
     assert all(item.running and item.config == wanted[item.service] for item in found)
@@ -99,7 +99,7 @@ async def test_a_first_delivery_killed_at_every_step(bench: Bench) -> None:
         await killed(bench.deliver(*first()))
         await bench.reopen()
         await bench.deliverer.reconcile()
-        if (await bench.deliverer.apps.get(APP)).current is None:
+        if (await bench.apps.get(APP)).current is None:
             assert bench.world.instances == {}
             assert bench.world.routes.get(APP, {}) == {}
         else:
@@ -133,7 +133,7 @@ async def test_a_removal_killed_at_every_step_is_finished(bench: Bench) -> None:
         await bench.reopen()
         await bench.deliverer.reconcile()
         with pytest.raises(NotFound):
-            await bench.deliverer.apps.get(APP)
+            await bench.apps.get(APP)
         assert (bench.world.instances, bench.world.routes, bench.world.volumes) == ({}, {}, set())
         if not hit():
             return

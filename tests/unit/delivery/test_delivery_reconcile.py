@@ -84,8 +84,8 @@ async def test_one_app_that_does_not_come_up_holds_no_other_back(
 async def test_a_delivery_between_listing_and_repairing_counts(bench: Bench) -> None:
     """The list of apps is old by the time its last app's turn comes."""
     await bench.deliver(WEB)
-    reconciler = Reconciler(bench.deliverer.apps, bench.engine_of, bench.deliverer._locks)
-    listed = await bench.deliverer.apps.all()
+    reconciler = Reconciler(bench.apps, bench.engine_of, bench.deliverer._locks)
+    listed = await bench.apps.all()
     bench.builder.sources["web"] = "second"
     await bench.deliver(WEB)
     assert listed[0].current == 1
@@ -96,11 +96,11 @@ async def test_a_delivery_between_listing_and_repairing_counts(bench: Bench) -> 
 async def test_what_ends_again_and_again_is_repaired_ever_more_rarely(bench: Bench) -> None:
     await bench.deliver(service("web"))
     clock = 0.0
-    reconciler = Reconciler(bench.deliverer.apps, bench.engine_of, bench.deliverer._locks, lambda: clock)
+    reconciler = Reconciler(bench.apps, bench.engine_of, bench.deliverer._locks, lambda: clock)
     repairs = []
     for second in range(0, 400, 5):
         clock = float(second)
-        for item in await bench.deliverer.instances(APP):
+        for item in await bench.views.instances(APP):
             bench.world.crash(item.id, 1)
         bench.world.trace.clear()
         await reconciler.once()
@@ -166,7 +166,7 @@ async def test_an_engine_that_does_not_answer_holds_back_its_own_apps_only(
     far = Watched(MemoryEngine(bench.world))
     far.silent_until = asyncio.Event()
     bench.engines["far"] = far
-    await bench.deliverer.apps.ensure(AppRef("far", "first"))
+    await bench.apps.ensure(AppRef("far", "first"))
     bench.world.crash("web.3", 1)
     task = asyncio.create_task(bench.deliverer.reconcile())
     async with asyncio.timeout(60):

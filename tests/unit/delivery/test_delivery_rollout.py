@@ -27,7 +27,7 @@ async def test_a_first_delivery(bench: Bench) -> None:
     assert await bench.statuses() == {1: "active"}
     assert bench.builder.tags.keys() == {"demo/shop-web:1"}
     assert bench.states("web") == ["starting", "running", "routed"]
-    (release,) = await bench.deliverer.apps.releases(APP)
+    (release,) = await bench.apps.releases(APP)
     assert (release.created_by, release.source_revision) == (SYSTEM.name, "abc")
 
 
@@ -95,7 +95,7 @@ async def test_a_failure_leaves_the_old_release_as_it_was(bench: Bench) -> None:
     assert await bench.running() == {"web": [1], "api": [1]}
     assert len(bench.world.instances) == 2
     assert bench.world.routes == routes
-    failed = await bench.deliverer.apps.release(APP, 2)
+    failed = await bench.apps.release(APP, 2)
     assert LAST_WORDS in (failed.error or "")
 
 
@@ -124,7 +124,7 @@ async def test_a_first_delivery_that_fails_leaves_nothing(bench: Bench) -> None:
         await bench.deliver(WEB, service("api", "fail"))
     assert bench.world.instances == {}
     assert bench.world.routes.get(APP, {}) == {}
-    assert (await bench.deliverer.apps.get(APP)).current is None
+    assert (await bench.apps.get(APP)).current is None
     assert (await bench.deliver(WEB)).release == 2
 
 
@@ -271,7 +271,7 @@ async def test_scaling_that_fails_is_not_remembered(bench: Bench) -> None:
     bench.world.hook = hook
     with pytest.raises(Failed):
         await bench.deliverer.scale(APP, {"web": 2}, silent)
-    assert (await bench.deliverer.apps.get(APP)).scale == {}
+    assert (await bench.apps.get(APP)).scale == {}
 
 
 async def test_restart_replaces_instances(bench: Bench) -> None:
@@ -293,7 +293,7 @@ async def test_removing(bench: Bench) -> None:
         assert bench.world.instances == {}
         assert bench.world.volumes == (set() if volumes else {(APP, "data")})
         with pytest.raises(NotFound):
-            await bench.deliverer.apps.get(APP)
+            await bench.apps.get(APP)
     with pytest.raises(NotFound):
         await bench.deliverer.remove(AppRef("demo", "none"), False, silent)
 

@@ -152,6 +152,28 @@ async def test_a_client_is_shared_and_ends_with_its_cluster(fleet: Fleet) -> Non
     assert (await fleet.clusters.client("east")).endpoint.token == "another"
 
 
+async def test_who_uses_a_client_is_told_before_it_is_closed(fleet: Fleet) -> None:
+    other = Clusters(fleet.database, Vault(fleet.directory / "keys"))
+    for name in ("east", "west"):
+        await fleet.clusters.add(name, fleet.server.kubeconfig(token=name), prefix=f"{name}-")
+        await fleet.clusters.client(name)
+    told: list[str] = []
+
+    async def tell(name: str) -> None:
+        assert await clients[name].version(), "it is open still"
+        told.append(name)
+
+    clients = {name: await fleet.clusters.client(name) for name in ("east", "west")}
+    fleet.clusters.on_closing.append(tell)
+    await fleet.clusters.remove("east")
+    assert told == ["east"]
+    await other.remove("west")
+    assert await fleet.clusters.names() == set()
+    assert told == ["east", "west"], "whoever removed it"
+    with pytest.raises(Interrupted):
+        await clients["west"].version()
+
+
 async def test_a_cluster_that_is_away_is_shown_so(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     await fleet.clusters.add("east", fleet.server.kubeconfig(token="t"))
     fleet.server.answers["GET /version"] = [status(503, "ServiceUnavailable", "etcd is away")]

@@ -10,6 +10,7 @@ from slipway import wire
 from slipway.access import Permission, Role
 from slipway.api.platform.callers import Caller, Parts
 from slipway.build.policy import BuildPolicy
+from slipway.delivery import AppPolicy
 from slipway.errors import Conflict
 
 router = APIRouter(tags=["accounts"])
@@ -75,7 +76,7 @@ async def create_project(parts: Parts, caller: Caller, request: wire.NewProject)
 @router.delete("/projects/{name}", status_code=204)
 async def delete_project(parts: Parts, caller: Caller, name: str) -> None:
     await parts.access.require_admin(caller, "delete projects")
-    if any(state.ref.project == name for state in await parts.deliverer.apps.all()):
+    if any(state.ref.project == name for state in await parts.apps.all()):
         raise Conflict(f"the project {name!r} has apps", hint="remove them first with `slipway app rm`")
     await parts.access.delete_project(name)
     await parts.access.audit(caller, "project.delete", name, project=name)
@@ -97,6 +98,22 @@ async def set_build_policy(
     await parts.access.set_policy(name, "build", policy.to_json())
     await parts.access.audit(caller, "project.build-policy", name, project=name, detail=policy.to_json())
     return wire.BuildPolicy.model_validate(policy.to_json())
+
+
+@router.get("/projects/{name}/app-policy")
+async def app_policy(parts: Parts, caller: Caller, name: str) -> wire.AppPolicy:
+    await parts.access.require(caller, name, Permission.VIEW)
+    found = AppPolicy.parse(await parts.access.policy(name, "app"))
+    return wire.AppPolicy.model_validate(found.to_json())
+
+
+@router.put("/projects/{name}/app-policy")
+async def set_app_policy(parts: Parts, caller: Caller, name: str, request: wire.AppPolicy) -> wire.AppPolicy:
+    await parts.access.require_admin(caller, "change what a project's apps may have")
+    policy = AppPolicy.parse(request.model_dump()).checked()
+    await parts.access.set_policy(name, "app", policy.to_json())
+    await parts.access.audit(caller, "project.app-policy", name, project=name, detail=policy.to_json())
+    return wire.AppPolicy.model_validate(policy.to_json())
 
 
 @router.get("/projects/{name}/signing-key")

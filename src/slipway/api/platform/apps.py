@@ -55,7 +55,7 @@ async def render(parts: Parts, caller: Caller, project: str, request: wire.Rende
     await parts.access.require(caller, project, Permission.DELIVER)
     async with opened(parts, caller, request.source) as source:
         model = await _model(source, request, refusals)
-    return await parts.deliverer.render(project, model, request.images, caller)
+    return await parts.views.render(project, model, request.images, caller)
 
 
 async def _model(source: Opened, request: wire.Deliver | wire.Render, refuse: Refuse) -> Project:
@@ -71,19 +71,19 @@ async def apps(parts: Parts, caller: Caller, project: str = "") -> list[wire.App
     if project:
         await parts.access.require(caller, project, Permission.VIEW)
     visible = {project} if project else {item.name for item in await parts.access.projects(caller)}
-    states = [state for state in await parts.deliverer.apps.all() if state.ref.project in visible]
-    seen = await parts.deliverer.overview([state.ref for state in states])
+    states = [state for state in await parts.apps.all() if state.ref.project in visible]
+    seen = await parts.views.overview([state.ref for state in states])
     return [(await _detail(parts, state, seen.get(state.ref, []))) for state in states]
 
 
 @router.get("/projects/{project}/apps/{name}")
 async def show(parts: Parts, caller: Caller, project: str, name: str) -> wire.AppDetail:
     await parts.access.require(caller, project, Permission.VIEW)
-    state = await parts.deliverer.apps.get(AppRef(project, name))
-    places = await parts.deliverer.places(state.ref)
+    state = await parts.apps.get(AppRef(project, name))
+    places = await parts.views.places(state.ref)
     instances: list[Instance] = []
     try:
-        instances = await parts.deliverer.instances(state.ref)
+        instances = await parts.views.instances(state.ref)
     except Unavailable:
         if not places:
             raise
@@ -99,7 +99,7 @@ async def releases(parts: Parts, caller: Caller, project: str, name: str) -> lis
             number=item.number, status=item.status, created=item.created, created_by=item.created_by,
             source_revision=item.source_revision, digest=item.digest, images=dict(item.images), error=item.error,
         )
-        for item in await parts.deliverer.apps.releases(AppRef(project, name))
+        for item in await parts.apps.releases(AppRef(project, name))
     ]  # fmt: skip
 
 
@@ -107,7 +107,7 @@ async def releases(parts: Parts, caller: Caller, project: str, name: str) -> lis
 async def rollback(parts: Parts, caller: Caller, project: str, name: str, request: wire.Rollback) -> Response:
     await parts.access.require(caller, project, Permission.DELIVER)
     ref = AppRef(project, name)
-    await parts.deliverer.apps.get(ref)
+    await parts.apps.get(ref)
     await parts.access.audit(caller, "app.rollback", str(ref), project=project, detail={"to": request.to})
 
     async def work(progress: Progress) -> dict[str, Any]:
@@ -120,7 +120,7 @@ async def rollback(parts: Parts, caller: Caller, project: str, name: str, reques
 async def scale(parts: Parts, caller: Caller, project: str, name: str, request: wire.Scale) -> Response:
     await parts.access.require(caller, project, Permission.DELIVER)
     ref = AppRef(project, name)
-    await parts.deliverer.apps.get(ref)
+    await parts.apps.get(ref)
     await parts.access.audit(caller, "app.scale", str(ref), project=project, detail=dict(request.replicas))
 
     async def work(progress: Progress) -> dict[str, Any]:
@@ -133,7 +133,7 @@ async def scale(parts: Parts, caller: Caller, project: str, name: str, request: 
 async def move(parts: Parts, caller: Caller, project: str, name: str, request: wire.MoveApp) -> Response:
     await parts.access.require(caller, project, Permission.DELIVER)
     ref = AppRef(project, name)
-    await parts.deliverer.apps.get(ref)
+    await parts.apps.get(ref)
     detail = {"to": request.to, "leave_data": request.leave_data}
     await parts.access.audit(caller, "app.move", str(ref), project=project, detail=detail)
 
@@ -149,7 +149,7 @@ async def restart(
 ) -> Response:
     await parts.access.require(caller, project, Permission.DELIVER)
     ref = AppRef(project, name)
-    await parts.deliverer.apps.get(ref)
+    await parts.apps.get(ref)
     await parts.access.audit(caller, "app.restart", str(ref), project=project)
 
     async def work(progress: Progress) -> dict[str, Any]:
@@ -165,8 +165,8 @@ async def logs(
 ) -> Response:  # fmt: skip
     await parts.access.require(caller, project, Permission.VIEW)
     ref = AppRef(project, name)
-    await parts.deliverer.apps.get(ref)
-    chosen = [item for item in await parts.deliverer.instances(ref) if service in ("", item.service)]
+    await parts.apps.get(ref)
+    chosen = [item for item in await parts.views.instances(ref) if service in ("", item.service)]
     return lines(_merged(parts, ref, chosen, follow, tail))
 
 
@@ -174,7 +174,7 @@ async def logs(
 async def remove(parts: Parts, caller: Caller, project: str, name: str, volumes: bool = False) -> Response:
     await parts.access.require(caller, project, Permission.DELIVER)
     ref = AppRef(project, name)
-    await parts.deliverer.apps.get(ref)
+    await parts.apps.get(ref)
     await parts.access.audit(caller, "app.remove", str(ref), project=project, detail={"volumes": volumes})
 
     async def work(progress: Progress) -> dict[str, Any]:
@@ -192,7 +192,7 @@ async def _merged(
     several = len({item.cluster for item in instances}) > 1
 
     async def read(instance: Instance) -> None:
-        async for line in parts.deliverer.logs(ref, instance, follow, tail):
+        async for line in parts.views.logs(ref, instance, follow, tail):
             await queue.put(
                 {
                     "event": "log", "service": line.service, "instance": _named(instance, several),
@@ -226,9 +226,7 @@ def _named(instance: Instance, several: bool) -> str:
 async def _detail(
     parts: Services, state: AppState, instances: list[Instance], places: Sequence[Place] = ()
 ) -> wire.AppDetail:
-    release = (
-        await parts.deliverer.apps.release(state.ref, state.current) if state.current is not None else None
-    )
+    release = await parts.apps.current(state)
     services = await _services(parts, state, release, instances, places) if release else []
     healthy = all(service.ready >= service.replicas for service in services)
     return wire.AppDetail(
@@ -273,7 +271,7 @@ def _is_ready(instance: Instance) -> bool:
 async def _services(
     parts: Services, state: AppState, release: Release, instances: list[Instance], places: Sequence[Place]
 ) -> list[wire.Service]:
-    urls = await parts.deliverer.urls(state.ref, release)
+    urls = await parts.views.urls(state.ref, release)
     found = []
     for name, service in release.model.services.items():
         mine = [item for item in instances if item.service == name]

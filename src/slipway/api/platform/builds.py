@@ -27,10 +27,11 @@ from slipway.api.platform.services import Services
 from slipway.api.platform.sources import opened, receive
 from slipway.api.platform.streams import lines, stream
 from slipway.base.progress import Progress
+from slipway.base.tasks import first_error
 from slipway.build.base_images import Images
 from slipway.build.builders import BuilderRecord
-from slipway.build.jobs import JobRequest
 from slipway.build.layout_images import WithLayouts, layout_reference
+from slipway.build.making import JobRequest
 from slipway.build.own_image import PLATFORM
 from slipway.build.plan.steering import MULTI_PLATFORM, is_set
 from slipway.build.pods.image import WORKER
@@ -112,7 +113,7 @@ async def _build_each(
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(parts.jobs.run(item, images, progress)) for item in jobs]
     except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        raise first_error(errors) from None
     made = [task.result() for task in tasks]
     found = []
     for built, platform in zip(made, platforms, strict=True):

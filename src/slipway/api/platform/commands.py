@@ -52,7 +52,7 @@ async def execute(
     command ends."""
     await parts.access.require(caller, project, Permission.DELIVER)
     ref = AppRef(project, name)
-    await parts.deliverer.apps.get(ref)
+    await parts.apps.get(ref)
     detail = {"service": request.service, "program": request.command[0]}
     await parts.access.audit(caller, "app.exec", str(ref), project=project, detail=detail)
     return lines(_events(parts, caller, running, ref, request))
@@ -88,7 +88,7 @@ async def _events(
 ) -> AsyncIterator[dict[str, Any]]:
     session = new_id(_ID)
     try:
-        async with parts.deliverer.run(
+        async with parts.views.run(
             ref, request.service, request.replica, request.command, takes_input=request.input,
             terminal=request.terminal,
         ) as command:  # fmt: skip

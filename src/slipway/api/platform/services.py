@@ -18,7 +18,7 @@ from slipway.build.jobs import BuildJobs
 from slipway.build.own_image import OwnImage
 from slipway.build.pods.desk import Desk
 from slipway.build.remote import Remotes
-from slipway.delivery import Deliverer
+from slipway.delivery import Apps, Deliverer, Views
 from slipway.distribution import Login
 from slipway.fleet import Clusters
 from slipway.registry import Registry, Retention, Transfers, Trash
@@ -53,7 +53,9 @@ class Services:
     transfers: Transfers
     jobs: BuildJobs
     builders: Builders
+    apps: Apps
     deliverer: Deliverer
+    views: Views
     images_of: ImagesOf
     make_base: Callable[[str, str, list[str], str, bool, Progress], Awaitable[dict[str, Any]]]
     status: Callable[[], Awaitable[dict[str, Any]]]

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import click
 
-from slipway import wire
+from slipway.cli.commands.grants import app_policy, build_policy
 from slipway.cli.commands.policies import registry_policy, retention, upstream
 from slipway.cli.session import Session, with_session
-from slipway.cli.sizes import size_of
-
-_ENTITLEMENTS = ["network.host", "security.insecure", "pod.in-place", "device=NAME"]
 
 
 def _read_password(from_stdin: bool, confirm: bool) -> str:
@@ -87,45 +83,6 @@ def project_create(session: Session, name: str, public: bool) -> None:
     """Create a project; you become its admin."""
     session.client.create_project(name, public)
     session.said(f"created the project {name}", project=name)
-
-
-@project.command("build-policy")
-@click.argument("name")
-@click.option("--cpus", type=click.FloatRange(0, min_open=True), help="CPUs of one build.")
-@click.option("--memory", metavar="SIZE", help="Memory of one build, e.g. 2g.")
-@click.option("--pids", type=click.IntRange(1), help="Processes of one build.")
-@click.option("--disk", metavar="SIZE", help="What one step may write.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Time of one build.")
-@click.option("--parallel", type=click.IntRange(0), help="Builds at the same time; 0 is no limit of its own.")
-@click.option("--priority", type=click.IntRange(-100, 100), help="Builds of higher priority go first.")
-@click.option("--allow", "allowed", multiple=True, metavar="|".join(_ENTITLEMENTS), help="Grant; repeatable.")
-@click.option("--deny", "denied", multiple=True, metavar="NAME", help="Take back.")
-@click.option("--reset", is_flag=True, help="Begin with the server's own settings.")
-@with_session
-def project_build_policy(
-    session: Session, /, name: str, memory: str | None, disk: str | None, allowed: tuple[str, ...],
-    denied: tuple[str, ...], reset: bool, **values: Any,
-) -> None:  # fmt: skip
-    """Show or change what the project's builds may use. Changing it is for administrators.
-
-    security.insecure lets RUN --security=insecure have every capability in the build's own user namespace;
-    network.host lets RUN --network=host use the machine's network; device=NAME lets RUN --device=NAME use a device:
-    vendor.com/class=name of the host's CDI files, or a node, e.g. device=/dev/kvm.
-    """
-    policy = wire.BuildPolicy() if reset else session.client.build_policy(name)
-    given = {key: value for key, value in values.items() if value is not None}
-    given |= {key: size_of(text) for key, text in (("memory", memory), ("disk", disk)) if text is not None}
-    allow = (set(policy.allow) | set(allowed)) - set(denied)
-    wanted = wire.BuildPolicy.model_validate({**policy.model_dump(), **given, "allow": sorted(allow)})
-    found = session.client.set_build_policy(name, wanted) if reset or wanted != policy else policy
-    lines = (f"{key:10} {_shown(value)}" for key, value in found.model_dump().items())
-    session.value(found, "\n".join(lines))
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "(the server's)"
-    return (", ".join(value) or "-") if isinstance(value, list) else str(value)
 
 
 @project.command("signing-key")
@@ -219,6 +176,8 @@ def robot_rm(session: Session, project_name: str, name: str) -> None:
     session.said(f"removed the robot {name}", removed=name)
 
 
+project.add_command(app_policy)
+project.add_command(build_policy)
 project.add_command(registry_policy)
 project.add_command(retention)
 project.add_command(upstream)

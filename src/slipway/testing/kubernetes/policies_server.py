@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Mirror:
     async def follow(self) -> None:
         """Never returns; begins anew after any trouble."""
         while True:
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError, KeyError):
+            with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError):
                 await self._watch(await self._list())
             await asyncio.sleep(0.5)
 
@@ -113,7 +114,10 @@ async def main() -> None:
             tasks.create_task(mirror.follow())
         enforcer = Enforcer(pods, namespaces, policies)
         while True:
-            await enforcer.apply()
+            try:
+                await enforcer.apply()
+            except Exception:  # without rules all is open: better the next time than never again
+                traceback.print_exc()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), _CHECK_SECONDS)
             await asyncio.sleep(_SETTLE_SECONDS)
