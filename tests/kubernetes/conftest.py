@@ -1,7 +1,8 @@
 """A cluster for the tests in this directory: the one that ``KUBECONFIG`` names, or one of this machine.
 
 A cluster of this machine that ran before is used and left running; else one is started and removed. Tests that hurt
-nodes or the API server ask for ``local_cluster`` and are skipped with somebody's cluster.
+nodes or the API server, or build, ask for ``local_cluster`` and are skipped with somebody's cluster. That one has to
+have the image ``SLIPWAY_TEST_IMAGE`` (``busybox:stable``) within reach, a storage class and enforced NetworkPolicies.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pytest
 from slipway.base.ids import new_id
 from slipway.testing.kubernetes import Cluster, LocalCluster, busybox_image
 from slipway.testing.kubernetes.objects import until
-from slipway.testing.kubernetes_builds import building_platform
+from slipway.testing.kubernetes_builds import building_platform, left
 from slipway.testing.platform import Running
 
 IMAGE = "slipway.test/busybox:1"
@@ -74,3 +75,11 @@ def platform(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFacto
     """Its project ``demo`` builds on the cluster."""
     with building_platform(local_cluster, tmp_path_factory.mktemp("builds") / "platform") as found:
         yield found
+
+
+@pytest.fixture
+def nothing_stays(local_cluster: LocalCluster, request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test the builds' namespace, which its module names, is as empty as before."""
+    yield
+    namespace: str = request.module.NAMESPACE
+    until(lambda: not left(local_cluster, namespace), "no Pod and no Secret of a build is left")

@@ -13,7 +13,7 @@ from slipway.access import SYSTEM
 from slipway.base.progress import silent
 from slipway.compose import DependsOn, Service, VolumeMount
 from slipway.errors import Failed, NotFound
-from slipway.testing.kubernetes import LocalCluster
+from slipway.testing.kubernetes import Cluster
 from slipway.testing.kubernetes_apps import PORT, Bench, healthy, opened_bench
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(580)]
@@ -22,8 +22,8 @@ DONE = {"db": DependsOn("service_healthy"), "migrate": DependsOn("service_comple
 
 
 @pytest.fixture
-async def bench(local_cluster: LocalCluster, busybox: str, tmp_path: Path) -> AsyncIterator[Bench]:
-    async with opened_bench(local_cluster, busybox, tmp_path) as opened:
+async def bench(cluster: Cluster, busybox: str, tmp_path: Path) -> AsyncIterator[Bench]:
+    async with opened_bench(cluster, busybox, tmp_path) as opened:
         yield opened
 
 
@@ -51,11 +51,11 @@ async def test_an_app_with_a_store_a_job_and_a_page(bench: Bench) -> None:
     ]
     assert states.index(("db", "healthy")) < states.index(("migrate", "starting"))
     assert states.index(("migrate", "completed")) < states.index(("web", "starting"))
-    found = {item.service: item for item in await bench.deliverer.instances(bench.app)}
+    found = {item.service: item for item in await bench.views.instances(bench.app)}
     assert (found["web"].running, found["web"].health, found["web"].release) == (True, "healthy", 1)
     assert (found["migrate"].running, found["migrate"].exit_code) == (False, 0)
     lines = [
-        line.text async for line in bench.deliverer.logs(bench.app, found["migrate"], follow=False, tail=None)
+        line.text async for line in bench.views.logs(bench.app, found["migrate"], follow=False, tail=None)
     ]
     assert lines == ["stored", "migrated"]
     assert (await bench.deliver(*shop(bench))).unchanged
@@ -70,10 +70,9 @@ async def test_no_request_fails_while_releases_change(bench: Bench) -> None:
     await bench.deliver(bench.web("one", replicas=2))
     words = ("get", "service", "web", "-n", bench.namespace, "-o", "jsonpath={.spec.clusterIP}")
     address = await bench.kubectl(*words)
-    script = (
-        f"for i in $(seq 400); do curl -sS -m 5 http://{address}:{PORT}/ || echo FAILED; sleep 0.03; done"
-    )
-    load = asyncio.create_task(asyncio.to_thread(bench.cluster.on_node, "node-1", "sh", "-c", script))
+    ask = f"busybox timeout 5 busybox wget -qO- http://{address}:{PORT}/"
+    script = f"for i in $(seq 400); do {ask} || echo FAILED; sleep 0.03; done"
+    load = asyncio.create_task(asyncio.to_thread(bench.visitor.shell, script))
     await asyncio.sleep(0.5)
     await bench.deliver(bench.web("two", replicas=2))
     assert await bench.fetch("web") == "two\n"
@@ -100,7 +99,7 @@ async def test_a_release_that_does_not_get_healthy_is_taken_back(bench: Bench) -
         await bench.deliver(good[0], broken)
     assert await bench.objects() == before
     assert (await bench.deliver(*good)).unchanged
-    statuses = [item.status for item in await bench.deliverer.apps.releases(bench.app)]
+    statuses = [item.status for item in await bench.apps.releases(bench.app)]
     assert statuses == ["failed", "failed", "failed", "active"]
 
 
@@ -128,15 +127,15 @@ async def test_what_cannot_be_changed_is_replaced(bench: Bench) -> None:
 async def test_scaling_and_restarting(bench: Bench) -> None:
     await bench.deliver(bench.web("one"))
     await bench.deliverer.scale(bench.app, {"web": 3}, silent)
-    first = {item.id for item in await bench.deliverer.instances(bench.app) if item.running}
+    first = {item.id for item in await bench.views.instances(bench.app) if item.running}
     assert len(first) == 3
     await bench.deliverer.restart(bench.app, ["web"], silent)
-    second = {item.id for item in await bench.deliverer.instances(bench.app) if item.running}
+    second = {item.id for item in await bench.views.instances(bench.app) if item.running}
     assert len(second) == 3
     assert not first & second
     await bench.deliverer.reconcile()
     await asyncio.sleep(1)
-    third = {item.id for item in await bench.deliverer.instances(bench.app) if item.running}
+    third = {item.id for item in await bench.views.instances(bench.app) if item.running}
     assert third == second
 
 
@@ -173,13 +172,13 @@ async def test_two_apps_of_a_project_may_have_services_of_the_same_name(bench: B
         f"wget -qO- http://web:{PORT}; exec sleep 1000", depends_on={"web": DependsOn("service_healthy")}
     )
     await bench.deliver(bench.web("other"), asks, name="second")
-    (worker,) = [item for item in await bench.deliverer.instances(second) if item.service == "worker"]
+    (worker,) = [item for item in await bench.views.instances(second) if item.service == "worker"]
 
     async def has_asked() -> bool:
-        lines = [line.text async for line in bench.deliverer.logs(second, worker, follow=False, tail=None)]
+        lines = [line.text async for line in bench.views.logs(second, worker, follow=False, tail=None)]
         return lines == ["other"]
 
     await eventually(has_asked)
     assert await bench.fetch("web") == "one\n"
     with pytest.raises(NotFound):
-        await bench.deliverer.current(replace(bench.app, name="third"))
+        await bench.apps.get(replace(bench.app, name="third"))

@@ -21,7 +21,7 @@ from slipway.compose import Service, VolumeMount
 from slipway.delivery import Apps, Deliverer
 from slipway.engines.kubernetes import KubernetesEngine, Setting
 from slipway.errors import Conflict, Exhausted, Failed
-from slipway.testing.kubernetes import LocalCluster
+from slipway.testing.kubernetes import Cluster, LocalCluster
 from slipway.testing.kubernetes_apps import Bench, NoBuilder, healthy, opened_bench, whole
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -30,8 +30,8 @@ KILLS, SIDE_BY_SIDE = 50, 5
 
 
 @pytest.fixture
-async def bench(local_cluster: LocalCluster, busybox: str, tmp_path: Path) -> AsyncIterator[Bench]:
-    async with opened_bench(local_cluster, busybox, tmp_path) as opened:
+async def bench(cluster: Cluster, busybox: str, tmp_path: Path) -> AsyncIterator[Bench]:
+    async with opened_bench(cluster, busybox, tmp_path) as opened:
         yield opened
 
 
@@ -67,17 +67,16 @@ async def test_a_quota_is_used_up(bench: Bench, kind: str) -> None:
     assert await bench.fetch("web") == "one\n"
 
 
-async def test_the_api_server_is_away_for_a_minute(bench: Bench) -> None:
+async def test_the_api_server_is_away_for_a_minute(local_cluster: LocalCluster, bench: Bench) -> None:
     await bench.deliver(bench.web("one"))
-    cluster = bench.cluster
     task = asyncio.create_task(bench.deliver(bench.web("two")))
     await asyncio.sleep(0.5)
-    await asyncio.to_thread(cluster.stop_api)
+    await asyncio.to_thread(local_cluster.stop_api)
     try:
         await asyncio.sleep(60)
         assert not task.done()
     finally:
-        await asyncio.to_thread(cluster.start_api)
+        await asyncio.to_thread(local_cluster.start_api)
     assert (await task).release == 2
     warnings = [event["text"] for event in bench.events if event["event"] == "warning"]
     assert any("waiting for the cluster" in text for text in warnings)
@@ -87,9 +86,9 @@ async def test_the_api_server_is_away_for_a_minute(bench: Bench) -> None:
 
 async def test_evicted_pods_are_replaced(bench: Bench) -> None:
     await bench.deliver(bench.web("one", replicas=2))
-    (first, *_) = await bench.deliverer.instances(bench.app)
+    (first, *_) = await bench.views.instances(bench.app)
     eviction = {
-        "apiVersion": "policy/v1beta1", "kind": "Eviction",
+        "apiVersion": (await bench.client.resource("PodDisruptionBudget")).api_version, "kind": "Eviction",
         "metadata": {"name": first.id, "namespace": bench.namespace},
     }  # fmt: skip
     path = f"/api/v1/namespaces/{bench.namespace}/pods/{first.id}/eviction"
@@ -97,7 +96,7 @@ async def test_evicted_pods_are_replaced(bench: Bench) -> None:
         bench.cluster.kubectl, "create", "--raw", path, "-f", "-", stdin=json.dumps(eviction).encode()
     )
     assert (await bench.deliver(bench.web("two", replicas=2))).release == 2
-    assert all(item.release == 2 for item in await bench.deliverer.instances(bench.app) if item.running)
+    assert all(item.release == 2 for item in await bench.views.instances(bench.app) if item.running)
 
 
 async def test_two_controllers_at_once_do_not_fight(bench: Bench) -> None:
@@ -134,7 +133,7 @@ async def test_two_controllers_at_once_do_not_fight(bench: Bench) -> None:
 
 
 async def test_killed_at_any_point_it_leaves_exactly_what_is_wanted(
-    local_cluster: LocalCluster, busybox: str, tmp_path: Path
+    cluster: Cluster, busybox: str, tmp_path: Path
 ) -> None:
     """Several apps side by side, each with a controller of its own, since most of a delivery is waiting."""
     async with AsyncExitStack() as stack:
@@ -142,7 +141,7 @@ async def test_killed_at_any_point_it_leaves_exactly_what_is_wanted(
         for directory in directories:
             directory.mkdir()
         benches = [
-            await stack.enter_async_context(opened_bench(local_cluster, busybox, directory))
+            await stack.enter_async_context(opened_bench(cluster, busybox, directory))
             for directory in directories
         ]
         async with asyncio.TaskGroup() as group:
@@ -164,10 +163,10 @@ async def _kill_again_and_again(bench: Bench, directory: Path, times: int) -> se
     for number in range(times):
         ends.add(await _killed(bench, directory, f"text{number}", random.uniform(0, longest)))
         bench.reopen()
-        await bench.deliverer.apps.interrupt_pending()
-        state = await bench.deliverer.apps.get(bench.app)
+        await bench.apps.interrupt_pending()
+        state = await bench.apps.get(bench.app)
         assert state.current is not None
-        release = await bench.deliverer.apps.release(bench.app, state.current)
+        release = await bench.apps.release(bench.app, state.current)
         await _mended(bench)
         wanted = {
             f"{item['kind'].lower()}/{item['metadata']['name']}"
@@ -201,9 +200,9 @@ async def _mended(bench: Bench) -> None:
     async with asyncio.timeout(300):
         while True:
             await bench.deliverer.reconcile()
-            state = await bench.deliverer.apps.get(bench.app)
+            state = await bench.apps.get(bench.app)
             assert state.current is not None
-            release = await bench.deliverer.apps.release(bench.app, state.current)
+            release = await bench.apps.release(bench.app, state.current)
             if await bench.engine.serves(bench.app, replace(bench.wanted(release), scale=state.scale)):
                 return
             await asyncio.sleep(0.5)

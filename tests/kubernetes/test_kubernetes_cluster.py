@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from slipway.errors import Failed
 from slipway.testing.kubernetes import Cluster, LocalCluster
 from slipway.testing.kubernetes.objects import pod, until, web
+from slipway.testing.kubernetes.serving import asked
 from slipway.testing.platform import Running
 
 
@@ -40,10 +40,7 @@ def _serve(cluster: Cluster, namespace: str, image: str, replicas: int) -> str:
 
 def _ask(cluster: LocalCluster, node: str, address: str) -> str:
     """The name of the Pod that answers a node, or nothing."""
-    try:
-        return cluster.on_node(node, "curl", "-sS", "-m", "2", f"http://{address}/").strip()
-    except Failed:
-        return ""
+    return asked(cluster, node, f"{address}:80").strip()
 
 
 def _wait_for_answer(cluster: LocalCluster, node: str, address: str) -> None:

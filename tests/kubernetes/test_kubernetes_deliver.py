@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from slipway.testing.kubernetes import LocalCluster
+from slipway.testing.kubernetes.serving import until_says
 from slipway.testing.platform import Running, write_app
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(580)]
@@ -31,10 +32,8 @@ def platform(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFacto
     local_cluster.kubectl("delete", "namespace", SPACE, "--wait=false", "--ignore-not-found")
 
 
-def answer(cluster: LocalCluster) -> str:
-    words = ("get", "service", "web", "-n", SPACE, "-o", "jsonpath={.spec.clusterIP}")
-    address = cluster.kubectl(*words)
-    return cluster.on_node("node-1", "curl", "-sS", "-m", "5", f"http://{address}:8000/")
+def until_web_says(cluster: LocalCluster, text: str) -> None:
+    until_says(cluster, SPACE, "web", 8000, text)
 
 
 @pytest.mark.smoke
@@ -44,13 +43,13 @@ def test_an_app_is_built_pulled_and_serves(
     source = write_app(tmp_path / "app", "1")
     said = platform.command("deliver", str(source)).stdout.decode()
     assert "small: release 1 is serving" in said
-    assert answer(local_cluster) == "version 1\n"
+    until_web_says(local_cluster, "version 1\n")
     assert "nothing changed" in platform.command("deliver", str(source)).stdout.decode()
     write_app(source, "2")
     platform.command("deliver", str(source))
-    assert answer(local_cluster) == "version 2\n"
+    until_web_says(local_cluster, "version 2\n")
     platform.command("app", "rollback", "small")
-    assert answer(local_cluster) == "version 1\n"
+    until_web_says(local_cluster, "version 1\n")
     platform.command("app", "scale", "small", "web=2")
     shown = platform.json("app", "show", "small")
     assert (shown["state"], len(shown["instances"])) == ("serving", 2)
@@ -102,6 +101,6 @@ def test_rendered_manifests_are_enough_for_kubectl(
         "rollout", "status", "deployment/other-web", "-n", SPACE, "--timeout=120s", seconds=130
     )
     try:
-        assert "rendered" in answer(local_cluster)
+        until_web_says(local_cluster, "rendered\n")
     except subprocess.CalledProcessError as error:
         raise AssertionError(error.output) from error

@@ -18,6 +18,7 @@ import pytest
 
 from slipway.testing.kubernetes import LocalCluster
 from slipway.testing.kubernetes.objects import until
+from slipway.testing.kubernetes.serving import until_says
 from slipway.testing.leadership import leader_of
 from slipway.testing.platform import Running, free_port, write_app
 from slipway.testing.postgres import postgres
@@ -25,7 +26,7 @@ from slipway.testing.swift import ACCESS_KEY, SECRET_KEY, swift
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 HELM = Path(sys.executable).parent / "helm"
-SPACE, APPS, BUILDS = "slipway-platform", "slipway-shop", "slipway-build-shop"
+SPACE, APPS, BUILDS = "slipway-platform", "slipway-shop", "build-slipway-shop"
 PASSWORD = "correct horse"
 REGISTRY_PORT = 30071
 PATIENCE = 180.0
@@ -91,10 +92,8 @@ class Installed:
         (server,) = found["status"]["containerStatuses"]
         return bool(server["restartCount"] and server["ready"])
 
-    def answer(self) -> str:
-        words = ("get", "service", "web", "-n", APPS, "-o", "jsonpath={.spec.clusterIP}")
-        address = self.cluster.kubectl(*words)
-        return self.cluster.on_node("node-1", "curl", "-sS", "-m", "10", f"http://{address}:8000/")
+    def until_web_says(self, text: str) -> None:
+        until_says(self.cluster, APPS, "web", 8000, text)
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +149,11 @@ def _secrets(found: Installed, machine: Running, keys: Path) -> None:
     wanted = [item for item in machine.variables.items() if item[0].startswith(chosen)]
     settings = [f"--from-literal={name}={value}" for name, value in wanted]
     # What builds need here, on a small machine.
-    limits = {"SLIPWAY_BUILD_MEMORY": "512m", "SLIPWAY_BUILD_CPUS": "1", "SLIPWAY_BUILD_DISK": "4g"}
-    settings += [f"--from-literal={name}={value}" for name, value in limits.items()]
+    more = {
+        "SLIPWAY_BUILD_MEMORY": "512m", "SLIPWAY_BUILD_CPUS": "1", "SLIPWAY_BUILD_DISK": "4g",
+        "SLIPWAY_KUBERNETES_EGRESS": f"0.0.0.0/0,{found.cluster.host_address}/32",  # where the repository is
+    }  # fmt: skip
+    settings += [f"--from-literal={name}={value}" for name, value in more.items()]
     kubectl("-n", SPACE, "create", "secret", "generic", "slipway-settings", *settings)
     kubectl("-n", SPACE, "create", "secret", "generic", "slipway-keys", f"--from-file={keys}")
     password = f"--from-literal=password={PASSWORD}"
@@ -182,7 +184,12 @@ def test_an_app_is_built_and_delivered_where_the_platform_runs(installed: Instal
     write_app(source, "1")
     said = client.command("deliver", str(source), "--project", "shop").stdout.decode()
     assert "small: release 1 is serving" in said
-    assert installed.answer() == "version 1\n"
+    installed.until_web_says("version 1\n")
+    inside = ("app", "exec", "--project", "shop", "small", "web", "--", "cat")
+    for _ in range(2):  # by whichever server the Service chooses
+        with client.start_command(*inside) as command:
+            out, err = command.communicate(b"to and fro", timeout=60)
+        assert (command.returncode, out) == (0, b"to and fro"), err.decode()
     (build,) = client.json("builds", "ls", "--project", "shop")
     assert build["state"] == "succeeded"
     assert "build.done" in client.command("--output", "json", "builds", "logs", build["id"]).stdout.decode()
@@ -200,8 +207,7 @@ def test_the_servers_are_restricted(installed: Installed) -> None:
         assert who.strip() == "10070"
     may = ("auth", "can-i", "--as", f"system:serviceaccount:{SPACE}:slipway-api")
     assert installed.cluster.kubectl(*may, "create", "pods", "-n", APPS).strip() == "yes"
-    run_in_pods = ("create", "pods", "--subresource=exec", "-n", APPS)
-    for wish in (("create", "clusterrolebindings"), ("delete", "nodes"), run_in_pods):
+    for wish in (("create", "clusterrolebindings"), ("delete", "nodes")):
         assert installed.cluster.kubectl(*may, *wish, ok=False).strip() in ("no", "")
 
 
@@ -234,6 +240,15 @@ def test_a_repository_is_a_builds_source(installed: Installed, repository: str) 
     assert b"https://" in refused.stderr
 
 
+def test_nothing_is_fetched_that_builds_could_not_reach(installed: Installed, tmp_path: Path) -> None:
+    service = installed.cluster.get("service", "kubernetes", "--namespace=default")
+    asked = f"https://{service['spec']['clusterIP']}/version"
+    (tmp_path / "Dockerfile").write_text(f"FROM debian:bookworm\nADD {asked} /version\n")
+    refused = installed.client.command("build", str(tmp_path), "--project", "shop", "-t", "x", ok=False)
+    assert refused.returncode != 0
+    assert b"which builds here may not reach" in refused.stderr
+
+
 def test_the_leader_is_killed_in_a_delivery(installed: Installed, source: Path) -> None:
     client = installed.client
     before = client.json("app", "show", "small", "--project", "shop")["release"]
@@ -249,12 +264,12 @@ def test_the_leader_is_killed_in_a_delivery(installed: Installed, source: Path) 
     assert delivery.returncode != 0
     assert err.strip()
     assert b"Traceback" not in err
-    assert installed.answer() == f"version {before}\n"  # what serves goes on
+    installed.until_web_says(f"version {before}\n")  # what serves goes on
 
     until(lambda: installed.is_back(killed), "the killed server is back", 120)
     said = client.command("deliver", str(source), "--project", "shop").stdout.decode()
     assert "is serving" in said
-    assert installed.answer() == "version 2\n"
+    installed.until_web_says("version 2\n")
     assert not _running(client)
     states = [build["state"] for build in client.json("builds", "ls", "--project", "shop")]
     assert states[:2] == ["succeeded", "interrupted"]
@@ -279,11 +294,11 @@ def test_an_upgrade_rolls_while_a_delivery_goes_on(installed: Installed, source:
         installed.helm("upgrade", "mine", str(installed.chart), *more, "--wait", "--timeout", "300s")
         out, err = delivery.communicate(timeout=PATIENCE)
     assert delivery.returncode == 0, f"{out.decode()}\n{err.decode()}\n{installed.trouble()}"
-    assert installed.answer() == "version 3\n"
+    installed.until_web_says("version 3\n")
     until(lambda: not old & {pod["metadata"]["name"] for pod in installed.pods()}, "all are new", 120)
     until(lambda: installed.leader() not in {"", *old}, "a new one leads", 300)
     client.command("app", "rollback", "small", "--project", "shop")
-    assert installed.answer() == "version 2\n"
+    installed.until_web_says("version 2\n")
 
 
 def test_plain_manifests_are_the_same_platform(installed: Installed) -> None:
@@ -295,7 +310,7 @@ def test_plain_manifests_are_the_same_platform(installed: Installed) -> None:
     try:
         until(lambda: installed.leader() != "", "one of them leads", 120)
         client = _relogged(installed)
-        assert installed.answer() == "version 2\n"
+        installed.until_web_says("version 2\n")
         client.command("app", "rm", "small", "--project", "shop")
         until(lambda: not installed.cluster.get("deployments", f"--namespace={APPS}"), "the app is gone", 60)
     finally:

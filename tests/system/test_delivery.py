@@ -55,6 +55,32 @@ def test_a_change_takes_over_and_a_rollback_goes_back(platform: Running, source:
     assert sorted(statuses.values()).count("active") == 1
 
 
+def test_a_capability_is_an_administrators_to_grant(platform: Running, source: Path, tmp_path: Path) -> None:
+    file = source / "compose.yaml"
+    before = file.read_text()
+    file.write_text(f"{before}    cap_add: [SYS_PTRACE, CHOWN]\n")
+    refused = platform.command("deliver", str(source), ok=False)
+    assert refused.returncode != 0
+    assert b"is not granted to the project's apps: SYS_PTRACE" in refused.stderr
+    assert f"compose.yaml:{len(before.splitlines()) + 1}".encode() in refused.stderr
+
+    platform.add_member("dev", "correct horse", "developer")
+    with platform.acting_as("dev", "correct horse", tmp_path):
+        wish = platform.command("project", "app-policy", "demo", "--allow", "SYS_PTRACE", ok=False)
+        assert b"may not change what a project's apps may have" in wish.stderr
+    platform.command("project", "app-policy", "demo", "--allow", "SYS_PTRACE")
+    platform.command("deliver", str(source))
+    granted = platform.json("app", "show", "small")["release"]
+    shown = platform.command("app", "exec", "small", "web", "--", "grep", "CapBnd", "/proc/1/status")
+    assert int(shown.stdout.split()[1], 16) >> 19 & 1
+
+    platform.command("project", "app-policy", "demo", "--deny", "SYS_PTRACE")
+    file.write_text(before)
+    platform.command("deliver", str(source))
+    back = platform.command("app", "rollback", "small", "--to", str(granted), ok=False)
+    assert b"is not granted" in back.stderr
+
+
 def test_no_request_fails_while_releases_change(platform: Running, source: Path, tmp_path: Path) -> None:
     with subprocess.Popen(
         ["wrk", "-t1", "-c8", "-d8", "-H", f"Host: {HOST}", f"http://127.0.0.1:{platform.apps_port}/"],
