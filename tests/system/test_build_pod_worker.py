@@ -241,3 +241,21 @@ async def test_a_worker_that_waits_unpacks_the_base_beforehand(place: Yard, tmp_
                 while not any(chains.glob("*/fs/etc/debian_version")):
                     await asyncio.sleep(0.1)
         assert worker.process.returncode is None
+
+
+async def test_more_that_wait_for_the_server_than_there_are_threads(place: Yard, tmp_path: Path) -> None:
+    """Each stage stands on a base of its own and copies a file of its own; all of them come at the same time."""
+    count = 3 * ((os.cpu_count() or 1) + 4)
+    for number in range(count):
+        base = write(tmp_path / f"base-{number}", Dockerfile="FROM scratch\nCOPY file /base\n", file=f"{number}\n")
+        await place.build(base, f"base-{number}")
+    stages = [
+        f"FROM {DEFAULT_PROJECT}/web:base-{number} AS s{number}\nCOPY f{number} /own\n"
+        for number in range(count)
+    ]
+    ends = [f"COPY --from=s{number} /own /base /{number}/\n" for number in range(count)]
+    files = {f"f{number}": f"of {number}\n" for number in range(count)}
+    source = write(tmp_path / "source", Dockerfile="".join([*stages, "FROM scratch\n", *ends]), **files)
+    root = await place.root(await place.build(source, "all"))
+    assert [root.read(f"{n}/base") for n in range(count)] == [f"{n}\n".encode() for n in range(count)]
+    assert [root.read(f"{n}/own") for n in range(count)] == [f"of {n}\n".encode() for n in range(count)]

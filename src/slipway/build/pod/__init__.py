@@ -4,7 +4,8 @@
 takes up a user namespace (``namespace``), comes in at the server (``server``) and waits for its build, so that one that
 was started before it was wanted is no different from another. Then it is a whole solver (``work``) with stores of its
 own below the work directory, which ask the server for what they have not (``stores``): the layer cache, base images,
-layers, the context's files, what comes from elsewhere. A layer travels to the server while the next step runs.
+layers, the context's files, what comes from elsewhere. Layers are unpacked while they come (``arriving``), and travel
+to the server while the next step runs.
 
 Processes, from the outside in::
 

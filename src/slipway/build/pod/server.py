@@ -8,6 +8,7 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import Any, TypeVar
 import aiohttp
 
 from slipway.build.pods.forms import Json, error_from_json
-from slipway.content import BlobSink
 from slipway.errors import Failed, SlipwayError, Unavailable
 from slipway.oci import Digest
 
@@ -31,6 +31,7 @@ _MAX_LINE = 256 << 20
 _CONNECTIONS = 200  # some of them wait for steps of other builds, which must not hold up anything else
 _REST_SECONDS = 3.0  # shorter than a server keeps a connection that rests: one that it ends would be lost
 _MAX_HELD = 500
+_TAKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Server:
         self._base = f"{keys.server}{API}"
         self._token = keys.token
         self._loop = asyncio.get_running_loop()
+        self._takers = ThreadPoolExecutor(_TAKERS, "taker")
         tls = ssl.create_default_context(cadata=keys.authority) if keys.authority else True
         connector = aiohttp.TCPConnector(ssl=tls, limit=_CONNECTIONS, keepalive_timeout=_REST_SECONDS)
         self._http = aiohttp.ClientSession(
@@ -72,6 +74,7 @@ class Server:
 
     async def close(self) -> None:
         await self._http.close()
+        self._takers.shutdown(wait=False)
 
     async def work(self) -> AsyncIterator[Json]:
         """Come in, with patience for a network that is still being made, and listen. Ends when the server hangs up."""
@@ -149,11 +152,11 @@ class Server:
         async with self._asked("POST", f"/trees/{number}/files", json.dumps(indexes).encode()) as answer:
             yield answer.content.iter_chunked(_PIECE)
 
-    async def download(self, digest: Digest, sink: BlobSink) -> None:
-        """A blob, into ``sink``, which verifies it."""
+    async def download(self, digest: Digest, write: Callable[[bytes], object]) -> None:
+        """A blob's bytes, each once and in order, each call in a thread; nobody has verified them."""
         async with self._asked("GET", f"/blobs/{digest}") as answer:
             async for piece in answer.content.iter_chunked(_PIECE):
-                await asyncio.to_thread(sink.write, piece)
+                await self.taken(write, piece)
 
     async def upload(self, digest: Digest, path: Path) -> None:
         with await asyncio.to_thread(path.open, "rb") as handle:
@@ -188,6 +191,10 @@ class Server:
     async def done(self, value: Json) -> None:
         async with self._asked("POST", "/done", json.dumps(value).encode()):
             return
+
+    async def taken(self, work: Callable[..., T], *given: object) -> T:
+        """What to do with something that came, in a thread. Those of others may all be waiting for just that."""
+        return await self._loop.run_in_executor(self._takers, work, *given)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of one of these, for a thread that is not the loop's."""

@@ -6,7 +6,7 @@ import asyncio
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from slipway.build.attest import Inventories
 from slipway.build.attest.inventory import LayerInventory
@@ -14,6 +14,7 @@ from slipway.build.base_images import BaseImage
 from slipway.build.cache_images import Imported
 from slipway.build.explain import Traces
 from slipway.build.made import Made
+from slipway.build.pod.arriving import Arrival, ArrivingFile, cut_off
 from slipway.build.pod.server import Server
 from slipway.build.pods import forms
 from slipway.build.request import SolveRequest
@@ -24,47 +25,53 @@ from slipway.snapshots import LayerRef
 
 
 class FetchingStore(LocalStore):
-    """A store that gets a blob from the server when it is opened and not here."""
+    """A store where what is not here can be opened all the same: it comes from the server and is not kept.
+
+    What is unpacked is not read again, so that keeping it would only take room and the disk's time.
+    """
 
     def __init__(self, root: Path, server: Server) -> None:
         super().__init__(root, durable=False)
+        self._root = root
         self._server = server
-        self._coming: dict[Digest, asyncio.Task[None]] = {}
+        self._ahead: dict[Digest, Arrival] = {}
         self._beside: dict[Digest, tuple[Digest, ...]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self, digest: Digest) -> BinaryIO:
-        if self.size(digest) is None:
-            self._server.wait(self._fetch_with(digest))
-        return super().open(digest)
+        """Of a thread that is not the loop's. What goes wrong on the way is raised by reading."""
+        if self.size(digest) is not None:
+            return super().open(digest)
+        return cast(BinaryIO, ArrivingFile(self._server.wait(self._arrival(digest))))
 
     def together(self, digests: Sequence[Digest]) -> None:
         """Who opens one of these will open the others: they come while that one is unpacked."""
         self._beside |= dict.fromkeys(digests, tuple(digests))
 
-    async def _fetch_with(self, digest: Digest) -> None:
+    async def _arrival(self, digest: Digest) -> Arrival:
+        found = self._ahead.pop(digest, None) or self._begin(digest)
         for other in self._beside.pop(digest, ()):
             self._beside.pop(other, None)
             if other != digest and self.size(other) is None:
-                self._begin(other)
-        await self.fetch(digest)
+                self._ahead[other] = self._begin(other)
+        return found
 
-    async def fetch(self, digest: Digest) -> None:
-        """Have it here; two that want it get it once."""
-        if await asyncio.to_thread(self.size, digest) is not None:
-            return
-        await asyncio.shield(self._begin(digest))
+    def _begin(self, digest: Digest) -> Arrival:
+        arrival = Arrival(self._root, digest)
+        task = asyncio.create_task(self._receive(digest, arrival))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return arrival
 
-    def _begin(self, digest: Digest) -> asyncio.Task[None]:
-        task = self._coming.get(digest)
-        if task is None:
-            task = self._coming[digest] = asyncio.create_task(self._fetch(digest))
-            task.add_done_callback(lambda _: self._coming.pop(digest, None))
-        return task
-
-    async def _fetch(self, digest: Digest) -> None:
-        with await asyncio.to_thread(self.writer, digest.algorithm) as sink:
-            await self._server.download(digest, sink)
-            await asyncio.to_thread(sink.commit, digest)
+    async def _receive(self, digest: Digest, arrival: Arrival) -> None:
+        try:
+            await self._server.download(digest, arrival.write)
+        except BaseException as error:
+            arrival.end(cut_off(error))
+            if not isinstance(error, Exception):
+                raise
+        else:
+            await self._server.taken(arrival.end)
 
 
 class KeptInventories(Inventories):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -44,15 +43,15 @@ class ServersTrees:
         def fetch(files: Sequence[ListedFile]) -> None:
             self._server.wait(self._fetch(number, files))
 
-        return await asyncio.to_thread(ListedContext, lines, self._files, fetch)
+        return await self._server.taken(ListedContext, lines, self._files, fetch)
 
     async def _fetch(self, number: int, files: Sequence[ListedFile]) -> None:
         writer = _Writer(files)
         try:
             async with self._server.files(number, [item.index for item in files]) as pieces:
                 async for piece in pieces:
-                    await asyncio.to_thread(writer.take, piece)
-            await asyncio.to_thread(writer.finish)
+                    await self._server.taken(writer.take, piece)
+            await self._server.taken(writer.finish)
         finally:
             writer.close()
 
