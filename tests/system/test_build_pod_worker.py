@@ -247,7 +247,9 @@ async def test_more_that_wait_for_the_server_than_there_are_threads(place: Yard,
     """Each stage stands on a base of its own and copies a file of its own; all of them come at the same time."""
     count = 3 * ((os.cpu_count() or 1) + 4)
     for number in range(count):
-        base = write(tmp_path / f"base-{number}", Dockerfile="FROM scratch\nCOPY file /base\n", file=f"{number}\n")
+        base = write(
+            tmp_path / f"base-{number}", Dockerfile="FROM scratch\nCOPY file /base\n", file=f"{number}\n"
+        )
         await place.build(base, f"base-{number}")
     stages = [
         f"FROM {DEFAULT_PROJECT}/web:base-{number} AS s{number}\nCOPY f{number} /own\n"
