@@ -106,6 +106,7 @@ class Making:
                         solved = await self._in_pod(
                             wanted, request.builder, limits, images, held, reporter, wait, here
                         )
+                        slot.leave()  # the Pod is gone
                     elif request.builder is not None:
                         builder = ForeignBuilder(request.builder, blobs, self._mark)
                         solved = await builder.build(wanted, limits, held, reporter)

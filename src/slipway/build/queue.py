@@ -75,8 +75,7 @@ class FairQueue:
         try:
             yield slot
         finally:
-            if slot.held:
-                self._leave(ticket)
+            slot.leave()
 
     @property
     def waiting(self) -> int:
@@ -140,6 +139,12 @@ class Slot:
     _queue: FairQueue
     _ticket: Ticket
     held: bool = True
+
+    def leave(self) -> None:
+        """Others may have it: what is left to do takes none of the room that there is a queue for. Idempotent."""
+        if self.held:
+            self.held = False
+            self._queue._leave(self._ticket)
 
     async def again(self) -> None:
         """There was no room: give it back, and return when it is this build's turn again. It keeps its age."""

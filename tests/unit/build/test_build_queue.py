@@ -205,3 +205,24 @@ def test_nobody_able_is_passed_over(items: list[tuple[str, int, int]], running: 
         or (item.priority == found.priority and running.get(item.project, 0) >= running.get(found.project, 0))
         for item in able
     )
+
+
+async def test_who_left_early_does_not_leave_twice() -> None:
+    queue = FairQueue(1)
+    async with queue.slot("a") as first:
+        first.leave()
+        first.leave()
+        async with asyncio.timeout(60), queue.slot("b"):
+            pass
+        waiting: list[int] = []
+        async with queue.slot("c"):
+            other = asyncio.create_task(_pass(queue, waiting))
+            while not waiting:
+                await asyncio.sleep(0)
+            assert not other.done()
+        await other
+
+
+async def _pass(queue: FairQueue, waiting: list[int]) -> None:
+    async with queue.slot("d", waits=waiting.append):
+        pass
