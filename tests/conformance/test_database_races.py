@@ -1,4 +1,4 @@
-"""Two servers over one PostgreSQL change the same images at the same moment: each outcome is one or the other's.
+"""Two servers over one PostgreSQL change the same things at the same moment: each outcome is one or the other's.
 
 The first has done its part and not committed; the second comes to the same rows and waits, or it is wrong.
 """
@@ -20,13 +20,14 @@ import pytest
 from sqlalchemy import select, text
 
 from slipway.access import Access
+from slipway.base.clock import now
 from slipway.content import LocalStore
 from slipway.errors import Conflict, NotFound, Unavailable
 from slipway.oci import Digest, Index, parse_manifest
 from slipway.registry import Registry, Trash, manifests, repositories, tagging, trash
 from slipway.registry.manifests import MissingReference
 from slipway.state import Database
-from slipway.state.tables import Manifest, Tag
+from slipway.state.tables import App, Manifest, Tag
 from slipway.testing.postgres import Postgres
 from slipway.testing.pushing import described, image, index
 
@@ -258,3 +259,19 @@ def _paused(work: Any, chance: random.Random) -> Any:
         return done
 
     return paused
+
+
+async def test_a_project_stays_with_the_app_that_is_just_delivered(site: Site, tmp_path: Path) -> None:
+    access = Access(site.two, tmp_path / "keys")
+    project = await access.project("demo")
+    async with site.one.session() as session:
+        session.add(
+            App(
+                project_id=project.id, name="new", current_release=None, state="active", scale={}, created=now()
+            )
+        )  # fmt: skip
+        await session.flush()
+        removing = await site.meanwhile(access.delete_project("demo"))
+    with pytest.raises(Conflict, match="has apps"):
+        await removing
+    assert (await access.project("demo")).id == project.id

@@ -188,12 +188,37 @@ async def test_a_volume_that_was_half_filled_is_filled_again(bench: ContainerBen
         volume = Mount("/bin", str(disk / "volume"), "volume")
         with pytest.raises(Failed, match="No space left"):
             await bench.start("true", mounts=(volume,))
-        assert (disk / "volume" / "busybox").exists()
+        assert list((disk / "volume").iterdir()) == []
         await run(["mount", "-o", "remount,size=64m", disk])
         assert await bench.output("echo whole", mounts=(volume,)) == "whole"
         assert (disk / "volume" / "busybox").stat().st_size == BUSYBOX.stat().st_size
         for made in bench.machine.containers.list():
             await bench.machine.containers.remove(made.id)
+
+
+async def test_one_that_is_given_up_while_it_is_made_leaves_no_process(
+    bench: ContainerBench, tmp_path: Path
+) -> None:
+    """What is deleted too early the runtime makes afterwards."""
+    slow, deleted = tmp_path / "slow", tmp_path / "deleted"
+    slow.write_text(
+        "#!/bin/sh\n"
+        f'case " $* " in *" create "*) for n in $(seq 50); do [ -e {deleted} ] && break; sleep 0.02; done;; esac\n'
+        f'runc "$@"; code=$?\ncase " $* " in *" delete "*) touch {deleted};; esac\nexit $code\n'
+    )
+    slow.chmod(0o755)
+    machine, settings = bench.machine, bench.settings
+    containers = Containers(settings.data, settings.run, machine.snapshots, machine.networks, str(slow), str)
+    making = asyncio.create_task(containers.create(bench.spec("exec sleep 100")))
+    await until(lambda: bool(list(settings.data.glob("containers/*/bundle/conmon.pid"))))
+    (container,) = os.listdir(settings.data / "containers")
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert deleted.exists()
+    await until(lambda: not _running(container))
+    assert group_pids(container) == []
+    assert os.listdir(settings.data / "containers") == []
 
 
 # Removal
@@ -261,6 +286,16 @@ async def test_nothing_is_planned_for_what_was_removed(bench: ContainerBench) ->
 async def _still_noticed(bench: ContainerBench) -> None:
     made = await bench.start("exit 4")
     await bench.until(made, lambda item: item.exit_code == 4)
+
+
+def _running(container: str) -> list[Path]:
+    """The processes that were started for it, and are at it still."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if container.encode() in path.read_bytes():
+                found.append(path)
+    return found
 
 
 def _record(bench: ContainerBench, made: Container) -> Path:

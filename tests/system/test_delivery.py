@@ -74,7 +74,7 @@ def test_a_capability_is_an_administrators_to_grant(platform: Running, source: P
     shown = platform.command("app", "exec", "small", "web", "--", "grep", "CapBnd", "/proc/1/status")
     assert int(shown.stdout.split()[1], 16) >> 19 & 1
 
-    platform.command("project", "app-policy", "demo", "--deny", "SYS_PTRACE")
+    platform.command("project", "app-policy", "demo", "--deny", "cap_sys_ptrace")
     file.write_text(before)
     platform.command("deliver", str(source))
     back = platform.command("app", "rollback", "small", "--to", str(granted), ok=False)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway.access import groups
 from slipway.access.identity import Identity
@@ -13,9 +14,9 @@ from slipway.access.records import MemberRecord, ProjectRecord
 from slipway.access.roles import Role
 from slipway.access.rows import check_name, find_project, find_user, insert, project_record
 from slipway.base.clock import now
-from slipway.errors import NotFound
+from slipway.errors import Conflict, NotFound
 from slipway.state import Database, replace
-from slipway.state.tables import Member, Project, User
+from slipway.state.tables import App, Build, Member, Project, User
 
 
 class Projects:
@@ -77,12 +78,16 @@ class Projects:
             tell(project)
 
     async def delete_project(self, name: str) -> None:
-        """Raises ``NotFound``, and what ``on_deletion`` do."""
-        await self.project(name)
+        """Raises ``NotFound``, ``Conflict`` while it has apps or builds go on, and what ``on_deletion`` do."""
+        async with self._database.read() as session:
+            await _check_idle(session, await find_project(session, name))
         for prepare in self.on_deletion:
             await prepare(name)
         async with self._database.session() as session:
-            await session.delete(await find_project(session, name))
+            row = await find_project(session, name)
+            await session.refresh(row, with_for_update=True)  # nothing begins in it any more
+            await _check_idle(session, row)  # but may have, meanwhile
+            await session.delete(row)
         self._policy_changed(name)
 
     async def set_member(self, project: str, user: str, role: Role) -> None:
@@ -109,3 +114,17 @@ class Projects:
             )
             by_hand = [MemberRecord(name, Role(role)) for name, role in rows]
             return sorted(by_hand + await groups.members(session, owner.id), key=lambda item: item.user)
+
+
+async def _check_idle(session: AsyncSession, project: Project) -> None:
+    """What goes on would outlive the project, and leave things to the next one of its name."""
+    if await session.scalar(select(App.id).where(App.project_id == project.id).limit(1)) is not None:
+        raise Conflict(
+            f"the project {project.name!r} has apps", hint="remove them first with `slipway app rm`"
+        )
+    going_on = select(Build.id).where(Build.project_id == project.id, Build.finished.is_(None)).limit(1)
+    if (build := await session.scalar(going_on)) is not None:
+        raise Conflict(
+            f"the build {build} of the project {project.name!r} has not ended",
+            hint=f"wait for it, or `slipway builds cancel {build}`",
+        )

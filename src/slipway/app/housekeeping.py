@@ -19,7 +19,7 @@ from slipway.build.cache_mounts import CacheMounts
 from slipway.build.records import BuildRecords
 from slipway.build.remote import Remotes
 from slipway.content import ContentStore
-from slipway.errors import Unavailable
+from slipway.errors import Exhausted, Unavailable
 from slipway.registry import Registry, Retention, Trash
 from slipway.registry.receiving import UPLOAD_AGE
 from slipway.snapshots import SnapshotStore
@@ -81,7 +81,8 @@ class Housekeeping:
             await asyncio.sleep(_EVERY_SECONDS)
             try:
                 await self._round()
-            except Unavailable as error:  # the database or the bucket: it comes back, or somebody sees to it
+            except (Unavailable, Exhausted) as error:
+                # The database, the bucket, the disk: it comes back, or somebody sees to it.
                 log.warning("what nobody needs could not be removed: %s", error.message)
 
     async def _round(self) -> None:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from slipway.base.trees import remove_tree
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.pods.leavings import remove_builds
 from slipway.engines.embedded import volumes_of
@@ -37,6 +38,9 @@ class LeavingsHere:
                 f"volumes of apps that were removed are left: {', '.join(left)}",
                 hint=f"they go with rm -r {self._volumes}/{project}_*, on the server",
             )
+        # What a volume was to begin with, where that was cut off.
+        for copy in self._volumes.glob(f".{project}_*"):
+            await asyncio.to_thread(remove_tree, copy)
         await self._cache_mounts.remove_all(project)
 
 
@@ -61,15 +65,15 @@ class LeavingsOnClusters:
             await remove_builds(client, project, self._mark)
             await remove_pull_secrets(client, prefix, project)
 
-        bound = {item.cluster for item in await self._clusters.of(project)}
+        used = {item.cluster for item in await self._clusters.of(project)}
         records = await self._clusters.all()
         for work in (check, clear):
             await asyncio.gather(
-                *(self._at(record, project, record.name in bound, work) for record in records)
+                *(self._at(record, project, record.name in used, work) for record in records)
             )
 
     async def _at(
-        self, record: ClusterRecord, project: str, bound: bool,
+        self, record: ClusterRecord, project: str, used: bool,
         work: Callable[[ClusterClient, str], Awaitable[None]],
     ) -> None:  # fmt: skip
         name = record.name
@@ -80,10 +84,12 @@ class LeavingsOnClusters:
             raise Conflict(f"on the cluster {name} {error.message}", hint=error.hint) from error
         except (SlipwayError, TimeoutError) as error:
             said = error.message if isinstance(error, SlipwayError) else f"no answer within {_SECONDS:g} s"
-            if bound:
+            if used:
+                bound = any(item.project == project for item in record.bindings)
+                instead = f"cluster unbind {name} --project {project}" if bound else f"cluster rm {name}"
                 raise Unavailable(
                     f"what {project} has left on the cluster {name} could not be removed: {said}",
                     hint="try again when it answers; or leave it there, for the next project of this name: "
-                    f"slipway cluster unbind {name} --project {project}",
+                    f"slipway {instead}",
                 ) from error
             log.warning("what %s has left on the cluster %s could not be removed: %s", project, name, said)

@@ -29,8 +29,8 @@ class AppPolicy:
         return {"capabilities": sorted(self.capabilities)}
 
     def checked(self) -> Self:
-        """Itself, with names as the kernel's list has them. Raises ``Invalid`` for what is no capability."""
-        names = tuple(_plain(name) for name in self.capabilities)
+        """Itself, with names as the kernel's list has them, each once. Raises ``Invalid`` for what is no capability."""
+        names = tuple(dict.fromkeys(map(_plain, self.capabilities)))
         for name in names:
             if name not in (*capabilities.NAMES, ALL):
                 raise Invalid(f"unknown capability {name[:40]!r}", hint="e.g. NET_ADMIN, or ALL")

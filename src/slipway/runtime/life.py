@@ -7,7 +7,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from slipway.errors import NotFound, SlipwayError, Unavailable
+from slipway.base.tasks import to_the_end
+from slipway.errors import NotFound, SlipwayError
 from slipway.runtime import health
 from slipway.runtime.conmon import Monitor, start_time
 from slipway.runtime.parts import Parts
@@ -51,7 +52,7 @@ class Life:
         try:
             self._parts.save(self.record)
             await self._parts.build(self.record)
-            await self._launch()
+            await to_the_end(self._launch())
             self.record.state = "created"
             self._parts.save(self.record)
         except BaseException:
@@ -93,6 +94,7 @@ class Life:
                 self._tell()
 
     async def _launch(self) -> None:
+        """To be waited for: what the runtime is about to make cannot be deleted yet."""
         record = self.record
         bundle = self._parts.bundle(record.id)
         record.pid = await self._monitor.create(record.id, bundle, self._parts.log(record.id))
@@ -105,7 +107,7 @@ class Life:
         try:
             if record.state == "exited":
                 await self._parts.rebuild(record)
-                await self._launch()
+                await to_the_end(self._launch())
             await self._monitor.start(record.id)
         except BaseException:
             record.state = "exited"
@@ -120,7 +122,7 @@ class Life:
         """Have the runtime forget its process: what it knows of one is in the way of the next."""
         try:
             await self._monitor.delete(self.record.id)
-        except SlipwayError as error:
+        except (SlipwayError, OSError) as error:
             log.warning("the runtime does not let the container %s go: %s", self.record.id, error)
 
     async def _take_apart(self) -> None:
@@ -196,7 +198,7 @@ class Life:
         async def probe() -> bool:
             try:
                 return (await self._monitor.execute(record.id, check.test, check.timeout)).returncode == 0
-            except Unavailable:
+            except (SlipwayError, OSError):
                 return False
 
         def tell(status: str) -> None:

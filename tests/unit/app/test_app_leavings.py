@@ -11,9 +11,13 @@ import pytest
 
 from slipway.access import Access, Vault
 from slipway.app.leavings import LeavingsHere, LeavingsOnClusters
+from slipway.base.progress import silent
 from slipway.build.cache_mounts import CacheMounts
 from slipway.build.dockerfile import CacheMount
+from slipway.build.logs import FileLogs
 from slipway.build.pods.manifests import BUILDS, MANAGED, PROJECT, ROLE, SERVER, namespace_of
+from slipway.build.records import BuildRecords
+from slipway.delivery import Apps
 from slipway.delivery.engine import AppRef
 from slipway.engines.kubernetes import names
 from slipway.engines.kubernetes.pulls import PULL, SECRET
@@ -118,6 +122,15 @@ async def test_a_cluster_of_the_project_that_is_away_is_named(
     assert "what shop has left on the cluster east could not be removed" in caplog.text
 
 
+async def test_a_cluster_of_all_projects_that_is_away_is_named(site: Site) -> None:
+    await site.clusters.unbind("east", "shop")
+    site.clusters._fallback = "east"
+    site.server.answers["GET /api/v1/persistentvolumeclaims"] = [status(503, "ServiceUnavailable", "no etcd")]
+    with pytest.raises(Unavailable, match="on the cluster east") as caught:
+        await site.access.delete_project("shop")
+    assert caught.value.hint.endswith("slipway cluster rm east")
+
+
 async def test_a_machine_keeps_nothing_for_the_next_project_of_a_name(tmp_path: Path) -> None:
     database = Database.sqlite(tmp_path / "state.db")
     await database.migrate()
@@ -135,9 +148,42 @@ async def test_a_machine_keeps_nothing_for_the_next_project_of_a_name(tmp_path: 
         await access.delete_project("shop")
     assert f"rm -r {volumes}/shop_*" in caught.value.hint
     (volumes / "shop_app_data").rmdir()
+    (volumes / ".shop_app_data.whole" / "theirs").mkdir(parents=True)
     async with caches.use("shop", CacheMount("/cache", id="pip")):
         with pytest.raises(Conflict, match="a build of shop is using"):
             await access.delete_project("shop")
     await access.delete_project("shop")
     assert [item.scope for item in caches.usage()] == ["shop-two"]
+    assert [path.name for path in volumes.iterdir()] == ["shop-two_app_data"]
+    await database.dispose()
+
+
+async def test_a_project_in_which_something_goes_on_stays(tmp_path: Path) -> None:
+    """What it leaves after the removal would be the next project's of this name."""
+    database = Database.sqlite(tmp_path / "state.db")
+    await database.migrate()
+    access, records = Access(database, tmp_path / "keys"), BuildRecords(database, FileLogs(tmp_path / "logs"))
+    apps, begun = Apps(database), list[str]()
+
+    async def build(project: str) -> None:
+        begun.append(f"build{len(begun)}")
+        about = {"app": "", "service": "web", "owner": "ada", "source": ""}
+        await records.add(begun[-1], project, lambda policy: {}, **about)
+
+    async def deliver(project: str) -> None:
+        await apps.ensure(AppRef(project, "late"))
+
+    await access.create_project("shop")
+    await build("shop")
+    access.on_deletion.append(build)
+    for build_id in ("build0", "build1"):  # before the removal and during it
+        with pytest.raises(Conflict, match=f"the build {build_id} of the project 'shop' has not ended"):
+            await access.delete_project("shop")
+        await records.end(build_id, records.log(build_id, silent), {"state": "cancelled"})
+    access.on_deletion[:] = [deliver]
+    with pytest.raises(Conflict, match="has apps"):
+        await access.delete_project("shop")
+    await apps.remove(AppRef("shop", "late"))
+    access.on_deletion.clear()
+    await access.delete_project("shop")
     await database.dispose()

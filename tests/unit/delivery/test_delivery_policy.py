@@ -29,7 +29,7 @@ def test_a_container_has_dockers_own_and_what_was_granted(granted: set[str], wan
 
 
 def test_names_are_taken_as_compose_takes_them() -> None:
-    policy = AppPolicy(("cap_net_admin",)).checked()
+    policy = AppPolicy(("cap_net_admin", "NET_ADMIN")).checked()
     assert policy.to_json() == {"capabilities": ["NET_ADMIN"]}
     assert _refused(policy, "CAP_NET_ADMIN", "net_admin", "ALL", "sys_module") == ["ALL", "SYS_MODULE"]
     assert _refused(AppPolicy(("all",)).checked(), "ALL", "SYS_MODULE") == []

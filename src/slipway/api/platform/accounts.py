@@ -11,7 +11,6 @@ from slipway.access import Permission, Role
 from slipway.api.platform.callers import Caller, Parts
 from slipway.build.policy import BuildPolicy
 from slipway.delivery import AppPolicy
-from slipway.errors import Conflict
 
 router = APIRouter(tags=["accounts"])
 
@@ -76,8 +75,6 @@ async def create_project(parts: Parts, caller: Caller, request: wire.NewProject)
 @router.delete("/projects/{name}", status_code=204)
 async def delete_project(parts: Parts, caller: Caller, name: str) -> None:
     await parts.access.require_admin(caller, "delete projects")
-    if any(state.ref.project == name for state in await parts.apps.all()):
-        raise Conflict(f"the project {name!r} has apps", hint="remove them first with `slipway app rm`")
     await parts.access.delete_project(name)
     await parts.access.audit(caller, "project.delete", name, project=name)
 

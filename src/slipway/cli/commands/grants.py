@@ -60,10 +60,15 @@ def app_policy(session: Session, name: str, allowed: tuple[str, ...], denied: tu
     some (SYS_ADMIN, SYS_MODULE, ...) who delivers to the project can take over the machine or node it runs on.
     """
     policy = session.client.app_policy(name)
-    wanted = sorted((set(policy.capabilities) | set(allowed)) - set(denied))
+    wanted = sorted((set(policy.capabilities) | _named(allowed)) - _named(denied))
     if wanted != policy.capabilities:
         policy = session.client.set_app_policy(name, wire.AppPolicy(capabilities=wanted))
     session.value(policy, f"{'capabilities':12} {_shown(policy.capabilities)}")
+
+
+def _named(capabilities: tuple[str, ...]) -> set[str]:
+    """As the server keeps them, so that what is denied is found among them."""
+    return {name.upper().removeprefix("CAP_") for name in capabilities}
 
 
 def _shown(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -23,6 +22,7 @@ from slipway.oci import Digest, ImageConfig, Reference
 from slipway.registry import Registry
 from slipway.runtime import Container, Containers
 from slipway.runtime.restart import delay_before_restart
+from slipway.runtime.volumes import remove_volume
 from slipway.snapshots import LayerRef, SnapshotStore
 
 _TAIL = 20
@@ -213,7 +213,7 @@ class EmbeddedEngine:
         await self._networks.remove(network_name(app))
         if volumes:
             for path in volume_paths(self._volumes, app):
-                await asyncio.to_thread(shutil.rmtree, path)
+                await asyncio.to_thread(remove_volume, path)
 
 
 def _instance(container: Container) -> Instance:
