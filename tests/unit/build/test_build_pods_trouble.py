@@ -18,6 +18,7 @@ from slipway.build.pods.desk import Desk, WorkerLost, WorkerRefused, WorkerUnpul
 from slipway.build.pods.launcher import KubernetesLauncher
 from slipway.build.pods.manifests import BUILD, Site
 from slipway.build.pods.pod import Pod
+from slipway.build.pods.starting import Start
 from slipway.build.pods.troubled import Troubled
 from slipway.build.policy import IN_PLACE
 from slipway.build.request import SolveRequest
@@ -113,6 +114,31 @@ async def test_a_pod_in_a_broken_network_is_told_of_and_ends() -> None:
     assert found.node == "n1"
     for task in tasks:
         task.cancel()
+
+
+async def test_a_pod_with_a_volume_is_waited_for_while_its_start_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pod, "_VOLUME_SECONDS", 0.001)
+    desk, looks = Desk(), 0
+    found = Pod(Cluster(), "p", "builds", desk.ticket(), "east", lambda _: None, True)  # type: ignore[arg-type]
+    with pytest.raises(WorkerLost, match="has not come within"):
+        await found.seat()
+
+    class Starting(Start):
+        @property
+        def goes_on(self) -> bool:
+            nonlocal looks
+            looks += 1
+            if looks == 3:
+                desk.join(found.ticket.token)
+            return super().goes_on
+
+    found._start = Starting()
+    found._start.look(still("p"), 0.0)
+    async with asyncio.timeout(30):
+        assert await found.seat() is found.ticket.seat.result()
+    assert looks == 3
 
 
 @pytest.mark.parametrize("known", [False, True])

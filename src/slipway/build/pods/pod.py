@@ -42,11 +42,11 @@ class Pod:
         """When the worker has come in. Raises what ended the Pod before."""
         either: set[asyncio.Future[Any]] = {self.ticket.seat, self.over}
         limit = _VOLUME_SECONDS if self.has_volume else None
-        await asyncio.wait(either, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        while not (await asyncio.wait(either, timeout=limit, return_when=asyncio.FIRST_COMPLETED))[0]:
+            if not self._start.goes_on:
+                raise WorkerLost(f"the Pod with the project's volume has not come within {limit:.0f} s")
         if not self.ticket.seat.done():
-            if self.over.done():
-                self.over.result()
-            raise WorkerLost(f"the Pod with the project's volume has not come within {_VOLUME_SECONDS:.0f} s")
+            self.over.result()
         seat = self.ticket.seat.result()
         if seat.is_lost:
             raise WorkerLost("the worker left before it had a build")
