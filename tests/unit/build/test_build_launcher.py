@@ -203,6 +203,19 @@ async def test_what_is_left_out_is_told_when_there_is_room() -> None:
     await found.close()
 
 
+@pytest.mark.parametrize(("many", "pods"), [(False, 1), (True, 2)])
+async def test_nobody_waits_for_builds_that_could_not_take_them(many: bool, pods: int) -> None:
+    east = East()
+    east.volume = CacheVolume(1 << 30, many=many)
+    found = KubernetesLauncher(east, "mark", IdleBounds(1))
+    async with found.started(replace(PLACE, keeps=True), east.desk, REPORTER) as worker:
+        await worker.seat()
+        for _ in range(100):  # as often as it takes one to be there
+            await asyncio.sleep(0)
+        assert len(east.projects()) == pods
+    await found.close()
+
+
 async def test_a_volume_that_was_made_unheard_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "_PAUSE", 0.0)
     east = East()

@@ -80,21 +80,19 @@ class KubernetesLauncher:
     async def started(self, place: Place, desk: Desk, reporter: Reporter) -> AsyncIterator[Started]:
         cluster = await self._clusters.choose(place.project, place.cluster)
         volume = self._clusters.volume
-        keeps = place.keeps and volume is not None
-        may_wait = place.daemon is None
-        place = replace(place, cluster=cluster, keeps=keeps)
-        # One that waits must not have what only one may have at a time.
-        alone = keeps and volume is not None and not volume.many
-        waits = replace(place, keeps=keeps and not alone)
+        # One that waits must not have what only one may have at a time: nobody waits for builds that need it.
+        alone = place.keeps and volume is not None and not volume.many
+        may_wait = place.daemon is None and not alone
+        place = replace(place, cluster=cluster, keeps=place.keeps and volume is not None)
 
         def tell(text: str) -> None:
             reporter.warning(text)
 
-        waiting_one = self._idle.take(place) if may_wait and not alone else None
+        waiting_one = self._idle.take(place) if may_wait else None
         if waiting_one is not None:
             async with waiting_one as pod:
                 pod.tell = tell
-                self._idle.wanted(waits, desk)
+                self._idle.wanted(place, desk)
                 with self._troubled.noting(pod):
                     yield pod
             return
@@ -104,14 +102,14 @@ class KubernetesLauncher:
                 async with self._pod(given, desk, tell, begins=place.attempt == 1) as pod:
                     for text in without:
                         tell(text)
-                    seating = asyncio.create_task(self._seating(pod, waits if may_wait else None, desk))
+                    seating = asyncio.create_task(self._seating(pod, place if may_wait else None, desk))
                     try:
                         with self._troubled.noting(pod):
                             yield pod
                     finally:
                         seating.cancel()
             except NoRoom:
-                if may_wait:  # a quota is that of the namespace, and those that wait are in none of daemons
+                if place.daemon is None:  # whose Pods have another namespace, with a quota of its own
                     self._idle.give_way(cluster, place.project)
                 raise
 
