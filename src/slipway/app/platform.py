@@ -108,6 +108,7 @@ class Platform:
         self.access.on_deletion += [
             LeavingsHere(data / "volumes", self.cache_mounts).remove,
             LeavingsOnClusters(self.clusters, mark).remove,
+            self.desk.beforehand.forget,
         ]
         bootstraps = machine is not None
         self._bases = BaseImages(self.registry, blobs, bootstraps=bootstraps)

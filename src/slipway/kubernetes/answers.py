@@ -22,6 +22,8 @@ from slipway.errors import (
 
 _MOST_TEXT = 2000
 _MOST_CAUSES = 10
+# What is applied as it was seen, and is not there any more.
+_GONE = "resourceVersion should not be set on objects to be created"
 
 
 class Expired(Unavailable):
@@ -56,7 +58,7 @@ def error_of(status: dict[str, Any], code: int, what: str, server: str) -> Slipw
         return _forbidden(text, what, causes, context)
     if code == 404:
         return NotFound(f"could not {what}{said}", **context)
-    if code == 409:
+    if code == 409 or (code == 500 and text == _GONE):
         return _conflict(reason, text, what, causes, context)
     if code == 410:
         return Expired(f"could not {what}: the cluster no longer knows that version{said}", **context)

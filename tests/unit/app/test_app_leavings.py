@@ -96,6 +96,15 @@ async def test_what_another_server_builds_there_stays(site: Site) -> None:
     assert site.removed() == [f"{HOME_PATH}/persistentvolumeclaims/kept", SECRET_PATH]
 
 
+async def test_of_a_namespace_that_somebody_else_labelled_only_what_is_ours_goes(site: Site) -> None:
+    labelled = item(HOME, **{ROLE: BUILDS, PROJECT: "shop"})
+    site.server.answers["GET /api/v1/namespaces"] = [listing(1, labelled)]
+    await site.access.delete_project("shop")
+    asked = next(item.query for item in site.server.asked if item.path == "/api/v1/namespaces")
+    assert asked["labelSelector"] == f"{PROJECT}=shop,{ROLE}={BUILDS}"
+    assert site.removed() == [f"{HOME_PATH}/persistentvolumeclaims/kept", SECRET_PATH]
+
+
 async def test_a_project_whose_apps_left_volumes_stays(site: Site) -> None:
     labels = names.object_labels(AppRef("shop", "web"), "0")
     site.server.answers["GET /api/v1/persistentvolumeclaims"] = [

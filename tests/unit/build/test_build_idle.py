@@ -86,13 +86,13 @@ async def test_one_that_is_lost_before_or_after_it_came_in_is_replaced() -> None
 
 
 async def test_one_that_does_not_come_in_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idle, "_COMING_SECONDS", 0.05)
+    monkeypatch.setattr(idle, "COMING_SECONDS", 0.05)
     monkeypatch.setattr(idle, "_FIRST_PAUSE", 10000.0)
     cluster = Cluster(come_in=False)
     found = Idle(IdleBounds(1, seconds=100), cluster.start)
     found.wanted(PLACE, cluster.desk)
     await until(lambda: cluster.attempts == 1 and not cluster.pods and not found._waiting)
-    monkeypatch.setattr(idle, "_COMING_SECONDS", 1000.0)
+    monkeypatch.setattr(idle, "COMING_SECONDS", 1000.0)
     cluster.come_in = True
     found.wanted(PLACE, cluster.desk)
     await until(lambda: len(cluster.pods) == 1)

@@ -49,6 +49,18 @@ def test_who_waits_is_told_what_its_projects_last_build_stood_on(tmp_path: Path)
         assert last.told == [one]
 
 
+async def test_the_next_project_of_a_name_is_told_nothing_of_the_one_before(tmp_path: Path) -> None:
+    blobs, beforehand, late = LocalStore(tmp_path), Beforehand(), Noted()
+    for project in ("p", "q"):
+        beforehand.used(project, "first", image(blobs, b"private"), blobs)
+    await beforehand.forget("p")
+    await beforehand.forget("p")
+    with beforehand.waits("p", late):
+        assert late.told == []
+    with beforehand.waits("q", late):
+        assert len(late.told) == 1
+
+
 async def test_a_worker_without_a_build_has_what_it_was_told_to_unpack_and_nothing_else(
     tmp_path: Path,
 ) -> None:

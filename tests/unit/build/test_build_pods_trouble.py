@@ -14,11 +14,13 @@ import pytest
 
 from slipway.build.pods import builder, pod, starting
 from slipway.build.pods.builder import Place, PodBuilder
-from slipway.build.pods.desk import Desk, WorkerLost, WorkerUnpullable
+from slipway.build.pods.desk import Desk, WorkerLost, WorkerRefused, WorkerUnpullable
 from slipway.build.pods.launcher import KubernetesLauncher
 from slipway.build.pods.manifests import BUILD, Site
 from slipway.build.pods.pod import Pod
+from slipway.build.pods.starting import Start
 from slipway.build.pods.troubled import Troubled
+from slipway.build.policy import IN_PLACE
 from slipway.build.request import SolveRequest
 from slipway.build.sandbox import Limits
 from slipway.build.solve import Reporter
@@ -114,6 +116,51 @@ async def test_a_pod_in_a_broken_network_is_told_of_and_ends() -> None:
         task.cancel()
 
 
+async def test_a_pod_with_a_volume_is_waited_for_while_its_start_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pod, "_VOLUME_SECONDS", 0.001)
+    desk, looks = Desk(), 0
+    found = Pod(Cluster(), "p", "builds", desk.ticket(), "east", lambda _: None, True)  # type: ignore[arg-type]
+    with pytest.raises(WorkerLost, match="has not come within"):
+        await found.seat()
+
+    class Starting(Start):
+        @property
+        def goes_on(self) -> bool:
+            nonlocal looks
+            looks += 1
+            if looks == 3:
+                desk.join(found.ticket.token)
+            return super().goes_on
+
+    found._start = Starting()
+    found._start.look(still("p"), 0.0)
+    async with asyncio.timeout(30):
+        assert await found.seat() is found.ticket.seat.result()
+    assert looks == 3
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_pod_that_went_before_or_while_it_was_watched_is_lost(known: bool) -> None:
+    class Gone(Cluster):
+        async def watch(self, *_words: object) -> AsyncIterator[Change]:
+            if known:
+                yield Change("added", still("p"))
+            yield Change("added", still("another of the build's"))
+            yield Change("synced")
+            if known:
+                yield Change("deleted", still("p"))
+            await asyncio.Event().wait()
+
+    found = Pod(Gone(), "p", "builds", Desk().ticket(), "east", lambda _: None, labels={BUILD: "b1"})  # type: ignore[arg-type]
+    watching = asyncio.create_task(found.watch())
+    async with asyncio.timeout(30):
+        with pytest.raises(WorkerLost, match="the Pod is gone from n1" if known else "the Pod is gone$"):
+            await found.seat()
+    watching.cancel()
+
+
 @pytest.mark.usefixtures("quick")
 async def test_while_the_cluster_is_away_a_pod_is_not_given_up() -> None:
     cluster = Cluster()
@@ -183,12 +230,12 @@ class Lost:
         yield SimpleNamespace(node=f"n{len(self.places)}", seat=seat, ended=ended)
 
 
-async def build(launcher: Lost, directory: Path) -> list[str]:
+async def build(launcher: Lost, directory: Path, granted: frozenset[str] = frozenset()) -> list[str]:
     """What it warns of until it raises."""
     (directory / "Dockerfile").write_text("FROM scratch\n")
     said: list[str] = []
     reporter = Reporter("b1", "", lambda event: said.append(str(event.get("text"))))
-    request = SolveRequest("b1", directory)
+    request = SolveRequest("b1", directory, granted=granted)
     with pytest.raises(Failed) as failed:
         await PodBuilder(Any, Desk(), launcher).build(request, PLACE, Any, Any, Any, reporter, _room)  # type: ignore[arg-type]
     return [*said, str(failed.value)]
@@ -213,6 +260,17 @@ async def test_an_image_that_one_node_cannot_pull_is_tried_on_another(tmp_path: 
     mixed = Lost(unpullable[0], WorkerLost("gone"), unpullable[1])
     assert (await build(mixed, tmp_path))[-1].startswith("cannot be pulled on n2")
     assert not PLACE.here.is_set()
+
+
+async def test_a_last_worker_that_is_refused_a_user_namespace_ends_the_build(tmp_path: Path) -> None:
+    lost = [WorkerLost("gone")] * 3
+    refused = WorkerRefused("no user namespace")
+    said = await build(Lost(*lost, refused), tmp_path, frozenset({IN_PLACE}))
+    assert said[-1] == "4 workers were lost; the last: no user namespace"
+    assert "--allow" in (await build(Lost(*lost, refused), tmp_path))[-1]
+    in_place = Lost(refused, *lost)
+    assert (await build(in_place, tmp_path, frozenset({IN_PLACE})))[-1].endswith("the last: gone")
+    assert [place.in_place for place in in_place.places] == [False, True, True, True]
 
 
 async def test_why_a_worker_went_away_may_come_after_it_went(monkeypatch: pytest.MonkeyPatch) -> None:

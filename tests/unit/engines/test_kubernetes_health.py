@@ -134,6 +134,12 @@ def test_what_others_changed_is(changed: dict[str, Any]) -> None:
     assert difference([WANTED], by_key([there(**changed)])).apply == (WANTED,)
 
 
+def test_a_service_without_the_address_that_it_is_to_have_is_not_as_wanted() -> None:
+    assert difference([WANTED], by_key([there(clusterIP="None")])).apply == (WANTED,)
+    headless = names.stamped({**WANTED, "spec": {"clusterIP": "None"}})
+    assert difference([headless], by_key([{**headless, "spec": {"clusterIP": "None"}}])).none
+
+
 def test_volumes_are_never_among_what_goes() -> None:
     stray = {"kind": "ConfigMap", "metadata": {"name": "a", "namespace": "n"}}
     claim = {"kind": "PersistentVolumeClaim", "metadata": {"name": "a", "namespace": "n"}}

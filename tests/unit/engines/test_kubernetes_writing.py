@@ -111,6 +111,26 @@ async def test_what_never_changes_is_replaced(desk: Desk, kind: str, field: str,
     assert "resourceVersion" not in (await desk.server.asked[-1].json())["metadata"]
 
 
+async def test_a_service_that_the_cluster_leaves_without_an_address_is_replaced(desk: Desk) -> None:
+    without = {**there("Service"), "spec": {"clusterIP": "None"}}
+    wanted = {**obj("Service"), "spec": {"ports": [{"name": "p1", "port": 1}]}}
+    desk.answers(
+        "Service", PATCH=[(200, {**without, **wanted["spec"]}), (201, there("Service", "new"))], POST=[EXISTS],
+        DELETE=[(200, {})], GET=[GONE],
+    )  # fmt: skip
+    made = await desk.writer(without).apply(wanted)
+    assert made["metadata"]["uid"] == "new"
+    assert desk.methods() == ["PATCH", "POST", "DELETE", "GET", "GET", "PATCH"]
+
+
+async def test_what_somebody_took_away_meanwhile_is_made_again(desk: Desk) -> None:
+    gone = status(500, "", "resourceVersion should not be set on objects to be created")
+    desk.answers("ConfigMap", PATCH=[gone, (201, there("ConfigMap", "new"))], GET=[GONE])
+    made = await desk.writer(there("ConfigMap")).apply(obj("ConfigMap"))
+    assert made["metadata"]["uid"] == "new"
+    assert desk.methods() == ["PATCH", "GET", "GET", "PATCH"]
+
+
 async def test_it_is_not_replaced_by_what_the_cluster_would_not_take(desk: Desk) -> None:
     policy = status(403, "Forbidden", "services need an owner")
     desk.answers("Service", PATCH=[refused("spec.clusterIP")], POST=[policy], DELETE=[(200, {})])

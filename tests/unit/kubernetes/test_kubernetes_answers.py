@@ -54,6 +54,7 @@ QUOTA = 'pods "web-1" is forbidden: exceeded quota: small, requested: pods=1, us
         (429, "TooManyRequests", "wait", {}, Unavailable, "429"),
         (500, "InternalError", "etcd", {}, Unavailable, "500"),
         (500, "", "failed to create typed patch object: .data.a: expected string", {}, Invalid, ".data.a"),
+        (500, "", "resourceVersion should not be set on objects to be created", {}, Conflict, "changed meanwhile"),
         (503, "ServiceUnavailable", "away", {}, Unavailable, "503"),
     ],
 )  # fmt: skip

@@ -52,6 +52,10 @@ class Beforehand:
         for worker in self._waiting.get(project, ()):
             worker.prepare(layers, blobs)
 
+    async def forget(self, project: str) -> None:
+        """Before it is removed: the next of its name does not get what this one's builds stood on."""
+        self._last.pop(project, None)
+
     @contextmanager
     def waits(self, project: str, worker: Waiting) -> Iterator[None]:
         """For as long as the block."""

@@ -139,12 +139,14 @@ class PodBuilder:
                 return await self._attempt(request, place, images, imported, held, reporter, wait)
             except _Lost as lost:
                 if isinstance(lost.error, WorkerRefused) and not place.in_place:
-                    hint = _REFUSED_HINT
-                    if IN_PLACE in request.granted:
+                    if IN_PLACE not in request.granted:
+                        hint = _REFUSED_HINT
+                    else:
                         self._without.add((place.cluster, place.project))
-                        place = replace(place, in_place=True)
-                        reporter.warning(f"{lost.error.message}; {_IN_PLACE}")
-                        continue
+                        if attempt < _ATTEMPTS:
+                            place = replace(place, in_place=True)
+                            reporter.warning(f"{lost.error.message}; {_IN_PLACE}")
+                            continue
                 if isinstance(lost.error, WorkerUnpullable):
                     if unpullable:  # elsewhere too, or there is no elsewhere
                         raise Failed(lost.error.message, hint=_PULL_HINT) from lost

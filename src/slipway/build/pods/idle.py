@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from slipway.build.pods.pod import Pod
 
 log = logging.getLogger(__name__)
-_COMING_SECONDS = 180.0  # with a node that an autoscaler has to start
+COMING_SECONDS = 180.0
+"""Until when a worker has to come in, with a node that an autoscaler has to start."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 160.0
 Start = Callable[[Place, Desk], AbstractAsyncContextManager["Pod"]]
 
@@ -119,7 +120,7 @@ class Idle:
 
     async def _one(self, desk: Desk, item: _Waiting) -> None:
         """Raises what ended a worker that nobody has taken, ``TimeoutError`` when it does not come in."""
-        async with asyncio.timeout(_COMING_SECONDS) as coming, self._start(item.kind, desk) as pod:
+        async with asyncio.timeout(COMING_SECONDS) as coming, self._start(item.kind, desk) as pod:
             seat = await unless(pod.seat(), pod.ended())
             coming.reschedule(None)
             with desk.beforehand.waits(item.kind.project, seat):

@@ -18,14 +18,14 @@ from slipway.base.ids import new_id
 from slipway.build.pods import daemons, manifests
 from slipway.build.pods.builder import NoRoom, Place, Started, admitted
 from slipway.build.pods.desk import Desk
-from slipway.build.pods.idle import Idle, IdleBounds
+from slipway.build.pods.idle import COMING_SECONDS, Idle, IdleBounds
 from slipway.build.pods.manifests import Site
 from slipway.build.pods.patience import Tell, created, patiently, removed
 from slipway.build.pods.pod import Pod
 from slipway.build.pods.troubled import Troubled
 from slipway.build.pods.volumes import CacheVolume, Volumes
 from slipway.build.solve import Reporter
-from slipway.errors import Exhausted, SlipwayError, Unavailable
+from slipway.errors import Exhausted, NotFound, SlipwayError, Unavailable
 from slipway.kubernetes import ClusterClient
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class KubernetesLauncher:
     def __init__(self, clusters: Clusters, mark: str, bounds: IdleBounds | None = None) -> None:
         self._clusters = clusters
         self._mark = mark
-        self._longest_wait = bounds.seconds if bounds and bounds.count else 0.0
+        self._longest_wait = bounds.seconds + COMING_SECONDS if bounds and bounds.count else 0.0
         self._own: set[str] = set()
         self._preparing: dict[tuple[str, str], asyncio.Lock] = {}
         self._removing: set[asyncio.Task[None]] = set()
@@ -80,35 +80,37 @@ class KubernetesLauncher:
     async def started(self, place: Place, desk: Desk, reporter: Reporter) -> AsyncIterator[Started]:
         cluster = await self._clusters.choose(place.project, place.cluster)
         volume = self._clusters.volume
-        keeps = place.keeps and volume is not None
-        may_wait = place.daemon is None
-        place = replace(place, cluster=cluster, keeps=keeps)
-        # One that waits must not have what only one may have at a time.
-        alone = keeps and volume is not None and not volume.many
-        waits = replace(place, keeps=keeps and not alone)
+        # One that waits must not have what only one may have at a time: nobody waits for builds that need it.
+        alone = place.keeps and volume is not None and not volume.many
+        may_wait = place.daemon is None and not alone
+        place = replace(place, cluster=cluster, keeps=place.keeps and volume is not None)
 
         def tell(text: str) -> None:
             reporter.warning(text)
 
-        waiting_one = self._idle.take(place) if may_wait and not alone else None
+        waiting_one = self._idle.take(place) if may_wait else None
         if waiting_one is not None:
             async with waiting_one as pod:
                 pod.tell = tell
-                self._idle.wanted(waits, desk)
+                self._idle.wanted(place, desk)
                 with self._troubled.noting(pod):
                     yield pod
             return
-        with self._volumes.given(place, volume, tell) as given:
+        without: list[str] = []  # told when there is room: it is looked for again and again
+        with self._volumes.given(place, volume, without.append) as given:
             try:
-                async with self._pod(given, desk, tell) as pod:
-                    seating = asyncio.create_task(self._seating(pod, waits if may_wait else None, desk))
+                async with self._pod(given, desk, tell, begins=place.attempt == 1) as pod:
+                    for text in without:
+                        tell(text)
+                    seating = asyncio.create_task(self._seating(pod, place if may_wait else None, desk))
                     try:
                         with self._troubled.noting(pod):
                             yield pod
                     finally:
                         seating.cancel()
             except NoRoom:
-                self._idle.give_way(cluster, place.project)  # a quota is that of the project's namespace
+                if place.daemon is None:  # whose Pods have another namespace, with a quota of its own
+                    self._idle.give_way(cluster, place.project)
                 raise
 
     async def _seating(self, pod: Pod, kind: Place | None, desk: Desk) -> None:
@@ -122,14 +124,16 @@ class KubernetesLauncher:
 
     @asynccontextmanager
     async def _started_idle(self, place: Place, desk: Desk) -> AsyncIterator[Pod]:
-        async with self._pod(replace(place, build_id=f"idle-{new_id()}"), desk, lambda _: None) as pod:
+        place = replace(place, build_id=f"idle-{new_id()}")
+        async with self._pod(place, desk, lambda _: None, begins=False) as pod:
             with self._troubled.noting(pod):
                 yield pod
 
     @asynccontextmanager
-    async def _pod(self, place: Place, desk: Desk, tell: Tell) -> AsyncIterator[Pod]:
+    async def _pod(self, place: Place, desk: Desk, tell: Tell, *, begins: bool) -> AsyncIterator[Pod]:
+        """``begins``: it is the first of a build."""
         client = await self._clusters.client(place.cluster)
-        site = await self._prepared(place, client, tell)
+        site = await self._prepared(place, client, tell, makes=begins)
         place = replace(place, avoid=place.avoid | self._troubled.of(place.cluster))
         name = f"build-{place.build_id}-{new_id(6)}"
         self._own.add(name)
@@ -169,14 +173,18 @@ class KubernetesLauncher:
         except Exhausted as error:
             raise NoRoom(error.message, hint=error.hint) from error
 
-    async def _prepared(self, place: Place, client: ClusterClient, tell: Tell) -> Site:
+    async def _prepared(self, place: Place, client: ClusterClient, tell: Tell, *, makes: bool) -> Site:
         """The site, after the namespace of the project's builds and its rules are what they should be.
 
-        Looked at before each build, since one whose rules somebody changed would be cut off, or let out.
+        Looked at before each build, since one whose rules somebody changed would be cut off, or let out. With
+        ``makes`` the namespace is made if there is none: one that goes meanwhile goes with its project, and stays gone.
+        Raises ``NotFound`` then.
         """
         name = manifests.home_of(place)
         async with self._preparing.setdefault((place.cluster, name), asyncio.Lock()):
             found = await patiently(lambda: client.get("Namespace", name), tell)
+            if found is None and not makes:
+                raise NotFound(f"the namespace {name} of the builds of {place.project} was removed")
             if found is None:
                 await patiently(lambda: client.apply(manifests.namespace(place)), tell)
             else:
@@ -188,7 +196,7 @@ class KubernetesLauncher:
                 claim = manifests.claim(site, place, site.volume)
                 there = partial(client.get, claim["kind"], claim["metadata"]["name"], name)
                 if await patiently(there, tell) is None:
-                    await patiently(partial(client.create, claim), tell)
+                    await created(client, claim, tell)
         return site
 
     async def recover(self) -> None:

@@ -42,11 +42,11 @@ class Pod:
         """When the worker has come in. Raises what ended the Pod before."""
         either: set[asyncio.Future[Any]] = {self.ticket.seat, self.over}
         limit = _VOLUME_SECONDS if self.has_volume else None
-        await asyncio.wait(either, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        while not (await asyncio.wait(either, timeout=limit, return_when=asyncio.FIRST_COMPLETED))[0]:
+            if not self._start.goes_on:
+                raise WorkerLost(f"the Pod with the project's volume has not come within {limit:.0f} s")
         if not self.ticket.seat.done():
-            if self.over.done():
-                self.over.result()
-            raise WorkerLost(f"the Pod with the project's volume has not come within {_VOLUME_SECONDS:.0f} s")
+            self.over.result()
         seat = self.ticket.seat.result()
         if seat.is_lost:
             raise WorkerLost("the worker left before it had a build")
@@ -56,14 +56,22 @@ class Pod:
         await asyncio.shield(self.over)
 
     async def watch(self) -> None:
-        """Follow the Pod's status until it has ended; ``over`` then says why. Ends by being cancelled."""
+        """Follow the Pod's status until it has ended; ``over`` then says why. Ends by being cancelled.
+
+        The Pod was made before: a listing that lacks it says that it is gone, also where its end was never told.
+        """
         try:
             chosen = {manifests.BUILD: self.labels[manifests.BUILD]}
+            is_there = False
             async with aclosing(self.client.watch("Pod", self.namespace, chosen)) as changes:
                 async for change in changes:
                     if change.object.get("metadata", {}).get("name") == self.name:
-                        if change.type == "deleted":
-                            raise WorkerLost("the Pod is gone" + (f" from {self.node}" if self.node else ""))
+                        is_there = change.type != "deleted"
+                    elif change.type != "synced":
+                        continue
+                    if not is_there:
+                        raise WorkerLost("the Pod is gone" + (f" from {self.node}" if self.node else ""))
+                    if change.object:
                         self._look(change.object)
         except SlipwayError as error:
             self._end(error)

@@ -75,6 +75,11 @@ class Start:
         )
 
     @property
+    def goes_on(self) -> bool:
+        """It has a node, and has not started there: when that is for too long, it is ``stuck``."""
+        return self._since is not None
+
+    @property
     def _is_pulling(self) -> bool:
         begun = {where for reason, where in self._steps if reason == "Pulling"}
         return any(("Pulled", where) not in self._steps for where in begun)

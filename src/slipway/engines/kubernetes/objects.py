@@ -79,7 +79,16 @@ def as_wanted(wanted: Object, there: Object | None) -> bool:
         # A Job's name says what it runs, and it runs once. A claim's size is for its owner to change.
         return True
     applied = there["metadata"].get("annotations", {}).get(names.APPLIED)
-    return applied == wanted["metadata"]["annotations"][names.APPLIED] and contains(there, wanted)
+    if applied != wanted["metadata"]["annotations"][names.APPLIED] or lacks_address(there, wanted):
+        return False
+    return contains(there, wanted)
+
+
+def lacks_address(there: Object, wanted: Object) -> bool:
+    """Whether a Service is to have an address and was made without: clusters after 1.20 take that, and give it none."""
+    if wanted["kind"] != "Service" or "clusterIP" in wanted.get("spec", {}):
+        return False
+    return bool(there.get("spec", {}).get("clusterIP") == "None")
 
 
 def is_leaving(obj: Mapping[str, Any]) -> bool:

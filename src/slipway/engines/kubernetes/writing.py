@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from slipway.engines.kubernetes import names
-from slipway.engines.kubernetes.objects import KINDS, Key, Object, key_of
+from slipway.engines.kubernetes.objects import KINDS, Key, Object, key_of, lacks_address
 from slipway.engines.kubernetes.observed import Observed, move_of
 from slipway.engines.kubernetes.ownership import check_ours
 from slipway.engines.kubernetes.patient import PatientClient
@@ -45,7 +45,10 @@ class Writer:
                 await self._look_again(wanted)
             else:
                 self._seen[key] = made
-                return made
+                if not lacks_address(made, wanted):
+                    return made
+                await make_room(self._client, made, wanted)
+                self._seen.pop(key, None)
         raise Conflict(f"{key.kind} {key.name} is changed by others again and again")
 
     def _guarded(self, wanted: Object, seen: Object | None) -> Object:
