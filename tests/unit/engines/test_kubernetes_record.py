@@ -7,10 +7,10 @@ import pytest
 from slipway.base.progress import silent
 from slipway.delivery.engine import AppRef
 from slipway.engines.kubernetes.patient import PatientClient
-from slipway.engines.kubernetes.record import Holding, Record, Records
+from slipway.engines.kubernetes.record import Holding, Record, Records, record_manifest
 from slipway.errors import Conflict, Unavailable
 from slipway.kubernetes import ClusterClient, read_kubeconfig
-from slipway.testing.api_server import api_server
+from slipway.testing.api_server import api_server, status
 
 
 def test_a_cluster_that_is_away_is_not_taken_for_another_controller() -> None:
@@ -34,3 +34,18 @@ async def test_a_config_map_of_a_records_name_is_not_taken_for_one() -> None:
             ):
                 pass
         assert {item.method for item in server.asked} == {"GET"}
+
+
+async def test_two_that_make_the_first_record_at_once_do_not_both_hold_it() -> None:
+    app, path = AppRef("demo", "shop"), "/api/v1/namespaces/slipway-demo/configmaps"
+    other = record_manifest(app, Record("slipway-demo", move=1, holder="other"))
+    other["metadata"]["resourceVersion"] = "7"
+    async with api_server() as server, ClusterClient(read_kubeconfig(server.kubeconfig())) as client:
+        server.answers[f"GET {path}/app.shop"] = [status(404, "NotFound"), (200, other)]
+        server.answers[f"POST {path}"] = [
+            status(409, "AlreadyExists", 'configmaps "app.shop" already exists')
+        ]
+        with pytest.raises(Conflict, match="is being changed by another controller"):
+            async with Records("me", 15).held(PatientClient(client, silent, 0), app, "slipway-demo", 0, 1):
+                pytest.fail("held by two")
+        assert not [item for item in server.asked if item.method == "PATCH"]

@@ -64,7 +64,7 @@ def read_record(obj: Mapping[str, Any]) -> Record:
 
 
 def record_manifest(app: AppRef, record: Record) -> dict[str, Any]:
-    """With ``version``, the API server refuses it if anybody else has written since."""
+    """With ``version`` the API server refuses to apply it if anybody else has written since."""
     metadata: dict[str, Any] = {
         "name": names.record_name(app),
         "namespace": record.namespace,
@@ -130,7 +130,10 @@ class Records:
         """
         before = await self._free(client, app, namespace)
         taken = replace(before, move=max(before.move, move) + 1, holder=self.me, release=release)
-        holding = Holding(await self._write(client, app, taken))
+        try:
+            holding = Holding(await self._write(client, app, taken))
+        except Conflict as error:
+            raise _anothers(app) from error
         holding.keeper = asyncio.create_task(self._keep(client, app, holding))
         try:
             yield holding
@@ -146,9 +149,7 @@ class Records:
             if not found.held_by_another(self.me):
                 return found
             if time.monotonic() >= end:
-                raise Conflict(
-                    f"{app} is being changed by another controller", hint="try again when that is through"
-                )
+                raise _anothers(app)
             await asyncio.sleep(_PAUSE)
 
     async def _keep(self, client: PatientClient, app: AppRef, holding: Holding) -> None:
@@ -191,11 +192,17 @@ class Records:
 
     async def _write_once(self, client: PatientClient, app: AppRef, record: Record) -> Record:
         until = now() + timedelta(seconds=self._lease) if record.holder else None
-        made = await client.apply(record_manifest(app, replace(record, until=until)))
+        manifest = record_manifest(app, replace(record, until=until))
+        # Without a version an apply would take what somebody else has just made.
+        made = await (client.apply(manifest) if record.version else client.create(manifest))
         found = read_record(made)
         if found.move != record.move or found.holder != record.holder:
             raise Conflict(f"the record of {app} was written by another controller at the same time")
         return found
+
+
+def _anothers(app: AppRef) -> Conflict:
+    return Conflict(f"{app} is being changed by another controller", hint="try again when that is through")
 
 
 async def _ended(holding: Holding) -> bool:
