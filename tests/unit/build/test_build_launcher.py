@@ -47,7 +47,7 @@ class East:
         return self
 
     async def site(self, cluster: str) -> Site:
-        return Site("image", "https://server", [], "mark")
+        return Site("image", "https://server", [], "mark", volume=self.volume)
 
     async def docker_image(self, cluster: str) -> str:
         return "docker"
@@ -216,15 +216,32 @@ async def test_nobody_waits_for_builds_that_could_not_take_them(many: bool, pods
     await found.close()
 
 
+async def test_where_a_quota_refuses_the_volume_a_build_does_without_and_says_so_when_it_begins() -> None:
+    east = East()
+    east.volume = CacheVolume(1 << 30)
+    east.full = {"PersistentVolumeClaim", "Pod"}
+    said: list[str] = []
+    reporter = Reporter("b", "web", lambda event: said.append(str(event.get("text"))))
+    found = KubernetesLauncher(east, "mark")
+    with pytest.raises(NoRoom):
+        async with found.started(replace(PLACE, keeps=True), east.desk, reporter):
+            raise AssertionError("there is none")
+    assert said == []
+    east.full = {"PersistentVolumeClaim"}
+    async with found.started(replace(PLACE, keeps=True), east.desk, reporter) as worker:
+        await worker.seat()
+        (pod,) = (item for (kind, _), item in east.there.items() if kind == "Pod")
+    assert [item["name"] for item in pod["spec"]["volumes"]] == ["keys", "work"]
+    (text,) = said
+    assert "kept directories are left out" in text
+    assert "quota of PersistentVolumeClaims" in text
+    await found.close()
+
+
 async def test_a_volume_that_was_made_unheard_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "_PAUSE", 0.0)
     east = East()
     east.volume = CacheVolume(1 << 30)
-
-    async def site(cluster: str) -> Site:
-        return Site("image", "https://server", [], "mark", volume=east.volume)
-
-    monkeypatch.setattr(east, "site", site)
     east.unheard = {"PersistentVolumeClaim"}
     found = KubernetesLauncher(east, "mark")
     async with found.started(replace(PLACE, keeps=True), east.desk, REPORTER) as worker:

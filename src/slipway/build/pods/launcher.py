@@ -23,7 +23,7 @@ from slipway.build.pods.manifests import Site
 from slipway.build.pods.patience import Tell, created, patiently, removed
 from slipway.build.pods.pod import Pod
 from slipway.build.pods.troubled import Troubled
-from slipway.build.pods.volumes import CacheVolume, Volumes
+from slipway.build.pods.volumes import EMPTY, CacheVolume, Volumes
 from slipway.build.solve import Reporter
 from slipway.errors import Exhausted, NotFound, SlipwayError, Unavailable
 from slipway.kubernetes import ClusterClient
@@ -99,7 +99,7 @@ class KubernetesLauncher:
         without: list[str] = []  # told when there is room: it is looked for again and again
         with self._volumes.given(place, volume, without.append) as given:
             try:
-                async with self._pod(given, desk, tell, begins=place.attempt == 1) as pod:
+                async with self._pod(given, desk, tell, without.append, begins=place.attempt == 1) as pod:
                     for text in without:
                         tell(text)
                     seating = asyncio.create_task(self._seating(pod, place if may_wait else None, desk))
@@ -125,15 +125,17 @@ class KubernetesLauncher:
     @asynccontextmanager
     async def _started_idle(self, place: Place, desk: Desk) -> AsyncIterator[Pod]:
         place = replace(place, build_id=f"idle-{new_id()}")
-        async with self._pod(place, desk, lambda _: None, begins=False) as pod:
+        async with self._pod(place, desk, _unsaid, _unsaid, begins=False) as pod:
             with self._troubled.noting(pod):
                 yield pod
 
     @asynccontextmanager
-    async def _pod(self, place: Place, desk: Desk, tell: Tell, *, begins: bool) -> AsyncIterator[Pod]:
-        """``begins``: it is the first of a build."""
+    async def _pod(
+        self, place: Place, desk: Desk, tell: Tell, lacks: Tell, *, begins: bool
+    ) -> AsyncIterator[Pod]:
+        """``begins``: it is the first of a build. ``lacks`` is told what it has to do without."""
         client = await self._clusters.client(place.cluster)
-        site = await self._prepared(place, client, tell, makes=begins)
+        site, place = await self._prepared(place, client, tell, lacks, makes=begins)
         place = replace(place, avoid=place.avoid | self._troubled.of(place.cluster))
         name = f"build-{place.build_id}-{new_id(6)}"
         self._own.add(name)
@@ -173,8 +175,11 @@ class KubernetesLauncher:
         except Exhausted as error:
             raise NoRoom(error.message, hint=error.hint) from error
 
-    async def _prepared(self, place: Place, client: ClusterClient, tell: Tell, *, makes: bool) -> Site:
-        """The site, after the namespace of the project's builds and its rules are what they should be.
+    async def _prepared(
+        self, place: Place, client: ClusterClient, tell: Tell, lacks: Tell, *, makes: bool
+    ) -> tuple[Site, Place]:
+        """The site, and the place as it can be had there, after the namespace of the project's builds and its rules are
+        what they should be.
 
         Looked at before each build, since one whose rules somebody changed would be cut off, or let out. With
         ``makes`` the namespace is made if there is none: one that goes meanwhile goes with its project, and stays gone.
@@ -192,12 +197,23 @@ class KubernetesLauncher:
             site = await self._clusters.site(place.cluster)
             for item in manifests.policies(site, place):
                 await patiently(partial(client.apply, item), tell)
-            if place.keeps and site.volume is not None:
-                claim = manifests.claim(site, place, site.volume)
-                there = partial(client.get, claim["kind"], claim["metadata"]["name"], name)
-                if await patiently(there, tell) is None:
-                    await created(client, claim, tell)
-        return site
+            return site, await self._with_volume(place, site, client, tell, lacks)
+
+    async def _with_volume(
+        self, place: Place, site: Site, client: ClusterClient, tell: Tell, lacks: Tell
+    ) -> Place:
+        """After the project has the volume that ``place`` keeps things on; without it where a quota is against that."""
+        if not place.keeps or site.volume is None:
+            return place
+        claim = manifests.claim(site, place, site.volume)
+        there = partial(client.get, claim["kind"], claim["metadata"]["name"], manifests.home_of(place))
+        try:
+            if await patiently(there, tell) is None:
+                await created(client, claim, tell)
+        except Exhausted as error:
+            lacks(f"the project's kept directories are left out, {EMPTY}: {error.message}")
+            return replace(place, keeps=False)
+        return place
 
     async def recover(self) -> None:
         """Remove what a killed server left in any cluster; one that is away is waited for."""
@@ -237,3 +253,7 @@ class KubernetesLauncher:
         for task in self._removing:
             task.cancel()
         await asyncio.gather(*self._removing, return_exceptions=True)
+
+
+def _unsaid(_: str) -> None:
+    """There is no build yet whose log would say it."""

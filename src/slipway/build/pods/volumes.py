@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from slipway.build.pods.builder import Place
 
-_EMPTY = "this build begins with empty ones"
+EMPTY = "this build begins with empty ones"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ class Volumes:
         if not place.keeps or volume is None:
             yield without
         elif place.attempt > 1:  # where the volume is may have been what was wrong
-            tell(f"the project's kept directories are left out after a worker was lost: {_EMPTY}")
+            tell(f"the project's kept directories are left out after a worker was lost: {EMPTY}")
             yield without
         elif volume.many:
             yield place
         elif key in self._taken:
-            tell(f"the project's kept directories are in use by another build: {_EMPTY}")
+            tell(f"the project's kept directories are in use by another build: {EMPTY}")
             yield without
         else:
             self._taken.add(key)
