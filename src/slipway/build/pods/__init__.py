@@ -3,8 +3,9 @@
 The worker (``slipway.build.pod``) is a whole solver with stores of its own, which is empty when it begins; everything
 it has not, it asks the server for. ``desk`` is where workers come in, ``answers`` what they are told for one build,
 ``forms`` the words, ``builder`` a build from a worker's start to its end, wherever the launcher starts it. ``launcher``
-starts them as Pods: ``manifests`` says what one is, ``placement`` on which nodes; ``starting`` and ``waiting`` tell
-from statuses and events how it goes on, ``troubled`` which nodes to avoid, ``idle`` keeps some ready.
+starts them as Pods: ``manifests`` says what one is, ``placement`` on which nodes, ``homes`` makes the namespace
+they are in; ``starting`` and ``waiting`` tell from statuses and events how it goes on, ``troubled`` which nodes to
+avoid, ``idle`` keeps some ready.
 
 The protocol, all of it requests of the worker's, under ``/api/v1/workers``:
 

@@ -11,21 +11,21 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Protocol
 
 from slipway.base.ids import new_id
 from slipway.build.pods import daemons, manifests
 from slipway.build.pods.builder import NoRoom, Place, Started, admitted
 from slipway.build.pods.desk import Desk
+from slipway.build.pods.homes import Homes
 from slipway.build.pods.idle import COMING_SECONDS, Idle, IdleBounds
 from slipway.build.pods.manifests import Site
-from slipway.build.pods.patience import Tell, created, patiently, removed
+from slipway.build.pods.patience import Tell, created, removed
 from slipway.build.pods.pod import Pod
 from slipway.build.pods.troubled import Troubled
-from slipway.build.pods.volumes import EMPTY, CacheVolume, Volumes
+from slipway.build.pods.volumes import CacheVolume, Volumes
 from slipway.build.solve import Reporter
-from slipway.errors import Exhausted, NotFound, SlipwayError, Unavailable
+from slipway.errors import Exhausted, SlipwayError, Unavailable
 from slipway.kubernetes import ClusterClient
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class KubernetesLauncher:
         self._mark = mark
         self._longest_wait = bounds.seconds + COMING_SECONDS if bounds and bounds.count else 0.0
         self._own: set[str] = set()
-        self._preparing: dict[tuple[str, str], asyncio.Lock] = {}
+        self._homes = Homes(clusters)
         self._removing: set[asyncio.Task[None]] = set()
         self._volumes = Volumes()
         self._troubled = Troubled()
@@ -135,7 +135,7 @@ class KubernetesLauncher:
     ) -> AsyncIterator[Pod]:
         """``begins``: it is the first of a build. ``lacks`` is told what it has to do without."""
         client = await self._clusters.client(place.cluster)
-        site, place = await self._prepared(place, client, tell, lacks, makes=begins)
+        site, place = await self._homes.prepared(place, client, tell, lacks, makes=begins)
         place = replace(place, avoid=place.avoid | self._troubled.of(place.cluster))
         name = f"build-{place.build_id}-{new_id(6)}"
         self._own.add(name)
@@ -174,46 +174,6 @@ class KubernetesLauncher:
             await created(pod.client, daemons.pod(pod.name, site, place, seconds, image), pod.tell)
         except Exhausted as error:
             raise NoRoom(error.message, hint=error.hint) from error
-
-    async def _prepared(
-        self, place: Place, client: ClusterClient, tell: Tell, lacks: Tell, *, makes: bool
-    ) -> tuple[Site, Place]:
-        """The site, and the place as it can be had there, after the namespace of the project's builds and its rules are
-        what they should be.
-
-        Looked at before each build, since one whose rules somebody changed would be cut off, or let out. With
-        ``makes`` the namespace is made if there is none: one that goes meanwhile goes with its project, and stays gone.
-        Raises ``NotFound`` then.
-        """
-        name = manifests.home_of(place)
-        async with self._preparing.setdefault((place.cluster, name), asyncio.Lock()):
-            found = await patiently(lambda: client.get("Namespace", name), tell)
-            if found is None and not makes:
-                raise NotFound(f"the namespace {name} of the builds of {place.project} was removed")
-            if found is None:
-                await patiently(lambda: client.apply(manifests.namespace(place)), tell)
-            else:
-                manifests.check_namespace(place, found)
-            site = await self._clusters.site(place.cluster)
-            for item in manifests.policies(site, place):
-                await patiently(partial(client.apply, item), tell)
-            return site, await self._with_volume(place, site, client, tell, lacks)
-
-    async def _with_volume(
-        self, place: Place, site: Site, client: ClusterClient, tell: Tell, lacks: Tell
-    ) -> Place:
-        """After the project has the volume that ``place`` keeps things on; without it where a quota is against that."""
-        if not place.keeps or site.volume is None:
-            return place
-        claim = manifests.claim(site, place, site.volume)
-        there = partial(client.get, claim["kind"], claim["metadata"]["name"], manifests.home_of(place))
-        try:
-            if await patiently(there, tell) is None:
-                await created(client, claim, tell)
-        except Exhausted as error:
-            lacks(f"the project's kept directories are left out, {EMPTY}: {error.message}")
-            return replace(place, keeps=False)
-        return place
 
     async def recover(self) -> None:
         """Remove what a killed server left in any cluster; one that is away is waited for."""
