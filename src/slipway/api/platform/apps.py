@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from slipway import wire
 from slipway.access import Permission
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Caller, Parts
 from slipway.api.platform.services import Services
 from slipway.api.platform.sources import Opened, opened
@@ -22,7 +23,7 @@ from slipway.delivery import AppRef, AppState, Instance, Place, Release
 from slipway.engines.kubernetes import refusals
 from slipway.errors import Unavailable
 
-router = APIRouter(tags=["apps"])
+router = APIRouter(tags=["apps"], route_class=BoundedRoute)
 
 
 @router.post("/projects/{project}/deliver")

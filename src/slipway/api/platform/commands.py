@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from slipway import wire
 from slipway.access import Identity, Permission
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Caller, Parts
 from slipway.api.platform.errors import body
 from slipway.api.platform.services import Services
@@ -23,7 +24,7 @@ from slipway.delivery import AppRef
 from slipway.delivery.commands import Command
 from slipway.errors import NotFound, SlipwayError
 
-router = APIRouter(tags=["apps"])
+router = APIRouter(tags=["apps"], route_class=BoundedRoute)
 _ID = 32
 
 
