@@ -197,7 +197,7 @@ class Life:
 
         async def probe() -> bool:
             try:
-                return (await self._monitor.execute(record.id, check.test, check.timeout)).returncode == 0
+                return await self._monitor.probe(record.id, check.test, check.timeout)
             except (SlipwayError, OSError):
                 return False
 
