@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -14,7 +13,7 @@ from slipway.delivery.engine import AppRef, Instance, LogRecord
 from slipway.delivery.hosts import hosts
 from slipway.delivery.releases import Release
 from slipway.engines.embedded.limits import refusals
-from slipway.engines.embedded.routing import KeptRoutes, check_listens, listen, living, routes
+from slipway.engines.embedded.routing import KeptRoutes, check_listens, heard, listen, living, routes
 from slipway.engines.embedded.specs import LABEL, container_spec, network_name, volume_path, volume_paths
 from slipway.errors import Failed, NotFound
 from slipway.network import Balancer, Networks, Route
@@ -117,7 +116,7 @@ class EmbeddedEngine:
         address = (container.address, service.ports[0].target)
         try:
             async with asyncio.timeout(timeout):
-                while not await asyncio.to_thread(_accepts, address):
+                while not await _accepts(address):
                     if not container.running:
                         raise await self._failed(
                             service, container, f"ended with exit code {container.exit_code}"
@@ -155,7 +154,8 @@ class EmbeddedEngine:
             if known.get(app, ()) == wanted and (app in self._sure if running else not any(known.values())):
                 return
             check_listens(app, wanted, known, ours=running)
-            after = {**known, app: wanted}
+            after = {**(known if running else heard(known)), app: wanted}
+            self._sure.discard(app)  # until it has served: given up half-way, the balancer does who knows what
             # Remembered only once they serve: what the balancer refuses must not spoil the next app's routes.
             await self._balancer.apply([route for found in after.values() for route in found])
             self._routes = {ref: found for ref, found in after.items() if found}
@@ -233,9 +233,11 @@ def _instance(container: Container) -> Instance:
     )
 
 
-def _accepts(address: tuple[str, int]) -> bool:
+async def _accepts(address: tuple[str, int]) -> bool:
     try:
-        with socket.create_connection(address, timeout=1):
-            return True
-    except OSError:
+        async with asyncio.timeout(1):
+            _, writer = await asyncio.open_connection(*address)
+    except OSError:  # no answer in time is one, too
         return False
+    writer.close()
+    return True
