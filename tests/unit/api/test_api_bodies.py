@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from types import SimpleNamespace
 from typing import Any, cast
@@ -29,14 +30,18 @@ class _Access:
 
 
 class _Endless:
-    """A body that goes on for as long as somebody reads it."""
+    """A body that goes on for as long as somebody reads it, or comes no further after some pieces."""
 
-    def __init__(self) -> None:
+    def __init__(self, stops_after: int) -> None:
+        self.left = stops_after
         self.read = 0
         self.status = 0
         self.answer = b""
 
     async def receive(self) -> dict[str, Any]:
+        self.left -= 1
+        if self.left < 0:
+            await asyncio.Event().wait()
         self.read += len(PIECE)
         return {"type": "http.request", "body": PIECE, "more_body": True}
 
@@ -45,12 +50,12 @@ class _Endless:
         self.answer += message.get("body", b"")
 
 
-async def ask(path: str, token: str = "") -> _Endless:
+async def ask(path: str, token: str = "", stops_after: int = 1 << 30) -> _Endless:
     app = create_app(cast(Services, SimpleNamespace(access=_Access())))
     headers = [(b"content-type", b"application/json")]
     if token:
         headers.append((b"authorization", f"Bearer {token}".encode()))
-    found = _Endless()
+    found = _Endless(stops_after)
     scope = {
         "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
         "headers": headers, "http_version": "1.1", "scheme": "http", "root_path": "", "client": ("192.0.2.1", 1),
@@ -73,6 +78,13 @@ async def test_nobody_makes_it_hold_just_anything() -> None:
     assert found.status == 400
     assert "larger than" in json.loads(found.answer)["error"]["message"]
     assert found.read <= limits.MOST + len(PIECE)
+
+
+async def test_who_is_not_known_does_not_keep_it_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SECONDS_OF_ANYBODY", 0.05)
+    found = await ask("/api/v1/login", stops_after=1)
+    assert found.status == 400
+    assert "did not come within" in json.loads(found.answer)["error"]["message"]
 
 
 def test_no_route_is_left_out() -> None:

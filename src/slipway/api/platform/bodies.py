@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -15,11 +16,12 @@ from slipway.api.platform.callers import identity_of
 from slipway.errors import Invalid
 
 MOST_OF_ANYBODY = 64 * 1024
+SECONDS_OF_ANYBODY = 30.0
 MOST = 32 * 1024 * 1024  # a Dockerfile in the request has half of it at the most
 
 
 class BoundedRoute(APIRoute):
-    """The framework reads a body before it asks who sends it: what is large is taken from callers we know only."""
+    """The framework reads a body before it asks who sends it: large or slow ones are taken of callers we know only."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -37,10 +39,17 @@ class BoundedRoute(APIRoute):
 
 class _Bounded(Request):
     async def body(self) -> bytes:
-        """Raises ``Invalid`` when it is too large, ``Unauthenticated`` when it is for somebody unknown."""
+        """Raises ``Invalid`` when it is too large or too slow, ``Unauthenticated`` when it is for somebody unknown."""
         if not hasattr(self, "_body"):
-            found = bytearray()
-            known = False
+            try:
+                self._body = await self._read()
+            except TimeoutError as error:
+                raise Invalid(f"the request did not come within {SECONDS_OF_ANYBODY:g} s") from error
+        return self._body
+
+    async def _read(self) -> bytes:
+        found, known = bytearray(), False
+        async with asyncio.timeout(SECONDS_OF_ANYBODY) as patience:
             async for piece in self.stream():
                 found += piece
                 if len(found) > MOST:
@@ -48,5 +57,5 @@ class _Bounded(Request):
                 if len(found) > MOST_OF_ANYBODY and not known:
                     await identity_of(self)
                     known = True
-            self._body = bytes(found)
-        return self._body
+                    patience.reschedule(None)
+        return bytes(found)
