@@ -36,7 +36,9 @@ class _Balancer:
         return self.is_running
 
     async def apply(self, wanted: Sequence[Route]) -> None:
-        if not self.is_running and (taken := [route for route in wanted if route.tcp_listen == "192.0.2.7:80"]):
+        if not self.is_running and (
+            taken := [route for route in wanted if route.tcp_listen == "192.0.2.7:80"]
+        ):
             raise Conflict(f"the address {taken[0].tcp_listen} is not ours")
         self.routes, self.is_running = wanted, True
         trouble, self.trouble = self.trouble, None

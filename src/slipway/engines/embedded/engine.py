@@ -11,6 +11,7 @@ from slipway.compose import Project, Refusal, Service
 from slipway.delivery.commands import Command
 from slipway.delivery.engine import AppRef, Instance, LogRecord
 from slipway.delivery.hosts import hosts
+from slipway.delivery.jobs import may_end
 from slipway.delivery.releases import Release
 from slipway.engines.embedded.limits import refusals
 from slipway.engines.embedded.routing import KeptRoutes, check_listens, heard, listen, living, routes
@@ -95,7 +96,7 @@ class EmbeddedEngine:
             await self._containers.wait(
                 instance.id, lambda item: item.health in ("healthy", "unhealthy") or not item.running, timeout
             )
-            if container.health != "healthy":
+            if container.health != "healthy" and not _is_done(service, container):
                 reason = (
                     "is unhealthy" if container.running else f"ended with exit code {container.exit_code}"
                 )
@@ -105,9 +106,8 @@ class EmbeddedEngine:
         elif service.ports:
             await self._answers(service, container, timeout)
         else:
-            one_off = service.restart == "no" and not service.ports
             await self._containers.wait(instance.id, lambda item: not item.running, _STEADY_SECONDS)
-            if not container.running and not (one_off and container.exit_code == 0):
+            if not container.running and not _is_done(service, container):
                 raise await self._failed(service, container, f"ended with exit code {container.exit_code}")
         return _instance(container)
 
@@ -155,7 +155,9 @@ class EmbeddedEngine:
                 return
             check_listens(app, wanted, known, ours=running)
             after = {**(known if running else heard(known)), app: wanted}
-            self._sure.discard(app)  # until it has served: given up half-way, the balancer does who knows what
+            self._sure.discard(
+                app
+            )  # until it has served: given up half-way, the balancer does who knows what
             # Remembered only once they serve: what the balancer refuses must not spoil the next app's routes.
             await self._balancer.apply([route for found in after.values() for route in found])
             self._routes = {ref: found for ref, found in after.items() if found}
@@ -231,6 +233,10 @@ def _instance(container: Container) -> Instance:
         container.restarts,
         container.exit_code,
     )
+
+
+def _is_done(service: Service, container: Container) -> bool:
+    return not container.running and container.exit_code == 0 and may_end(service)
 
 
 async def _accepts(address: tuple[str, int]) -> bool:
