@@ -154,6 +154,13 @@ async def test_a_killed_process_is_started_again_with_what_it_wrote(bench: Conta
     assert made.restarts == 1
 
 
+async def test_a_log_is_followed_over_restarts(bench: ContainerBench) -> None:
+    made = await bench.start("echo again; exit 1", restart=RestartPolicy("on-failure", 2))
+    lines = [line.text async for line in bench.machine.containers.logs(made.id, follow=True)]
+    assert lines == ["again"] * 3
+    assert not made.running
+
+
 async def test_health_is_probed_inside(bench: ContainerBench) -> None:
     check = HealthCheck(("/bin/test", "-e", "/tmp/well"), interval=0.2, timeout=5, retries=2)
     made = await bench.start("exec sleep 100", health=check)

@@ -19,6 +19,7 @@ from slipway.runtime.logs import LogLine, read_log
 from slipway.runtime.parts import Parts
 from slipway.runtime.ports import ContainerNetworks
 from slipway.runtime.record import Container
+from slipway.runtime.restart import goes_on
 from slipway.runtime.spec import ContainerSpec
 from slipway.snapshots import SnapshotStore
 
@@ -57,8 +58,9 @@ class Containers:
     def logs(
         self, container: str, *, follow: bool = False, tail: int | None = None
     ) -> AsyncIterator[LogLine]:
+        """``follow``: until it ends, and no restart brings it back."""
         record = self.get(container)
-        return read_log(self._parts.log(container), follow=lambda: follow and record.running, tail=tail)
+        return read_log(self._parts.log(container), follow=lambda: follow and goes_on(record), tail=tail)
 
     def command(
         self, container: str, argv: Sequence[str], terminal: bool

@@ -21,7 +21,7 @@ from slipway.network import Balancer, Networks, Route
 from slipway.oci import Digest, ImageConfig, Reference
 from slipway.registry import Registry
 from slipway.runtime import Container, Containers
-from slipway.runtime.restart import delay_before_restart
+from slipway.runtime.restart import goes_on
 from slipway.runtime.volumes import remove_volume
 from slipway.snapshots import LayerRef, SnapshotStore
 
@@ -220,14 +220,13 @@ class EmbeddedEngine:
 
 def _instance(container: Container) -> Instance:
     labels = container.spec.labels
-    restarting = container.wanted and delay_before_restart(container, container.exit_code or 0, 0) is not None
     return Instance(
         container.id,
         labels[f"{LABEL}service"],
         int(labels[f"{LABEL}release"]),
         int(labels[f"{LABEL}replica"]),
         labels[f"{LABEL}config"],
-        container.running or restarting,
+        goes_on(container),
         container.health,
         container.address,
         container.restarts,
