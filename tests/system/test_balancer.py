@@ -293,6 +293,13 @@ async def test_a_published_port_is_tcp_and_goes_with_its_route(
             await fetch(port=port)
 
 
+async def test_no_name_of_a_service_is_one_of_ours(balancer: Balancer, backends: list[Server]) -> None:
+    one, two, _ = backends
+    await balancer.apply([Route(HOST, (one,), "127.0.0.1:5432"), Route(f"tcp_{HOST}", (two,))])
+    assert await fetch() == (200, "s0")
+    assert await fetch(f"tcp_{HOST}") == (200, "s1")
+
+
 async def test_what_changes_something_is_asked_once_only(balancer: Balancer, backends: list[Server]) -> None:
     await balancer.apply([Route(HOST, (backends[0],))])
     assert (await fetch(method="POST"))[0] in (502, 503)

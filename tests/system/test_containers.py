@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.errors import Failed, Unavailable
+from slipway.errors import Failed
 from slipway.runtime import HealthCheck, Mount, NetworkRequest, Resources, RestartPolicy
 from slipway.testing.busybox import BUSYBOX
 from slipway.testing.containers import ContainerBench, container_bench, group_pids, until
@@ -153,6 +154,13 @@ async def test_a_killed_process_is_started_again_with_what_it_wrote(bench: Conta
     assert made.restarts == 1
 
 
+async def test_a_log_is_followed_over_restarts(bench: ContainerBench) -> None:
+    made = await bench.start("echo again; exit 1", restart=RestartPolicy("on-failure", 2))
+    lines = [line.text async for line in bench.machine.containers.logs(made.id, follow=True)]
+    assert lines == ["again"] * 3
+    assert not made.running
+
+
 async def test_health_is_probed_inside(bench: ContainerBench) -> None:
     check = HealthCheck(("/bin/test", "-e", "/tmp/well"), interval=0.2, timeout=5, retries=2)
     made = await bench.start("exec sleep 100", health=check)
@@ -161,11 +169,24 @@ async def test_health_is_probed_inside(bench: ContainerBench) -> None:
     await bench.until(made, lambda item: item.health == "healthy")
 
 
-async def test_commands_inside_and_their_timeout(bench: ContainerBench) -> None:
+async def test_a_probe_that_takes_too_long_ends(bench: ContainerBench) -> None:
+    check = HealthCheck(("/bin/sleep", "1000"), interval=1000, timeout=0.3, retries=1)
+    made = await bench.start("exec sleep 100", health=check)
+    await bench.until(made, lambda item: item.health == "unhealthy")
+    assert len(group_pids(made.id)) == 1, "the probe is still there"
+
+
+async def test_what_a_probe_says_is_not_kept(bench: ContainerBench) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    check = HealthCheck(("/bin/head", "-c", "400000000", "/dev/zero"), interval=1000, timeout=60)
+    made = await bench.start("exec sleep 100", health=check)
+    await bench.until(made, lambda item: item.health == "healthy")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+async def test_commands_inside(bench: ContainerBench) -> None:
     made = await bench.start("exec sleep 100")
     assert await bench.inside(made, "echo $PATH; hostname") == f"/bin\n{made.id[:12]}"
-    with pytest.raises(Unavailable):
-        await bench.machine.containers.execute(made.id, ["/bin/sleep", "50"], 0.3)
 
 
 async def test_what_cannot_start_says_why_and_leaves_nothing(bench: ContainerBench) -> None:

@@ -18,7 +18,7 @@ import pytest
 from slipway.access import Access
 from slipway.app.settings import Settings
 from slipway.base.clock import iso, now
-from slipway.compose import Project, Service, VolumeMount
+from slipway.compose import HealthTest, Project, Service, VolumeMount
 from slipway.delivery.engine import AppRef
 from slipway.delivery.instance_engine import InstanceEngine
 from slipway.engines.embedded import EmbeddedEngine
@@ -169,6 +169,16 @@ class TestEmbeddedEngine(EngineSuite):
             release = make_release(bench, web(bench, published=rival.getsockname()[1]))
             with pytest.raises(Conflict, match="in use"):
                 await bench.engine.prepare(APP, release)
+
+    async def test_work_that_is_done_at_once_is_done(self, bench: EmbeddedBench) -> None:
+        """Also where it is tried again on failure, and where nothing would ever find it healthy."""
+        job = bench.service("job", "job")
+        check = HealthTest(("CMD", "/bin/false"))
+        for number, service in enumerate(
+            (replace(job, restart="on-failure:3"), replace(job, healthcheck=check)), 1
+        ):
+            (instance,) = await start(bench, service, number=number)
+            assert (await bench.engine.ready(APP, instance, service, 60)).exit_code == 0
 
     async def test_a_published_port_answers_beside_the_name(self, bench: EmbeddedBench) -> None:
         port = bench.free_port()

@@ -39,6 +39,11 @@ class Sessions:
             raise Denied("only users can log in", hint="robots use their secret with docker login")
         if identity.by_token:
             raise Denied("a token is no login", hint="SLIPWAY_TOKEN=… is for it, and docker login")
+        async with self._database.session() as session:
+            old = delete(LoginSession).where(
+                LoginSession.user_id == identity.id, LoginSession.expires < now()
+            )
+            await session.execute(old)
         token, expires = passwords.new_secret(_PREFIXES[use]), now() + lifetime
         row = LoginSession(
             token_hash=passwords.hash_secret(token), user_id=identity.id, created=now(), expires=expires

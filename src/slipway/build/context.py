@@ -163,11 +163,10 @@ class Context:
             os.close(fd)
 
     def open(self, path: str) -> BinaryIO:
-        fd = self._open(path, _OPEN_FILE)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
+        # Looked at first: to open a device that an archive brought may already do something to the host.
+        if not stat.S_ISREG(self.stat_of(path).st_mode):
             raise Invalid(f"{path!r} in the context is not a regular file")
-        return os.fdopen(fd, "rb")
+        return os.fdopen(self._open(path, _OPEN_FILE), "rb")
 
     def open_directory(self, path: str) -> int:
         """A descriptor of the directory, no symlink followed; the caller closes it."""

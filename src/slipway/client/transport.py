@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from slipway.client.connection import Answer, Connection
 from slipway.client.unix import UnixConnection
-from slipway.errors import KINDS, SlipwayError, Unavailable
+from slipway.errors import KINDS, Interrupted, SlipwayError, Unavailable
 
 API = "/api/v1"
 MAX_LINE = 16 * 1024 * 1024
@@ -43,12 +43,18 @@ class Transport:
             return json.loads(data) if data else None
 
     def stream(self, method: str, path: str, body: Any = None) -> Iterator[dict[str, Any]]:
-        """The events of an NDJSON answer as they come. Raises ``OSError`` when it breaks off."""
+        """The events of an NDJSON answer as they come. Raises ``Interrupted`` when it breaks off."""
         with closing(self._connection()) as connection:
             answer = self._send(connection, method, path, body)
-            while line := answer.body.readline(MAX_LINE):
-                if line.strip():
-                    yield json.loads(line)
+            try:
+                while line := answer.body.readline(MAX_LINE):
+                    if line.strip():
+                        yield json.loads(line)
+            except (OSError, ValueError) as error:
+                raise Interrupted(
+                    "the server went away before the work was done",
+                    hint="run the same command again: it goes on where it can",
+                ) from error
 
     def pieces(self, path: str) -> Iterator[bytes]:
         """A large answer as it comes. Raises ``Unavailable`` when it breaks off."""

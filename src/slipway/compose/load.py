@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -129,16 +131,24 @@ def _compose_file(directory: Path, name: str) -> str:
 
 
 def read_beneath(directory: Path, name: str) -> str:
-    """A text file below ``directory``; symlinks may not lead out. Raises ``OSError``, ``ValueError``."""
+    """A text file below ``directory``; symlinks may not lead out. Raises ``OSError``, ``ValueError``.
+
+    Nothing else is so much as opened: an archive may have brought a device, which would be the host's.
+    """
     if "\0" in name:
         raise ValueError("its name holds a NUL character")
     root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fd = linux.openat2(root, name, os.O_RDONLY | os.O_NONBLOCK)
+        place = linux.openat2(root, name, os.O_PATH)
     finally:
         os.close(root)
-    with os.fdopen(fd, "rb") as handle:
-        data = handle.read(_LIMIT + 1)
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        with open(f"/proc/self/fd/{place}", "rb") as handle:
+            data = handle.read(_LIMIT + 1)
+    finally:
+        os.close(place)
     if len(data) > _LIMIT:
         raise ValueError(f"it has more than {_LIMIT} bytes")
     return data.decode("utf-8", "replace")

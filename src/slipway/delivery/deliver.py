@@ -119,7 +119,7 @@ class Deliverer:
         phases = Phases(progress)
         engine = await self._engine_of(ref.project)
         async with self._locks[ref]:
-            state = await self._apps.get(ref)
+            state = await self._staying(ref)
             target = await self._rollback_target(ref, state, to)
             await self._check(ref.project, target.model)
             with phases.phase("run"):
@@ -141,7 +141,7 @@ class Deliverer:
         """Run so many instances of each service, in this and every later release."""
         engine = await self._engine_of(ref.project)
         async with self._locks[ref]:
-            state = await self._apps.get(ref)
+            state = await self._staying(ref)
             release = await self._current(state)
             for name, count in replicas.items():
                 _check_scale(ref, release.model, name, count)
@@ -158,7 +158,7 @@ class Deliverer:
         """Replace instances by fresh ones of the same release, without a gap where two may run."""
         engine = await self._engine_of(ref.project)
         async with self._locks[ref]:
-            state = await self._apps.get(ref)
+            state = await self._staying(ref)
             release = await self._current(state)
             chosen = set(services or release.model.services)
             if unknown := chosen - set(release.model.services):
@@ -175,7 +175,7 @@ class Deliverer:
         """
         engine = await self._engine_of(ref.project)
         async with self._locks[ref]:
-            state = await self._apps.get(ref)
+            state = await self._staying(ref)
             release = await self._current(state)
             kept = named_volumes(release.model)
             if kept and not leave_data:
@@ -196,7 +196,16 @@ class Deliverer:
         engine = await self._engine_of(ref.project)
         async with self._locks[ref]:
             await self._apps.start_removal(ref, volumes)
-            await take_away(engine, self._apps, ref, volumes, progress)
+            # It may be that a removal was begun before, and was to take the volumes.
+            state = await self._apps.get(ref)
+            await take_away(engine, self._apps, ref, state.removing_volumes, progress)
+
+    async def _staying(self, ref: AppRef) -> AppState:
+        """An app whose removal was begun goes, whatever else were done to it."""
+        state = await self._apps.get(ref)
+        if state.removing:
+            raise Conflict(f"{ref} is being removed", hint="deliver it anew once it is gone")
+        return state
 
     async def _current(self, state: AppState) -> Release:
         release = await self._apps.current(state)

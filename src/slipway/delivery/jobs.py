@@ -1,4 +1,4 @@
-"""Which services are jobs: they run once for a release and end."""
+"""Which services are jobs: they run once for a release and end. And which may be."""
 
 from __future__ import annotations
 
@@ -12,3 +12,9 @@ def is_job(model: Project, service: Service) -> bool:
         for other in model.services.values()
         for name, depends in other.depends_on.items()
     )
+
+
+def may_end(service: Service) -> bool:
+    """Whether an instance that ended with exit code 0 has done its work, rather than stopped doing it."""
+    once = service.restart == "no" or service.restart.startswith("on-failure")
+    return once and not service.ports

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from slipway.compose import Service
 from slipway.delivery.engine import Instance
+from slipway.delivery.jobs import may_end
 from slipway.delivery.releases import Release
 
 
@@ -79,5 +80,4 @@ def plan(
 
 def _done(instance: Instance, service: Service) -> bool:
     """A one-off job that has ended well needs no second run."""
-    once = service.restart == "no" or service.restart.startswith("on-failure")
-    return not instance.running and instance.exit_code == 0 and once and not service.ports
+    return not instance.running and instance.exit_code == 0 and may_end(service)

@@ -26,7 +26,7 @@ class ApplyLimits:
     """What an archive may be at the most.
 
     ``ratio`` (bytes unpacked for a byte that came) counts only beyond ``ratio_from`` unpacked bytes: a small archive of
-    zeros does no harm.
+    zeros does no harm. Without ``devices`` they are left out.
     """
 
     entries: int = 5_000_000
@@ -35,6 +35,7 @@ class ApplyLimits:
     ratio_from: int = 4 << 30
     path: int = 4095
     depth: int = 256
+    devices: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,9 @@ def apply_layer(
                     raise Invalid(
                         f"the layer has more entries than the limit of {bounds.entries}", hint=_HINT
                     )
-                _apply(placer, entry, _checked(entry, bounds))
+                path = _checked(entry, bounds)
+                if bounds.devices or entry.kind not in ("char", "block"):
+                    _apply(placer, entry, path)
             placer.finish()
             return Applied(*ahead.drain())
     except BROKEN as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slipway.network.routes import Route, Server, host_map, server_line
+from slipway.network.routes import TCP, Route, Server, host_map, server_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def needs_reload(state: State, routes: Sequence[Route], identity: str) -> bool:
     """
     wanted = {backend for route in routes for backend in route.backends}
     frontends = {route.frontend for route in routes if route.tcp_listen}
-    running = {name for name in state.frontends if name.startswith("tcp_")}
+    running = {name for name in state.frontends if name.startswith(TCP)}
     return state.identity != identity or not wanted <= state.backends or frontends != running
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from slipway.errors import Failed
 from slipway.network.changes import State, parse_map, parse_names, parse_servers
-from slipway.network.routes import Files
+from slipway.network.routes import TCP, Files
 
 _SECONDS = 5.0
 _FRONTENDS, _BACKENDS, _SERVERS = 1, 2, 4
@@ -118,8 +118,8 @@ async def _waiting(files: Files, worker: int) -> bool:
     """Whether a replaced worker has HTTP connections without a request."""
     frontends = await statistics(files, _FRONTENDS, worker)
     backends = await statistics(files, _BACKENDS, worker)
-    connections = sum(_number(row["scur"]) for row in frontends if not row["pxname"].startswith("tcp_"))
-    requests = sum(_number(row["scur"]) for row in backends if not row["pxname"].startswith("tcp_"))
+    connections = sum(_number(row["scur"]) for row in frontends if not row["pxname"].startswith(TCP))
+    requests = sum(_number(row["scur"]) for row in backends if not row["pxname"].startswith(TCP))
     return connections > requests
 
 

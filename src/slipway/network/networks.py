@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import contextlib
 import hashlib
 import ipaddress
 import json
@@ -274,9 +273,13 @@ class Networks:
     def _load(self) -> dict[str, Record]:
         found = {}
         for path in sorted(self._data.glob("*.json")):
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 record = Record.from_json(read_json(path))
-                found[record.network.name] = record
+            except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+                # Torn when the power went. It is made anew for the next container; no other has to wait for it.
+                log.warning("the record of a network, %s, cannot be read: %s", path, error)
+                continue
+            found[record.network.name] = record
         return found
 
 

@@ -13,6 +13,7 @@ from slipway.errors import Conflict, Invalid
 _SAFE = re.compile(r"[^A-Za-z0-9_.-]")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 _WORD = re.compile(r"[A-Za-z0-9_.:\[\]*-]+")
+TCP = "tcp:"  # in front of the names of what is no HTTP; no host name has a colon
 _LISTEN = re.compile(r"(\*|[0-9.]+|\[[0-9a-fA-F:.]+\]|[a-z][a-z0-9.-]*)?:\d{1,5}")
 
 
@@ -56,11 +57,11 @@ class Route:
     @property
     def frontend(self) -> str:
         """The TCP frontend's name tells the address, so what runs can be compared with what is wanted."""
-        return f"tcp_{_SAFE.sub('_', self.tcp_listen)}_{self.backend}" if self.tcp_listen else ""
+        return f"{TCP}{_SAFE.sub('_', self.tcp_listen)}_{self.backend}" if self.tcp_listen else ""
 
     @property
     def backends(self) -> tuple[str, ...]:
-        return (self.backend, f"tcp_{self.backend}") if self.tcp_listen else (self.backend,)
+        return (self.backend, f"{TCP}{self.backend}") if self.tcp_listen else (self.backend,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ def render(routes: Sequence[Route], listen: str, files: Files) -> str:
         if route.tcp_listen:
             parts.append(
                 f"\nfrontend {route.frontend} from tcp\n    bind {route.tcp_listen}\n"
-                f"    default_backend tcp_{route.backend}\n\nbackend tcp_{route.backend} from tcp\n{servers}"
+                f"    default_backend {TCP}{route.backend}\n\nbackend {TCP}{route.backend} from tcp\n{servers}"
             )
     return "".join(parts)
 

@@ -10,7 +10,8 @@ import os
 import signal
 import struct
 import termios
-from asyncio.subprocess import PIPE
+import time
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -20,6 +21,7 @@ from slipway.base.process import BASE_ENVIRONMENT
 
 _PIECE = 64 * 1024
 _END_SECONDS = 5.0
+_POLL = 0.02
 
 
 class ContainerCommand:
@@ -77,18 +79,7 @@ class ContainerCommand:
         return await self._process.wait()
 
     async def end(self, pid_file: Path) -> None:
-        """Killed is what is left: the process in the container, and the runtime that waits for it."""
-        if self._process.returncode is None:
-            with contextlib.suppress(OSError, ValueError):
-                os.kill(int(pid_file.read_text()), signal.SIGKILL)
-            try:
-                async with asyncio.timeout(_END_SECONDS):
-                    await self._process.wait()
-            except TimeoutError:
-                with contextlib.suppress(ProcessLookupError):
-                    self._process.kill()
-                await self._process.wait()
-        pid_file.unlink(missing_ok=True)
+        await _end(self._process, pid_file)
         self._stdin.close()
         if self._terminal is not None:
             os.close(self._terminal)
@@ -100,7 +91,7 @@ async def started(
 ) -> AsyncIterator[ContainerCommand]:
     """``runtime`` are the words before ``exec``; a file is in ``directory`` meanwhile. When the block is left, the
     command has ended."""
-    pid_file = directory / f"exec-{os.urandom(8).hex()}"
+    pid_file = _pid_file(directory)
     options = ["--pid-file", str(pid_file), *(["--tty", "--env", "TERM=xterm-256color"] if terminal else [])]
     words = [*runtime, "exec", *options, container, *command]
     found = await (_at_terminal(words) if terminal else _with_pipes(words))
@@ -108,6 +99,46 @@ async def started(
         yield found
     finally:
         await asyncio.shield(found.end(pid_file))
+
+
+async def succeeds(
+    runtime: Sequence[str], container: str, command: Sequence[str], timeout: float, directory: Path
+) -> bool:
+    """Whether the command ends with 0 within ``timeout`` seconds; it has ended in any case. Nobody hears what it says.
+
+    The other arguments as for ``started``.
+    """
+    pid_file = _pid_file(directory)
+    words = [*runtime, "exec", "--pid-file", str(pid_file), container, *command]
+    process = await asyncio.create_subprocess_exec(
+        *words, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, env=BASE_ENVIRONMENT, start_new_session=True
+    )
+    try:
+        async with asyncio.timeout(timeout):
+            return await process.wait() == 0
+    except TimeoutError:
+        return False
+    finally:
+        await asyncio.shield(_end(process, pid_file))
+
+
+def _pid_file(directory: Path) -> Path:
+    return directory / f"exec-{os.urandom(8).hex()}"
+
+
+async def _end(process: asyncio.subprocess.Process, pid_file: Path) -> None:
+    """Killed is what is left: the process in the container, once it is there, and the runtime that waits for it."""
+    ended = asyncio.ensure_future(process.wait())
+    latest = time.monotonic() + _END_SECONDS
+    while process.returncode is None and time.monotonic() < latest:
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(int(pid_file.read_text()), signal.SIGKILL)
+        await asyncio.wait([ended], timeout=_POLL)
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+    await ended
+    pid_file.unlink(missing_ok=True)
 
 
 async def _with_pipes(words: Sequence[str]) -> ContainerCommand:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slipway.base.process import BASE_ENVIRONMENT, Completed, run
 from slipway.errors import Failed, Unavailable
-from slipway.runtime.commands import ContainerCommand, started
+from slipway.runtime.commands import ContainerCommand, started, succeeds
 
 _CREATE_SECONDS = 60
 _LAST_WORDS_SECONDS = 10
@@ -130,24 +130,22 @@ class Monitor:
         except (OSError, ValueError):
             return False
 
-    async def execute(
-        self, container: str, argv: Sequence[str], timeout: float | None, user: str = ""
-    ) -> Completed:
-        """Run a command inside. Raises ``Unavailable`` after ``timeout`` seconds."""
-        options = ["--user", user] if user else []
-        words = [self._runtime, "--root", str(self._root), "exec", *options, container, *argv]
-        return await run(words, check=False, timeout=timeout)
+    async def probe(self, container: str, argv: Sequence[str], timeout: float) -> bool:
+        """Whether a command inside ends well, within ``timeout`` seconds."""
+        return await succeeds(self._words, container, argv, timeout, self._attach)
 
     def command(
         self, container: str, argv: Sequence[str], terminal: bool
     ) -> AbstractAsyncContextManager[ContainerCommand]:
         """A command inside, with its input and output as they come."""
-        return started([self._runtime, "--root", str(self._root)], container, argv, terminal, self._attach)
+        return started(self._words, container, argv, terminal, self._attach)
+
+    @property
+    def _words(self) -> list[str]:
+        return [self._runtime, "--root", str(self._root)]
 
     async def _oci(self, *words: str, check: bool = True) -> Completed:
-        return await run(
-            [self._runtime, "--root", str(self._root), *words], check=check, timeout=_CREATE_SECONDS
-        )
+        return await run([*self._words, *words], check=check, timeout=_CREATE_SECONDS)
 
     async def _until_conmon_ends(self, container: str, bundle: Path) -> None:
         """conmon writes the exit file after the container ended."""

@@ -11,7 +11,6 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from slipway.base.ids import new_id
-from slipway.base.process import Completed
 from slipway.errors import Conflict, NotFound, SlipwayError
 from slipway.runtime.commands import ContainerCommand
 from slipway.runtime.conmon import Monitor
@@ -20,6 +19,7 @@ from slipway.runtime.logs import LogLine, read_log
 from slipway.runtime.parts import Parts
 from slipway.runtime.ports import ContainerNetworks
 from slipway.runtime.record import Container
+from slipway.runtime.restart import goes_on
 from slipway.runtime.spec import ContainerSpec
 from slipway.snapshots import SnapshotStore
 
@@ -58,24 +58,17 @@ class Containers:
     def logs(
         self, container: str, *, follow: bool = False, tail: int | None = None
     ) -> AsyncIterator[LogLine]:
+        """``follow``: until it ends, and no restart brings it back."""
         record = self.get(container)
-        return read_log(self._parts.log(container), follow=lambda: follow and record.running, tail=tail)
+        return read_log(self._parts.log(container), follow=lambda: follow and goes_on(record), tail=tail)
 
     def command(
         self, container: str, argv: Sequence[str], terminal: bool
     ) -> AbstractAsyncContextManager[ContainerCommand]:
         """A command inside, with its input and output as they come. Raises ``Conflict`` where nothing runs."""
-        self._check_running(container)
-        return self._monitor.command(container, argv, terminal)
-
-    async def execute(self, container: str, argv: Sequence[str], timeout: float | None = None) -> Completed:
-        """Run a command inside a running container. Raises ``Conflict`` where nothing runs."""
-        self._check_running(container)
-        return await self._monitor.execute(container, argv, timeout)
-
-    def _check_running(self, container: str) -> None:
         if not self.get(container).running:
             raise Conflict(f"the container {container} is not running")
+        return self._monitor.command(container, argv, terminal)
 
     def _life(self, container: str) -> Life:
         try:

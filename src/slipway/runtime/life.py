@@ -183,11 +183,14 @@ class Life:
     async def _restart_after(self, delay: float) -> None:
         await asyncio.sleep(delay)
         async with self._step:
-            self.record.restarts += 1
             try:
                 await self._start()
             except (SlipwayError, OSError) as error:
                 log.warning("container %s could not be restarted: %s", self.record.id, error)
+            self.record.restarts += 1  # only now: the last one allowed is one, too, until it has been made
+            if self.record.running:
+                self._keep()
+            else:
                 self._plan_restart()
 
     def _watch_health(self) -> None:
@@ -197,7 +200,7 @@ class Life:
 
         async def probe() -> bool:
             try:
-                return (await self._monitor.execute(record.id, check.test, check.timeout)).returncode == 0
+                return await self._monitor.probe(record.id, check.test, check.timeout)
             except (SlipwayError, OSError):
                 return False
 

@@ -66,8 +66,9 @@ class _Reader:
                 self._handle = self._path.open("rb", buffering=0)
             except FileNotFoundError:
                 return b""
+        rotated = self._rotated()  # asked first: what is written before it happens is read
         data = self._handle.read(_BLOCK)
-        if not data and self._rotated():
+        if not data and rotated:
             self.close()
             return self.read()
         return data

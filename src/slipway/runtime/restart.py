@@ -19,6 +19,11 @@ def delay_before_restart(container: Container, exit_code: int, attempts: int) ->
     return min(_FIRST * 2.0 ** min(attempts, 20), _LONGEST)
 
 
+def goes_on(container: Container) -> bool:
+    """Whether it runs, or is about to be started again by itself."""
+    return container.running or delay_before_restart(container, container.exit_code or 0, 0) is not None
+
+
 def ran_stably(container: Container) -> bool:
     """Whether its last run was long enough to forget earlier failures."""
     return container.finished - container.started >= _STABLE

@@ -81,8 +81,9 @@ class ContainerBench(MachineBench):
         return "\n".join([line.text async for line in self.machine.containers.logs(made.id)])
 
     async def inside(self, made: Container, script: str) -> str:
-        done = await self.machine.containers.execute(made.id, ["/bin/sh", "-c", script])
-        return done.stdout.decode().strip()
+        async with self.machine.containers.command(made.id, ["/bin/sh", "-c", script], False) as command:
+            said = [data async for stream, data in command.output() if stream == "stdout"]
+        return b"".join(said).decode().strip()
 
     async def until_logged(self, made: Container, text: str) -> None:
         async with asyncio.timeout(_SECONDS):

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import jwt
 import pytest
+from sqlalchemy import select
 
 from slipway.access import SYSTEM, Access, Grant, Permission, RegistryTokens, Role
 from slipway.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated
 from slipway.state import Database
+from slipway.state.tables import LoginSession
 
 PASSWORD = "correct horse"
 
@@ -25,6 +27,19 @@ async def access(tmp_path: Path) -> AsyncIterator[Access]:
     await database.migrate()
     yield Access(database, tmp_path / "keys")
     await database.dispose()
+
+
+async def test_logins_that_are_over_do_not_pile_up(access: Access) -> None:
+    for name in ("ada", "bob"):
+        await access.create_user(name, PASSWORD)
+        who = await access.authenticate(name, PASSWORD)
+        for _ in range(3):
+            await access.open_session(who, lifetime=timedelta(seconds=-1))
+    token, _ = await access.open_session(await access.authenticate("ada", PASSWORD))
+    async with access._database.read() as session:
+        left = list(await session.scalars(select(LoginSession.user_id)))
+    assert len(left) == 2, "one of ada's, and bob's last"
+    assert (await access.check_session(token)).name == "ada"
 
 
 async def test_roles_decide_what_members_may_do(access: Access) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from slipway.client.transport import Transport
-from slipway.errors import NotFound, SlipwayError, Unavailable
+from slipway.errors import Interrupted, NotFound, SlipwayError, Unavailable
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -117,6 +117,13 @@ def test_a_file_is_sent_in_chunks(tmp_path: Path) -> None:
 def test_what_breaks_off_is_no_answer(tmp_path: Path, answer: bytes) -> None:
     with server(tmp_path / "s", answer), pytest.raises(Unavailable, match="broke off"):
         list(transport(tmp_path / "s").pieces("/"))
+
+
+@pytest.mark.parametrize("cut", [6, 15])
+def test_events_that_break_off_are_an_interruption(tmp_path: Path, cut: int) -> None:
+    """Whoever shows them need not know how it looks on the wire."""
+    with server(tmp_path / "s", chunked(b'{"event": "log"}\n')[:-cut]), pytest.raises(Interrupted):
+        list(transport(tmp_path / "s").stream("GET", "/"))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -281,3 +282,17 @@ def test_a_small_file_cannot_stand_for_a_huge_one(app: Loader) -> None:
         app("#" * 2_000_000)
     with pytest.raises(ComposeError):
         app("[" * 50_000)
+
+
+def test_only_regular_files_are_opened(app: Loader, tmp_path: Path) -> None:
+    """An uploaded archive may bring devices, which would be the host's."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ComposeError, match="no regular file"):
+        app("services: {a: {image: a, env_file: pipe}}")
+    with pytest.raises(NotFound, match="no regular file"):
+        load(tmp_path, ["pipe"])
+
+
+def test_a_directory_called_as_the_env_file_is_no_matter(app: Loader, tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    assert app("services: {a: {image: a}}").name == "shop"

@@ -12,7 +12,7 @@ from slipway.access import SYSTEM
 from slipway.base.progress import silent
 from slipway.compose import DependsOn, Port, VolumeMount
 from slipway.delivery import AppRef
-from slipway.errors import Conflict, Failed, Invalid, NotFound, SlipwayError
+from slipway.errors import Conflict, Failed, Invalid, NotFound, SlipwayError, Unavailable
 from slipway.testing.memory_engine import LAST_WORDS
 
 WEB = service("web")
@@ -296,6 +296,30 @@ async def test_removing(bench: Bench) -> None:
             await bench.apps.get(APP)
     with pytest.raises(NotFound):
         await bench.deliverer.remove(AppRef("demo", "none"), False, silent)
+
+
+async def test_a_removal_that_was_begun_is_what_happens(bench: Bench) -> None:
+    await bench.deliver(service("store", volumes=DATA))
+    await bench.deliver(service("store", volumes=DATA, labels={"a": "b"}))
+    bench.world.hook = _no_removal
+    with pytest.raises(Unavailable):
+        await bench.deliverer.remove(APP, True, silent)
+    bench.world.hook = lambda step: None
+    for change in (
+        bench.deliverer.rollback(APP, None, SYSTEM, silent),
+        bench.deliverer.scale(APP, {"store": 1}, silent),
+        bench.deliverer.restart(APP, [], silent),
+    ):
+        with pytest.raises(Conflict, match="being removed"):
+            await change
+    await bench.deliverer.remove(APP, False, silent)
+    assert bench.world.instances == {}
+    assert bench.world.volumes == set(), "they were to go"
+
+
+def _no_removal(step: str) -> None:
+    if step.startswith("remove "):
+        raise Unavailable("the runtime does not answer")
 
 
 async def test_what_the_engine_cannot_do_is_refused_before_anything_is_built(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slipway.base.clock import now
-from slipway.compose import HealthTest, Port, Project, Service, VolumeMount
+from slipway.compose import DependsOn, HealthTest, Port, Project, Service, VolumeMount
 from slipway.delivery.engine import AppRef, Instance
 from slipway.delivery.hosts import hosts
 from slipway.delivery.releases import Release
@@ -67,6 +67,23 @@ def test_the_image_is_the_default_for_everything() -> None:
     assert dict(said.env) == {"A": "compose", "PATH": "/bin"}
     assert spec(replace(WEB, healthcheck=HealthTest(("CMD", "a", "b")))).health == HealthCheck(("a", "b"))
     assert spec(replace(WEB, healthcheck=HealthTest(("NONE",)))).health is None
+
+
+def test_a_job_is_not_checked_as_the_service_is_whose_image_it_has() -> None:
+    job, web = (
+        Service("job", "web"),
+        replace(WEB, depends_on={"job": DependsOn("service_completed_successfully")}),
+    )
+    model = Project("shop", {"job": job, "web": web})
+    images = {name: {"reference": "r", "digest": "d"} for name in model.services}
+    release = Release(1, model, images, "", "active", now(), "ada")
+    config = ImageConfig(Platform("linux", "amd64"), (), IMAGE)
+    made = {
+        name: container_spec(APP, release, service, 1, config, "", Path("/volumes"))
+        for name, service in model.services.items()
+    }
+    assert made["job"].health is None
+    assert made["web"].health is not None
 
 
 def test_names_and_labels() -> None:

@@ -454,3 +454,10 @@ def test_damaged_archives_do_not_get_out_either(
         packed = packed[:at] + piece + packed[at + len(piece) :]
     with fresh(tmp_path_factory) as target, contextlib.suppress(SlipwayError):
         target.raw(packed, compression)
+
+
+def test_devices_are_left_out_where_nobody_is_to_have_them(tmp_path: Path) -> None:
+    special = [Item(Entry(f"a-{kind}", kind, 0o666, device=(1, 5))) for kind in ("char", "block", "fifo")]
+    target = Target(tmp_path)
+    target.apply(*special, file("z"), limits=ApplyLimits(devices=False))
+    assert sorted(os.listdir(target.root)) == ["a-fifo", "z"]

@@ -103,7 +103,7 @@ def test_a_server_that_drains_already_is_left_until_it_is_idle() -> None:
 
 def test_a_tcp_service_has_its_servers_twice() -> None:
     commands = diff(state(Route("db", (), "127.0.0.1:1")), [Route("db", (ONE,), "127.0.0.1:1")], MAP)
-    assert [item.split()[2] for item in commands] == ["db/a1", "db/a1", "tcp_db/a1", "tcp_db/a1"]
+    assert [item.split()[2] for item in commands] == ["db/a1", "db/a1", "tcp:db/a1", "tcp:db/a1"]
 
 
 def test_what_only_a_new_configuration_brings() -> None:
@@ -134,7 +134,7 @@ def test_what_haproxy_tells_is_read() -> None:
         "web.localhost": "web",
         "x": "y",
     }
-    assert parse_names("# name\nweb\ntcp_db\n\n") == {"web", "tcp_db"}
+    assert parse_names("# name\nweb\ntcp:db\n\n") == {"web", "tcp:db"}
     assert parse_processes(PROCESSES) == Processes(21815, (20546, 20547), 2)
     assert parse_processes("") == Processes()
 

@@ -28,9 +28,9 @@ def test_a_route_becomes_a_backend() -> None:
 
 def test_a_tcp_route_has_a_frontend_named_after_its_address() -> None:
     text = render([DB], "127.0.0.1:8080", FILES)
-    assert DB.frontend == "tcp_127.0.0.1_5432_db.shop.localhost"
+    assert DB.frontend == "tcp:127.0.0.1_5432_db.shop.localhost"
     assert (
-        f"\nfrontend {DB.frontend} from tcp\n    bind 127.0.0.1:5432\n    default_backend tcp_db.shop.localhost\n"
+        f"\nfrontend {DB.frontend} from tcp\n    bind 127.0.0.1:5432\n    default_backend tcp:db.shop.localhost\n"
         in text
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.runtime.logs import LogLine, LogParser, read_log
+from slipway.runtime.logs import LogLine, LogParser, _Reader, read_log
 
 TIME = "2024-05-01T10:00:00.000000001+00:00"
 
@@ -88,6 +88,29 @@ async def test_following_goes_on_in_the_file_that_replaced_a_full_one(tmp_path: 
     going = False
     await asyncio.wait_for(following, 60)
     assert seen == ["before", "after", "last"]
+
+
+def test_what_is_written_just_before_a_file_is_replaced_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(line("before"))
+
+    class Late(_Reader):
+        def _rotated(self) -> bool:
+            """conmon is quicker than we are."""
+            fresh = tmp_path / "log.tmp"
+            if not fresh.exists() and path.read_bytes() == line("before"):
+                with path.open("ab") as handle:
+                    handle.write(line("late"))
+                fresh.write_bytes(line("after"))
+                fresh.rename(path)
+            return super()._rotated()
+
+    reader = Late(path)
+    found = b""
+    while data := reader.read():
+        found += data
+    reader.close()
+    assert found == line("before") + line("late") + line("after")
 
 
 async def _until(done: object) -> None:

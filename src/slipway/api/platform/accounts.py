@@ -8,11 +8,12 @@ from fastapi import APIRouter, Request
 
 from slipway import wire
 from slipway.access import Permission, Role
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Caller, Parts
 from slipway.build.policy import BuildPolicy
 from slipway.delivery import AppPolicy
 
-router = APIRouter(tags=["accounts"])
+router = APIRouter(tags=["accounts"], route_class=BoundedRoute)
 
 
 @router.post("/login")

@@ -7,10 +7,11 @@ import base64
 from fastapi import APIRouter
 
 from slipway import wire
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Caller, Parts
 from slipway.errors import Invalid
 
-router = APIRouter(tags=["builds"])
+router = APIRouter(tags=["builds"], route_class=BoundedRoute)
 
 
 @router.post("/agents/{session}/{number}", status_code=204)

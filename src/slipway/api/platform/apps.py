@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from slipway import wire
 from slipway.access import Permission
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Caller, Parts
 from slipway.api.platform.services import Services
 from slipway.api.platform.sources import Opened, opened
-from slipway.api.platform.streams import lines, stream
+from slipway.api.platform.streams import failure, lines, stream
 from slipway.base.progress import Progress
+from slipway.base.tasks import first_error
 from slipway.compose import Project, load
 from slipway.compose.refusals import Refuse
 from slipway.delivery import AppRef, AppState, Instance, Place, Release
 from slipway.engines.kubernetes import refusals
-from slipway.errors import Unavailable
+from slipway.errors import NotFound, Unavailable
+from slipway.wire.base import MOST_COUNT
 
-router = APIRouter(tags=["apps"])
+router = APIRouter(tags=["apps"], route_class=BoundedRoute)
 
 
 @router.post("/projects/{project}/deliver")
@@ -161,7 +165,7 @@ async def restart(
 @router.get("/projects/{project}/apps/{name}/logs")
 async def logs(
     parts: Parts, caller: Caller, project: str, name: str, service: str = "", follow: bool = False,
-    tail: int | None = None,
+    tail: Annotated[int | None, Query(ge=0, le=MOST_COUNT)] = None,
 ) -> Response:  # fmt: skip
     await parts.access.require(caller, project, Permission.VIEW)
     ref = AppRef(project, name)
@@ -188,24 +192,32 @@ async def _merged(
     parts: Services, ref: AppRef, instances: list[Instance], follow: bool, tail: int | None
 ) -> AsyncIterator[dict[str, Any]]:
     """Lines of all instances: one after another, or, when followed, as they come."""
-    queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(1000)
+    queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(100)
     several = len({item.cluster for item in instances}) > 1
 
     async def read(instance: Instance) -> None:
-        async for line in parts.views.logs(ref, instance, follow, tail):
-            await queue.put(
-                {
-                    "event": "log", "service": line.service, "instance": _named(instance, several),
-                    "stream": line.stream, "time": line.time, "text": line.text,
-                }
-            )  # fmt: skip
+        with suppress(NotFound):  # a rollout has removed it since
+            async for line in parts.views.logs(ref, instance, follow, tail):
+                await queue.put(
+                    {
+                        "event": "log", "service": line.service, "instance": _named(instance, several),
+                        "stream": line.stream, "time": line.time, "text": line.text,
+                    }
+                )  # fmt: skip
 
     async def read_all() -> None:
-        if follow:
-            await asyncio.gather(*(read(instance) for instance in instances))
-        else:
-            for instance in instances:
-                await read(instance)
+        try:
+            if follow:
+                async with asyncio.TaskGroup() as group:
+                    for instance in instances:
+                        group.create_task(read(instance))
+            else:
+                for instance in instances:
+                    await read(instance)
+        except ExceptionGroup as errors:
+            await queue.put(failure(first_error(errors)))
+        except Exception as error:
+            await queue.put(failure(error))
         await queue.put(None)
 
     task = asyncio.create_task(read_all())

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from slipway import wire
 from slipway.access import Permission
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.build_requests import (
     PRIORITIES,
     logins_of,
@@ -43,7 +44,7 @@ from slipway.distribution import OciLayout
 from slipway.oci import Descriptor, Platform, Reference
 from slipway.state.tables import Build
 
-router = APIRouter(tags=["builds"])
+router = APIRouter(tags=["builds"], route_class=BoundedRoute)
 _LEASE = timedelta(hours=12)
 
 

@@ -7,11 +7,12 @@ from dataclasses import asdict
 from fastapi import APIRouter
 
 from slipway import wire
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Caller, Parts
 from slipway.errors import Invalid
 from slipway.fleet import ClusterDetail
 
-router = APIRouter(tags=["clusters"])
+router = APIRouter(tags=["clusters"], route_class=BoundedRoute)
 
 
 def _shown(found: ClusterDetail) -> wire.ClusterDetail:

@@ -14,16 +14,16 @@ from starlette.responses import Response
 
 from slipway import wire
 from slipway.access import Identity, Permission
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Caller, Parts
-from slipway.api.platform.errors import body
 from slipway.api.platform.services import Services
-from slipway.api.platform.streams import lines
+from slipway.api.platform.streams import failure, lines
 from slipway.base.ids import new_id
 from slipway.delivery import AppRef
 from slipway.delivery.commands import Command
-from slipway.errors import NotFound, SlipwayError
+from slipway.errors import NotFound
 
-router = APIRouter(tags=["apps"])
+router = APIRouter(tags=["apps"], route_class=BoundedRoute)
 _ID = 32
 
 
@@ -102,7 +102,7 @@ async def _events(
                 async for stream, data in output:
                     yield {"event": "output", "stream": stream, "data": base64.b64encode(data).decode()}
             yield {"event": "done", "result": {"code": await command.code()}}
-    except SlipwayError as error:
-        yield {"event": "error", **body(error)}
+    except Exception as error:
+        yield failure(error)
     finally:
         running.pop(session, None)

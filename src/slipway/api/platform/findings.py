@@ -10,11 +10,12 @@ from fastapi import APIRouter, Request
 
 from slipway import wire
 from slipway.access import Permission
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Caller, Parts
 from slipway.errors import Invalid
 from slipway.oci import Reference
 
-router = APIRouter(tags=["findings"])
+router = APIRouter(tags=["findings"], route_class=BoundedRoute)
 _MOST = 16 * 1024**3
 
 

@@ -9,6 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from slipway import wire
 from slipway.access import Permission
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Caller, Parts
 from slipway.api.platform.streams import stream
 from slipway.base.progress import Progress
@@ -17,7 +18,7 @@ from slipway.oci import Platform, Reference
 from slipway.registry import Format
 from slipway.registry.lists import parse_words
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=BoundedRoute)
 
 
 @router.get("/images")

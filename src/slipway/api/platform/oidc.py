@@ -9,11 +9,12 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from slipway import wire
 from slipway.access.oidc import Done, OidcLogins, Waiting
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Parts
 from slipway.api.platform.services import Services
 from slipway.errors import NotFound
 
-router = APIRouter(prefix="/oidc", tags=["accounts"])
+router = APIRouter(prefix="/oidc", tags=["accounts"], route_class=BoundedRoute)
 _COOKIE = "slipway_oidc"
 _PATH = "/api/v1/oidc"
 _SECONDS = 600

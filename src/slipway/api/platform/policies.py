@@ -10,12 +10,13 @@ from starlette.responses import Response, StreamingResponse
 
 from slipway import wire
 from slipway.access import AuditFilter, Identity, Permission
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Caller, Parts
 from slipway.oci import Reference
 from slipway.registry.policy import RegistryPolicy
 from slipway.registry.upstream import SECTION, Upstream
 
-router = APIRouter(tags=["policies"])
+router = APIRouter(tags=["policies"], route_class=BoundedRoute)
 
 
 async def _policy(parts: Parts, name: str) -> wire.RegistryPolicy:

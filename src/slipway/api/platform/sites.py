@@ -8,11 +8,12 @@ from fastapi import APIRouter
 from starlette.responses import PlainTextResponse
 
 from slipway import wire
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Caller, Parts
 from slipway.errors import SlipwayError
 from slipway.registry.replication import SiteRecord
 
-router = APIRouter(tags=["sites"])
+router = APIRouter(tags=["sites"], route_class=BoundedRoute)
 
 
 async def _shown(parts: Parts, site: SiteRecord) -> wire.Site:

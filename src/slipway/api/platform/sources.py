@@ -81,11 +81,11 @@ async def _repository(parts: Services, address: str, credentials: Credentials) -
 
 
 def _unpack(archive: Path, directory: Path) -> None:
-    """An archive from anybody: unpacked as carefully as a layer."""
+    """An archive from anybody: unpacked as carefully as a layer. A device in it would be the host's to who opens it."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with archive.open("rb") as stream:
-            limits = ApplyLimits(entries=1_000_000, uncompressed=MAX_UPLOAD)
+            limits = ApplyLimits(entries=1_000_000, uncompressed=MAX_UPLOAD, devices=False)
             try:
                 apply_layer(detected(stream), fd, compression="none", limits=limits)
             except BROKEN as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from slipway import wire
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Caller, Parts
 
-router = APIRouter(tags=["status"])
+router = APIRouter(tags=["status"], route_class=BoundedRoute)
 
 
 @router.get("/status")

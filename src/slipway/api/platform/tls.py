@@ -7,10 +7,11 @@ import asyncio
 from fastapi import APIRouter
 
 from slipway import wire
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Parts
 from slipway.errors import NotFound
 
-router = APIRouter(tags=["status"])
+router = APIRouter(tags=["status"], route_class=BoundedRoute)
 
 
 @router.get("/tls/ca")

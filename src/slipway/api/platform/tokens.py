@@ -8,10 +8,11 @@ from fastapi import APIRouter
 
 from slipway import wire
 from slipway.access import Identity
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Caller, Parts
 from slipway.api.platform.services import Services
 
-router = APIRouter(prefix="/tokens", tags=["accounts"])
+router = APIRouter(prefix="/tokens", tags=["accounts"], route_class=BoundedRoute)
 
 
 async def _owner(parts: Services, caller: Identity, user: str) -> str:

@@ -6,9 +6,10 @@ from fastapi import APIRouter
 
 from slipway import wire
 from slipway.access import Permission
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Caller, Parts
 
-router = APIRouter(tags=["webhooks"])
+router = APIRouter(tags=["webhooks"], route_class=BoundedRoute)
 
 
 @router.get("/projects/{name}/webhooks")

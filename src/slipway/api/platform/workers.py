@@ -11,13 +11,14 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response, StreamingResponse
 
 from slipway.api.files import FileSlice
+from slipway.api.platform.bodies import BoundedRoute
 from slipway.api.platform.callers import Parts
 from slipway.api.platform.streams import NDJSON
 from slipway.build.pods.desk import Seat, as_object
 from slipway.errors import Invalid, Unauthenticated
 from slipway.oci import Digest
 
-router = APIRouter(tags=["workers"], prefix="/workers", include_in_schema=False)
+router = APIRouter(tags=["workers"], prefix="/workers", include_in_schema=False, route_class=BoundedRoute)
 _MAX_BODY = 64 * 1024 * 1024
 _LINES = 256 * 1024
 

@@ -11,6 +11,7 @@ import click
 from slipway import wire
 from slipway.cli.session import Session, with_session
 from slipway.cli.source import source_of, variables_of
+from slipway.client.transport import error_from
 from slipway.errors import Invalid
 from slipway.wire import bodies
 
@@ -154,12 +155,16 @@ def app_restart(session: Session, name: str, services: tuple[str, ...], project:
 @click.argument("name")
 @click.argument("service", default="")
 @click.option("-f", "--follow", is_flag=True)
-@click.option("-n", "--tail", type=int, default=None, help="Only the last N lines of each instance.")
+@click.option(
+    "-n", "--tail", type=click.IntRange(0), default=None, help="Only the last N lines of each instance."
+)
 @_PROJECT
 @with_session
 def app_logs(session: Session, name: str, service: str, follow: bool, tail: int | None, project: str) -> None:
     """Print what an app's services wrote."""
     for event in session.client.app_logs(project, name, service, follow, tail):
+        if event["event"] == "error":
+            raise error_from(event)
         if session.json:
             click.echo(json.dumps(event))
         elif event["event"] == "log":

@@ -33,21 +33,14 @@ def show(events: Events, style: str, *, aside: bool = False) -> dict[str, Any]:
 
 
 def _consume(events: Events, each: Any) -> dict[str, Any]:
-    try:
-        for event in events:
-            if event["event"] == "error":
-                raise error_from(event)
-            each(event)
-            if event["event"] == "done":
-                result: dict[str, Any] = event.get("result") or {}
-                return result
-    except (OSError, ValueError) as error:
-        raise _lost() from error
-    raise _lost()
-
-
-def _lost() -> Interrupted:
-    return Interrupted(
+    for event in events:
+        if event["event"] == "error":
+            raise error_from(event)
+        each(event)
+        if event["event"] == "done":
+            result: dict[str, Any] = event.get("result") or {}
+            return result
+    raise Interrupted(
         "the server went away before the work was done",
         hint="run the same command again: it goes on where it can",
     )

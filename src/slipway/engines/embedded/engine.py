@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -12,16 +11,17 @@ from slipway.compose import Project, Refusal, Service
 from slipway.delivery.commands import Command
 from slipway.delivery.engine import AppRef, Instance, LogRecord
 from slipway.delivery.hosts import hosts
+from slipway.delivery.jobs import may_end
 from slipway.delivery.releases import Release
 from slipway.engines.embedded.limits import refusals
-from slipway.engines.embedded.routing import KeptRoutes, check_listens, listen, living, routes
+from slipway.engines.embedded.routing import KeptRoutes, check_listens, heard, listen, living, routes
 from slipway.engines.embedded.specs import LABEL, container_spec, network_name, volume_path, volume_paths
 from slipway.errors import Failed, NotFound
 from slipway.network import Balancer, Networks, Route
 from slipway.oci import Digest, ImageConfig, Reference
 from slipway.registry import Registry
 from slipway.runtime import Container, Containers
-from slipway.runtime.restart import delay_before_restart
+from slipway.runtime.restart import goes_on
 from slipway.runtime.volumes import remove_volume
 from slipway.snapshots import LayerRef, SnapshotStore
 
@@ -96,7 +96,7 @@ class EmbeddedEngine:
             await self._containers.wait(
                 instance.id, lambda item: item.health in ("healthy", "unhealthy") or not item.running, timeout
             )
-            if container.health != "healthy":
+            if container.health != "healthy" and not _is_done(service, container):
                 reason = (
                     "is unhealthy" if container.running else f"ended with exit code {container.exit_code}"
                 )
@@ -106,9 +106,8 @@ class EmbeddedEngine:
         elif service.ports:
             await self._answers(service, container, timeout)
         else:
-            one_off = service.restart == "no" and not service.ports
             await self._containers.wait(instance.id, lambda item: not item.running, _STEADY_SECONDS)
-            if not container.running and not (one_off and container.exit_code == 0):
+            if not container.running and not _is_done(service, container):
                 raise await self._failed(service, container, f"ended with exit code {container.exit_code}")
         return _instance(container)
 
@@ -117,7 +116,7 @@ class EmbeddedEngine:
         address = (container.address, service.ports[0].target)
         try:
             async with asyncio.timeout(timeout):
-                while not await asyncio.to_thread(_accepts, address):
+                while not await _accepts(address):
                     if not container.running:
                         raise await self._failed(
                             service, container, f"ended with exit code {container.exit_code}"
@@ -155,7 +154,10 @@ class EmbeddedEngine:
             if known.get(app, ()) == wanted and (app in self._sure if running else not any(known.values())):
                 return
             check_listens(app, wanted, known, ours=running)
-            after = {**known, app: wanted}
+            after = {**(known if running else heard(known)), app: wanted}
+            self._sure.discard(
+                app
+            )  # until it has served: given up half-way, the balancer does who knows what
             # Remembered only once they serve: what the balancer refuses must not spoil the next app's routes.
             await self._balancer.apply([route for found in after.values() for route in found])
             self._routes = {ref: found for ref, found in after.items() if found}
@@ -218,14 +220,13 @@ class EmbeddedEngine:
 
 def _instance(container: Container) -> Instance:
     labels = container.spec.labels
-    restarting = container.wanted and delay_before_restart(container, container.exit_code or 0, 0) is not None
     return Instance(
         container.id,
         labels[f"{LABEL}service"],
         int(labels[f"{LABEL}release"]),
         int(labels[f"{LABEL}replica"]),
         labels[f"{LABEL}config"],
-        container.running or restarting,
+        goes_on(container),
         container.health,
         container.address,
         container.restarts,
@@ -233,9 +234,15 @@ def _instance(container: Container) -> Instance:
     )
 
 
-def _accepts(address: tuple[str, int]) -> bool:
+def _is_done(service: Service, container: Container) -> bool:
+    return not container.running and container.exit_code == 0 and may_end(service)
+
+
+async def _accepts(address: tuple[str, int]) -> bool:
     try:
-        with socket.create_connection(address, timeout=1):
-            return True
-    except OSError:
+        async with asyncio.timeout(1):
+            _, writer = await asyncio.open_connection(*address)
+    except OSError:  # no answer in time is one, too
         return False
+    writer.close()
+    return True

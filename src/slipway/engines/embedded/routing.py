@@ -32,7 +32,7 @@ def routes(
     for service, instances in targets.values():
         for host, port in hosts(app, service, domain):
             servers = tuple(Server(item.id, item.address, port.target) for item in instances if item.address)
-            if host in found:  # one port of the container, published more than once
+            while host in found:  # one port of the container, published more than once
                 host = f"{port.published}-{host}"
             found[host] = Route(host, servers, listen(port) if port.published else "")
     return tuple(found.values())
@@ -85,6 +85,20 @@ def living(kept: Routes, running: Mapping[str, str]) -> Routes:
             for route in found
         )
         for app, found in kept.items()
+    }
+
+
+def heard(known: Mapping[AppRef, Sequence[Route]]) -> Routes:
+    """``known`` without the addresses that nobody can listen on now, say since the machine has others.
+
+    A balancer that starts would not start with them, for any app. Whose they are is told when it publishes again.
+    """
+    return {
+        app: tuple(
+            replace(route, tcp_listen="") if route.tcp_listen and _taken(route.tcp_listen) else route
+            for route in found
+        )
+        for app, found in known.items()
     }
 
 

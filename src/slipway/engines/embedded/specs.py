@@ -7,6 +7,7 @@ from typing import Any
 
 from slipway.compose import HealthTest, Service
 from slipway.delivery.engine import AppRef
+from slipway.delivery.jobs import is_job
 from slipway.delivery.releases import Release
 from slipway.errors import Invalid
 from slipway.oci import ImageConfig
@@ -65,7 +66,10 @@ def container_spec(
         resources=Resources(service.cpus, service.memory, service.pids),
         networks=(NetworkRequest(network_name(app), (service.name, name)),),
         restart=_restart(service.restart),
-        health=_health(service.healthcheck, image.get("Healthcheck") or {}),
+        # A job's image may be that of a service, with a check of what a job never does.
+        health=None
+        if is_job(release.model, service)
+        else _health(service.healthcheck, image.get("Healthcheck") or {}),
         labels=_labels(app, release, service, replica),
         stop_signal=service.stop_signal or str(image.get("StopSignal") or "SIGTERM"),
         stop_timeout=service.stop_grace_period,
