@@ -52,6 +52,7 @@ def test_a_build_and_its_cache(platform: Running, tmp_path: Path) -> None:
     assert any(item.startswith("pkg:deb/debian/libc6@") for item in three["packages"])
 
 
+@pytest.mark.smoke
 def test_another_node_finds_the_cache(platform: Running, local_cluster: LocalCluster, tmp_path: Path) -> None:
     dockerfile = "FROM debian:bookworm\nRUN date +%N > /moment\nCOPY text /\nRUN wc -c < /text > /size\n"
     source = write(tmp_path / "source", dockerfile, text="some text\n")
