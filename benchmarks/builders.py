@@ -17,7 +17,7 @@ from typing import Any
 from slipway.testing.busybox import BUSYBOX
 from slipway.testing.daemons import add_builders, docker_daemon
 from slipway.testing.kubernetes import LocalCluster
-from slipway.testing.kubernetes_builds import building_platform, only
+from slipway.testing.kubernetes_builds import PROJECT, building_platform, only
 from slipway.testing.peers import scratch
 from slipway.testing.platform import Running
 from slipway.testing.sandboxes import docker_tar
@@ -47,7 +47,7 @@ def main() -> None:
         if cluster.is_running():
             images = {"library/slipway-docker": docker_tar()}
             with building_platform(cluster, directory / "pods", images) as platform:
-                platform.command("builder", "add", "inner", "dind", "--cluster", "test", "--project", "demo")
+                platform.command("builder", "add", "inner", "dind", "--cluster", "test", "--project", PROJECT)
                 for name, shown in (("kubernetes", "Pod"), ("inner", "dind, Pod")):
                     for node in cluster.nodes:
                         with only(cluster, node):

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from slipway.testing.busybox import BUSYBOX
-from slipway.testing.kubernetes import LocalCluster
+from slipway.testing.kubernetes import Cluster, LocalCluster
 from slipway.testing.kubernetes.objects import until
-from slipway.testing.kubernetes_builds import build, building_platform, pods, write
+from slipway.testing.kubernetes_builds import PROJECT, build, building_platform, pods, write
 from slipway.testing.platform import Running
 from slipway.testing.sandboxes import docker_tar
 
@@ -22,13 +22,13 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(not BUSYBOX.exists(), reason="needs busybox-static"),
 ]
-NAMESPACE = "docker-slipway-demo"
+NAMESPACE = f"docker-slipway-{PROJECT}"
 
 
 @pytest.fixture(scope="module")
-def platform(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def platform(reaching_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     directory = tmp_path_factory.mktemp("daemons") / "platform"
-    with building_platform(local_cluster, directory, {"library/slipway-docker": docker_tar()}) as found:
+    with building_platform(reaching_cluster, directory, {"library/slipway-docker": docker_tar()}) as found:
         yield found
 
 
@@ -40,9 +40,9 @@ def source(directory: Path, dockerfile: str) -> str:
 
 
 def test_docker_in_docker_builds_in_a_pod_and_is_gone(
-    platform: Running, local_cluster: LocalCluster, tmp_path: Path
+    platform: Running, cluster: Cluster, tmp_path: Path
 ) -> None:
-    platform.command("builder", "add", "inner", "dind", "--cluster", "test", "--project", "demo")
+    platform.command("builder", "add", "inner", "dind", "--cluster", "test", "--project", PROJECT)
     try:
         directory = source(
             tmp_path / "source",
@@ -52,9 +52,9 @@ def test_docker_in_docker_builds_in_a_pod_and_is_gone(
         with ThreadPoolExecutor() as pool:
             began = time.monotonic()
             task = pool.submit(build, platform, directory, "inner:1", "--builder", "inner")
-            until(lambda: bool(pods(local_cluster, NAMESPACE)) or task.done(), "there is a Pod", 60)
+            until(lambda: bool(pods(cluster, NAMESPACE)) or task.done(), "there is a Pod", 60)
             assert not task.done(), task.result()
-            (pod,) = pods(local_cluster, NAMESPACE)
+            (pod,) = pods(cluster, NAMESPACE)
             said = task.result()
         print(f"a build by Docker in Docker in a Pod: {time.monotonic() - began:.1f} s")
         assert "from the daemon" in said
@@ -62,10 +62,12 @@ def test_docker_in_docker_builds_in_a_pod_and_is_gone(
         worker, docker = pod["spec"]["containers"]
         assert worker["securityContext"]["privileged"] is False
         assert docker["securityContext"]["privileged"] is True
-        found = platform.json("image", "inspect", "demo/inner:1")
+        found = platform.json("image", "inspect", f"{PROJECT}/inner:1")
         assert found["signed"] is True
         assert (
-            platform.command("image", "export", "demo/inner:1", "-o", str(tmp_path / "image.tar")).returncode
+            platform.command(
+                "image", "export", f"{PROJECT}/inner:1", "-o", str(tmp_path / "image.tar")
+            ).returncode
             == 0
         )
 
@@ -83,8 +85,11 @@ def test_docker_in_docker_builds_in_a_pod_and_is_gone(
         platform.command("builder", "rm", "inner")
 
 
-def test_a_node_without_docker_says_so(platform: Running, tmp_path: Path) -> None:
-    platform.command("builder", "add", "node", "socket", "--pod", "--project", "demo")
+def test_a_node_without_docker_says_so(
+    platform: Running, local_cluster: LocalCluster, tmp_path: Path
+) -> None:
+    """Only of these nodes it is known that they have none."""
+    platform.command("builder", "add", "node", "socket", "--pod", "--project", PROJECT)
     try:
         directory = source(tmp_path / "source", "FROM scratch\nCOPY text /\n")
         said = build(platform, directory, "node:1", "--builder", "node", ok=False)

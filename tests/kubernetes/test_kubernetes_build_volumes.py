@@ -13,7 +13,7 @@ import pytest
 
 from slipway.base.ids import new_id
 from slipway.testing import kubernetes_builds
-from slipway.testing.kubernetes import LocalCluster
+from slipway.testing.kubernetes import Cluster, LocalCluster
 from slipway.testing.kubernetes.objects import until
 from slipway.testing.kubernetes_builds import (
     building_platform,
@@ -25,7 +25,7 @@ from slipway.testing.kubernetes_builds import (
 )
 from slipway.testing.platform import Running
 
-PROJECT = "keeping"  # its namespace is of nobody else's tests
+PROJECT = f"{kubernetes_builds.PROJECT}-keeping"  # its namespace is of no other tests
 NAMESPACE = f"build-slipway-{PROJECT}"
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("nothing_stays"), pytest.mark.timeout(900)]
 
@@ -35,7 +35,7 @@ def build(platform: Running, source: str, tag: str, project: str = PROJECT) -> s
 
 
 @contextmanager
-def keeping_platform(cluster: LocalCluster, directory: Path, **variables: str) -> Iterator[Running]:
+def keeping_platform(cluster: Cluster, directory: Path, **variables: str) -> Iterator[Running]:
     with building_platform(cluster, directory, None, **variables) as platform:
         platform.command("project", "create", PROJECT)
         platform.command("cluster", "bind", "test", "--project", PROJECT)
@@ -55,16 +55,16 @@ def keeping(directory: Path, what: str, mount: str = "") -> str:
     )  # fmt: skip
 
 
-def claims(cluster: LocalCluster) -> list[dict[str, Any]]:
+def claims(cluster: Cluster) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = cluster.get("persistentvolumeclaims", f"--namespace={NAMESPACE}")
     return found
 
 
 @pytest.fixture(scope="module")
-def alone(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def alone(reaching_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A platform whose volumes are one Pod's at a time."""
     directory = tmp_path_factory.mktemp("volumes") / "platform"
-    with keeping_platform(local_cluster, directory, SLIPWAY_KUBERNETES_CACHE_VOLUME="1g") as found:
+    with keeping_platform(reaching_cluster, directory, SLIPWAY_KUBERNETES_CACHE_VOLUME="1g") as found:
         yield found
 
 
@@ -80,9 +80,7 @@ def test_what_is_kept_is_there_on_another_node(
     assert "0 755" in said, "ids are the step's own, whichever Pod wrote them"
 
 
-def test_one_pod_at_a_time_has_the_volume(
-    alone: Running, local_cluster: LocalCluster, tmp_path: Path
-) -> None:
+def test_one_pod_at_a_time_has_the_volume(alone: Running, cluster: Cluster, tmp_path: Path) -> None:
     build(alone, keeping(tmp_path / "a", "echo of the first > /kept/word", ",id=b"), "kept:1")
     other = write(tmp_path / "plain", "FROM debian:bookworm\nRUN ls /cache /work 2>&1; echo p''lain\n")
     holding = keeping(tmp_path / "hold", "echo ho''lds; sleep 600; true", ",id=b")
@@ -93,7 +91,7 @@ def test_one_pod_at_a_time_has_the_volume(
         until(lambda: bool(running_builds(alone)), "it runs", 60)
         (found,) = running_builds(alone)
         until(lambda: "holds" in log(alone, found), "its step runs", 120)
-        (pod,) = pods(local_cluster, NAMESPACE)
+        (pod,) = pods(cluster, NAMESPACE)
         assert any("persistentVolumeClaim" in item for item in pod["spec"]["volumes"])
         said = build(
             alone, keeping(tmp_path / "c", "test ! -e /kept/word && echo em''pty", ",id=b"), "kept:4"
@@ -109,21 +107,22 @@ def test_one_pod_at_a_time_has_the_volume(
 
 
 def test_another_projects_builds_have_another_volume(
-    alone: Running, local_cluster: LocalCluster, tmp_path: Path
+    alone: Running, cluster: Cluster, tmp_path: Path
 ) -> None:
-    home = ("get", "namespace", "build-slipway-other")
-    alone.command("project", "create", "other")
-    alone.command("cluster", "bind", "test", "--project", "other")
+    other = f"{PROJECT}-not"
+    home = ("get", "namespace", f"build-slipway-{other}")
+    alone.command("project", "create", other)
+    alone.command("cluster", "bind", "test", "--project", other)
     try:
         build(alone, keeping(tmp_path / "a", "echo of demo > /kept/word", ",id=same"), "kept:1")
         foreign = keeping(tmp_path / "b", "test ! -e /kept/word && echo em''pty", ",id=same")
-        said = build(alone, foreign, "kept:1", "other")
+        said = build(alone, foreign, "kept:1", other)
         assert "empty" in said
-        alone.command("project", "rm", "other")
-        until(lambda: not local_cluster.kubectl(*home, "--ignore-not-found"), "it left nothing", 120)
-        assert claims(local_cluster), "what other projects keep stays"
+        alone.command("project", "rm", other)
+        until(lambda: not cluster.kubectl(*home, "--ignore-not-found"), "it left nothing", 120)
+        assert claims(cluster), "what other projects keep stays"
     finally:
-        local_cluster.kubectl("delete", *home[1:], "--wait=false", "--ignore-not-found")
+        cluster.kubectl("delete", *home[1:], "--wait=false", "--ignore-not-found")
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from slipway.testing.kubernetes import LocalCluster
+from slipway.testing.kubernetes import Cluster, LocalCluster
 from slipway.testing.kubernetes.objects import until
 from slipway.testing.kubernetes_builds import (
     NAMESPACE,
+    PROJECT,
     build,
     log,
     node,
@@ -34,11 +35,11 @@ PRESSURE = (
 LIMIT = "Pod ephemeral local storage usage exceeds the total limit of containers 4Gi. "
 
 
-def nodes_of(cluster: LocalCluster) -> set[str]:
+def nodes_of(cluster: Cluster) -> set[str]:
     return {item["spec"].get("nodeName", "") for item in pods(cluster)} - {""}
 
 
-def evict(cluster: LocalCluster, message: str) -> None:
+def evict(cluster: Cluster, message: str) -> None:
     """What a kubelet does to the status of the one build's Pod; filling a disk takes minutes."""
     (found,) = pods(cluster)
     found["status"] = {"phase": "Failed", "reason": "Evicted", "message": message}
@@ -99,23 +100,23 @@ def test_a_build_that_its_node_has_no_disk_for_goes_on_also_where_there_is_no_ot
 
 
 def test_a_build_above_its_limit_of_disk_fails_and_says_so(
-    platform: Running, local_cluster: LocalCluster, tmp_path: Path
+    platform: Running, cluster: Cluster, tmp_path: Path
 ) -> None:
     source = write(
         tmp_path / "large", "FROM debian:bookworm\nRUN head -c 1500000000 /dev/zero > /x; sleep 600\n"
     )
-    platform.command("project", "build-policy", "demo", "--disk", "400m")
+    platform.command("project", "build-policy", PROJECT, "--disk", "400m")
     try:
         said = build(platform, source, "large:1", "--no-cache", ok=False)
     finally:
-        platform.command("project", "build-policy", "demo", "--reset")
+        platform.command("project", "build-policy", PROJECT, "--reset")
     assert "wrote more than its limit of" in said
     assert "raise build.disk" in said
     sleeps = write(tmp_path / "sleeps", "FROM debian:bookworm\nRUN sleep 600\n")
     with ThreadPoolExecutor() as pool:
         task = pool.submit(build, platform, sleeps, "sleeps:1", ok=False)
-        node(local_cluster)
-        evict(local_cluster, LIMIT)
+        node(cluster)
+        evict(cluster, LIMIT)
         said = task.result()
     assert f"the build wrote more than its limit of disk: {LIMIT.strip()}" in said
     assert "started again" not in said

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from slipway.testing.kubernetes import LocalCluster
+from slipway.testing.kubernetes import Cluster, LocalCluster
 from slipway.testing.kubernetes.objects import until
 from slipway.testing.kubernetes_builds import (
     NAMESPACE,
+    PROJECT,
     build,
     building_platform,
     left,
@@ -50,11 +52,11 @@ def test_a_build_whose_node_dies_goes_on_elsewhere(
         "is lost: nothing was heard of it" in said or f"deleted from {died}" in said or "is gone from" in said
     )
     assert "RUN echo first > /first  CACHED" in said
-    assert platform.json("image", "inspect", "demo/long:1")["digest"]
+    assert platform.json("image", "inspect", f"{PROJECT}/long:1")["digest"]
 
 
 def test_too_much_memory_a_mistake_and_a_full_quota_are_said(
-    platform: Running, local_cluster: LocalCluster, tmp_path: Path
+    platform: Running, cluster: Cluster, tmp_path: Path
 ) -> None:
     greedy = write(
         tmp_path / "greedy",
@@ -69,7 +71,7 @@ def test_too_much_memory_a_mistake_and_a_full_quota_are_said(
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": NAMESPACE},
         "spec": {"hard": {"pods": "0"}},
     }  # fmt: skip
-    local_cluster.apply(quota)
+    cluster.apply(quota)
     source = write(tmp_path / "small", "FROM debian:bookworm\nRUN echo made\n")
     with ThreadPoolExecutor() as pool:
         task = pool.submit(build, platform, source, "small:1")
@@ -78,48 +80,46 @@ def test_too_much_memory_a_mistake_and_a_full_quota_are_said(
             (found,) = running_builds(platform)
             until(lambda: "quota" in log(platform, found), "the log says what it waits for")
         finally:
-            local_cluster.kubectl("delete", "resourcequota", "none", f"--namespace={NAMESPACE}")
+            cluster.kubectl("delete", "resourcequota", "none", f"--namespace={NAMESPACE}")
         assert "succeeded" in task.result()
 
 
 def test_what_a_killed_server_left_is_removed_by_the_next(
-    platform: Running, local_cluster: LocalCluster, tmp_path: Path
+    platform: Running, cluster: Cluster, tmp_path: Path
 ) -> None:
     source = write(tmp_path / "left", "FROM debian:bookworm\nRUN sleep 1000\n")
     process = platform.start_command("build", source, "-t", "left:1", "--builder", "kubernetes")
     with process:
-        node(local_cluster)
+        node(cluster)
         platform.kill()
         process.communicate(timeout=30)
-    assert left(local_cluster)
+    assert left(cluster)
     platform.up()
-    until(lambda: not left(local_cluster), "it is removed")
+    until(lambda: not left(cluster), "it is removed")
 
 
 def test_servers_that_build_in_one_namespace_do_not_cut_each_other_off(
-    platform: Running, local_cluster: LocalCluster, tmp_path: Path
+    platform: Running, cluster: Cluster, tmp_path: Path
 ) -> None:
     """Each step is followed by more silence than a connection outlives, so that the next needs a new one."""
     steps = "".join(f"RUN sleep 7; echo {number}\n" for number in range(3))
     long = write(tmp_path / "long", f"FROM debian:bookworm\n{steps}")
     short = write(tmp_path / "short", "FROM debian:bookworm\nRUN echo made\n")
-    with building_platform(local_cluster, tmp_path / "platform") as other:
+    with building_platform(cluster, tmp_path / "platform") as other:
         with ThreadPoolExecutor() as pool:
             task = pool.submit(build, platform, long, "long:2", "--no-cache")
-            node(local_cluster)
+            node(cluster)
             assert "succeeded" in build(other, short, "short:1")
             assert "succeeded" in task.result()
         assert "succeeded" in build(platform, long, "long:3", "--no-cache")
 
 
-def test_the_rules_of_builds_come_back(
-    platform: Running, local_cluster: LocalCluster, tmp_path: Path
-) -> None:
+def test_the_rules_of_builds_come_back(platform: Running, cluster: Cluster, tmp_path: Path) -> None:
     source = write(tmp_path / "source", "FROM debian:bookworm\nRUN echo made\n")
     build(platform, source, "web:1")
-    local_cluster.kubectl("delete", "networkpolicy", "--all", f"--namespace={NAMESPACE}")
+    cluster.kubectl("delete", "networkpolicy", "--all", f"--namespace={NAMESPACE}")
     build(platform, source, "web:1")
-    policies = local_cluster.get("networkpolicies", f"--namespace={NAMESPACE}")
+    policies = cluster.get("networkpolicies", f"--namespace={NAMESPACE}")
     assert len(policies) >= 2
     assert all(item["spec"]["policyTypes"] == ["Ingress", "Egress"] for item in policies)
 
@@ -151,32 +151,33 @@ def test_the_api_server_is_away_for_a_minute(
 
 
 def test_a_build_whose_pod_is_evicted_goes_on_elsewhere(
-    platform: Running, local_cluster: LocalCluster, tmp_path: Path
+    platform: Running, cluster: Cluster, tmp_path: Path
 ) -> None:
     source = write(tmp_path / "source", "FROM debian:bookworm\nRUN echo begun; sleep 6; echo made > /made\n")
     with ThreadPoolExecutor() as pool:
         task = pool.submit(build, platform, source, "evicted:1", "--no-cache")
-        node(local_cluster)
-        (pod,) = pods(local_cluster)
+        node(cluster)
+        (pod,) = pods(cluster)
         name = pod["metadata"]["name"]
         metadata = {"name": name, "namespace": NAMESPACE}
+        # Newer API servers take this version of it, too.
         eviction = {"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": metadata}
         path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/eviction"
-        local_cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction).encode())
+        cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction).encode())
         said = task.result()
     assert "the build is started again elsewhere" in said
     assert "succeeded" in said
 
 
 def test_a_build_that_no_node_has_room_for_ends_in_its_time(
-    platform: Running, local_cluster: LocalCluster, tmp_path: Path
+    platform: Running, cluster: Cluster, tmp_path: Path
 ) -> None:
     source = write(tmp_path / "source", "FROM debian:bookworm\nRUN echo made\n")
-    platform.command("project", "build-policy", "demo", "--cpus", "4000", "--seconds", "15")
+    platform.command("project", "build-policy", PROJECT, "--cpus", "4000", "--seconds", "15")
     try:
         said = build(platform, source, "large:1", ok=False)
     finally:
-        platform.command("project", "build-policy", "demo", "--reset")
-    assert "no node has room: 0/3 nodes are available" in said
+        platform.command("project", "build-policy", PROJECT, "--reset")
+    assert re.search(r"no node has room: 0/\d+ nodes are available", said)
     assert "no worker came in within the 15 s that the build has" in said
     assert "raise build.seconds" not in said

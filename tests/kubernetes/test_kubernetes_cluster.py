@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from slipway.testing.kubernetes import Cluster, LocalCluster
 from slipway.testing.kubernetes.objects import pod, until, web
 from slipway.testing.kubernetes.serving import asked
@@ -58,16 +53,6 @@ def _pods(cluster: Cluster, namespace: str) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def platform(local_cluster: LocalCluster, tmp_path: Path) -> Iterator[Running]:
-    running = Running.make(tmp_path)
-    running.variables["SLIPWAY_LISTEN"] = f"{local_cluster.host_address}:{running.api_port}"
-    running.seed_base()
-    running.up()
-    yield running
-    running.down()
-
-
 def test_service_of_three_nodes_answers_on_every_node(
     local_cluster: LocalCluster, namespace: str, busybox: str
 ) -> None:
@@ -112,16 +97,12 @@ def test_volume_outlives_its_pod(cluster: Cluster, namespace: str, busybox: str)
     assert said.strip() == "2"
 
 
-def test_pod_pulls_from_a_slipway_registry(
-    local_cluster: LocalCluster, namespace: str, platform: Running
-) -> None:
-    registry = f"{local_cluster.host_address}:{platform.api_port}"
-    local_cluster.trust_registry(registry)
-    said = _run(local_cluster, namespace, f"{registry}/library/debian:bookworm", "cat /etc/debian_version")
+def test_pod_pulls_from_a_slipway_registry(cluster: Cluster, namespace: str, platform: Running) -> None:
+    said = _run(cluster, namespace, f"{platform.registry}/library/debian:bookworm", "cat /etc/debian_version")
     assert said.startswith("12.")
     (event,) = (
         one
-        for one in local_cluster.get("events", f"--namespace={namespace}")
+        for one in cluster.get("events", f"--namespace={namespace}")
         if one["reason"] == "Pulled" and one["involvedObject"]["name"] == "once"
     )
     assert "Successfully pulled" in event["message"]

@@ -27,10 +27,10 @@ PORT = 30070
 
 
 @pytest.fixture(scope="module")
-def main(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def main(hosted_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A whole server over the database and the bucket that the cluster's registries share."""
     directory = tmp_path_factory.mktemp("install")
-    host = local_cluster.host_address
+    host = hosted_cluster.host_address
     with ExitStack() as stack:
         database = stack.enter_context(postgres(host)).database()
         bucket = stack.enter_context(swift(directory / "swift", host))
@@ -48,24 +48,24 @@ def main(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) 
         running.seed_platform()
         running.up()
         stack.callback(running.down)
-        local_cluster.trust_registry(f"{host}:{running.api_port}")
-        local_cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", seconds=120)
-        local_cluster.kubectl("create", "namespace", NAMESPACE)
+        hosted_cluster.trust_registry(f"{host}:{running.api_port}")
+        hosted_cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", seconds=120)
+        hosted_cluster.kubectl("create", "namespace", NAMESPACE)
         stack.callback(
-            local_cluster.kubectl, "delete", "namespace", NAMESPACE, "--wait=false", "--ignore-not-found"
+            hosted_cluster.kubectl, "delete", "namespace", NAMESPACE, "--wait=false", "--ignore-not-found"
         )
         wanted = ("SLIPWAY_DATABASE_URL", "SLIPWAY_STORAGE_URL", *bucket.environment)
         settings = [f"--from-literal={name}={running.variables[name]}" for name in wanted]
-        local_cluster.kubectl("-n", NAMESPACE, "create", "secret", "generic", "slipway-settings", *settings)
+        hosted_cluster.kubectl("-n", NAMESPACE, "create", "secret", "generic", "slipway-settings", *settings)
         keys = f"--from-file={directory / 'keys'}"
-        local_cluster.kubectl("-n", NAMESPACE, "create", "secret", "generic", "slipway-keys", keys)
+        hosted_cluster.kubectl("-n", NAMESPACE, "create", "secret", "generic", "slipway-keys", keys)
         yield running
 
 
 @pytest.fixture(scope="module")
-def image(main: Running, local_cluster: LocalCluster) -> str:
+def image(main: Running, hosted_cluster: LocalCluster) -> str:
     made = main.command("install", "image").stdout.decode().split()[-1]
-    return f"{local_cluster.host_address}:{main.api_port}/{made}"
+    return f"{hosted_cluster.host_address}:{main.api_port}/{made}"
 
 
 def ready(cluster: LocalCluster) -> int:
@@ -102,45 +102,45 @@ def helm(cluster: LocalCluster, *words: str) -> None:
 
 @pytest.mark.smoke
 def test_the_chart_serves_rolls_and_loses_nothing(
-    main: Running, image: str, local_cluster: LocalCluster, tmp_path: Path
+    main: Running, image: str, hosted_cluster: LocalCluster, tmp_path: Path
 ) -> None:
     main.start_command("user", "create", "dev", "--password-stdin").communicate(f"{SECRET}\n".encode())
     main.command("project", "add", "demo", "dev", "--role", "developer")
     main.command("install", "chart", str(tmp_path / "chart"))
     chart = str(tmp_path / "chart")
     common = ("--set", f"image={image}", "--set", "api.replicas=0", "--wait", "--timeout", "90s")
-    helm(local_cluster, "install", "mine", chart, *common)
-    assert ready(local_cluster) == 2
-    assert len({pod["spec"]["nodeName"] for pod in pods(local_cluster)}) == 2
+    helm(hosted_cluster, "install", "mine", chart, *common)
+    assert ready(hosted_cluster) == 2
+    assert len({pod["spec"]["nodeName"] for pod in pods(hosted_cluster)}) == 2
 
     layout = umoci_layout(tmp_path, b"hello\n")
     login = ("--dest-creds", f"dev:{SECRET}", "--dest-tls-verify=false")
-    address = service(local_cluster)
+    address = service(hosted_cluster)
     copy(f"oci:{layout}:1", f"docker://{address}/demo/app:v1", *login)
     assert "demo/app" in json.dumps(main.json("image", "ls"))  # the whole server sees what they took
 
     more = ("--set", "registry.replicas=3", "--set", "logLevel=debug")
-    helm(local_cluster, "upgrade", "mine", chart, *common, *more)
-    until(lambda: ready(local_cluster) == 3, "three registries are ready", 120)
+    helm(hosted_cluster, "upgrade", "mine", chart, *common, *more)
+    until(lambda: ready(hosted_cluster) == 3, "three registries are ready", 120)
     there = ("--src-creds", f"dev:{SECRET}", "--src-tls-verify=false")
     copy(f"docker://{address}/demo/app:v1", f"oci:{tmp_path / 'back'}:1", *there)
-    helm(local_cluster, "uninstall", "mine", "--wait")
+    helm(hosted_cluster, "uninstall", "mine", "--wait")
 
 
 def test_the_manifests_serve_at_the_restricted_level(
-    main: Running, image: str, local_cluster: LocalCluster
+    main: Running, image: str, hosted_cluster: LocalCluster
 ) -> None:
     words = ["--namespace", NAMESPACE, "--kubernetes", "1.20", "--set", f"image={image}"]
     words += ["--set", "api.replicas=0", "--set", f"registry.nodePort={PORT}"]
     printed = main.command("install", "kubernetes", *words).stdout
-    local_cluster.kubectl("apply", "-f", "-", stdin=printed)
-    until(lambda: ready(local_cluster) == 2, "the registries are ready", 200)
-    who = local_cluster.kubectl(
-        "-n", NAMESPACE, "exec", pods(local_cluster)[0]["metadata"]["name"], "--", "id", "-u"
+    hosted_cluster.kubectl("apply", "-f", "-", stdin=printed)
+    until(lambda: ready(hosted_cluster) == 2, "the registries are ready", 200)
+    who = hosted_cluster.kubectl(
+        "-n", NAMESPACE, "exec", pods(hosted_cluster)[0]["metadata"]["name"], "--", "id", "-u"
     )
     assert who.strip() == "10070"
-    code = local_cluster.on_node(
-        local_cluster.nodes[-1],
+    code = hosted_cluster.on_node(
+        hosted_cluster.nodes[-1],
         "curl",
         "-s",
         "-o",
@@ -150,4 +150,4 @@ def test_the_manifests_serve_at_the_restricted_level(
         f"127.0.0.1:{PORT}/v2/",
     )
     assert code == "401"
-    local_cluster.kubectl("delete", "-f", "-", stdin=printed, seconds=200)
+    hosted_cluster.kubectl("delete", "-f", "-", stdin=printed, seconds=200)

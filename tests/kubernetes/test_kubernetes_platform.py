@@ -19,6 +19,7 @@ import pytest
 from slipway.testing.kubernetes import LocalCluster
 from slipway.testing.kubernetes.objects import until
 from slipway.testing.kubernetes.serving import until_says
+from slipway.testing.kubernetes.visitor import Visitor
 from slipway.testing.leadership import leader_of
 from slipway.testing.platform import Running, free_port, write_app
 from slipway.testing.postgres import postgres
@@ -93,12 +94,12 @@ class Installed:
         return bool(server["restartCount"] and server["ready"])
 
     def until_web_says(self, text: str) -> None:
-        until_says(self.cluster, APPS, "web", 8000, text)
+        until_says(Visitor(self.cluster, "", SPACE), APPS, "web", 8000, text)
 
 
 @pytest.fixture(scope="module")
-def installed(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    directory, host = tmp_path_factory.mktemp("platform"), local_cluster.host_address
+def installed(hosted_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    directory, host = tmp_path_factory.mktemp("platform"), hosted_cluster.host_address
     with ExitStack() as stack:
         database = stack.enter_context(postgres(host)).database()
         bucket = stack.enter_context(swift(directory / "swift", host))
@@ -118,15 +119,17 @@ def installed(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFact
         stack.callback(machine.down)
         address = f"{host}:{machine.api_port}"
         for registry in (address, f"127.0.0.1:{REGISTRY_PORT}"):
-            local_cluster.trust_registry(registry)
+            hosted_cluster.trust_registry(registry)
         made = machine.command("install", "image").stdout.decode().split()[-1]
         machine.command("install", "chart", str(directory / "chart"))
         for name in (SPACE, APPS, BUILDS):
-            local_cluster.kubectl("delete", "namespace", name, "--ignore-not-found", seconds=200)
+            hosted_cluster.kubectl("delete", "namespace", name, "--ignore-not-found", seconds=200)
             stack.callback(
-                local_cluster.kubectl, "delete", "namespace", name, "--wait=false", "--ignore-not-found"
+                hosted_cluster.kubectl, "delete", "namespace", name, "--wait=false", "--ignore-not-found"
             )
-        found = Installed(local_cluster, machine, directory / "chart", f"{address}/{made}", _driver(database))
+        found = Installed(
+            hosted_cluster, machine, directory / "chart", f"{address}/{made}", _driver(database)
+        )
         _secrets(found, machine, directory / "keys")
         found.helm("install", "mine", str(found.chart), *found.set(), "--wait", "--timeout", "240s")
         # From now on the nodes pull it from the platform's own registry.

@@ -6,6 +6,7 @@ server, as far as the platform can tell; what runs there goes on.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +15,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
 
 from slipway.base.ids import new_id
-from slipway.testing.kubernetes import LocalCluster
+from slipway.testing.kubernetes import Cluster
 from slipway.testing.kubernetes.objects import until
+from slipway.testing.kubernetes_reach import let_reach
 from slipway.testing.lines import Line, tcp_line
 from slipway.testing.platform import Running, write_app
 
@@ -43,7 +44,7 @@ volumes: {data: }
 @dataclass(slots=True)
 class Site:
     platform: Running
-    cluster: LocalCluster
+    cluster: Cluster
     lines: dict[str, Line]
     mark: str
 
@@ -77,28 +78,28 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(reaching_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("platform")
     running = Running.make(directory)
-    address = f"{local_cluster.host_address}:{running.api_port}"
-    running.variables |= {"SLIPWAY_LISTEN": address, "SLIPWAY_KUBERNETES_AWAY_SECONDS": str(AWAY_SECONDS)}
-    document = yaml.safe_load(local_cluster.kubeconfig.read_text())
+    let_reach(reaching_cluster, running)
+    running.variables["SLIPWAY_KUBERNETES_AWAY_SECONDS"] = str(AWAY_SECONDS)
+    view = ("config", "view", "--minify", "--flatten", "--raw", "--output=json")
+    document = json.loads(reaching_cluster.kubectl(*view))
     where = document["clusters"][0]["cluster"]
     parts = urlsplit(where["server"])
     assert parts.hostname is not None
     mark = f"t{new_id()[:8].lower()}"
     target = (parts.hostname, parts.port or 443)
     with tcp_line(target) as east, tcp_line(target) as west:
-        found = Site(running, local_cluster, {"east": east, "west": west}, mark)
+        found = Site(running, reaching_cluster, {"east": east, "west": west}, mark)
         running.seed_base()
         running.up()
-        local_cluster.trust_registry(address)
         running.command("project", "create", "shop")
         for name, line in found.lines.items():
             where["tls-server-name"] = parts.hostname
             where["server"] = f"https://127.0.0.1:{line.port}"
             file = directory / name
-            file.write_text(yaml.safe_dump(document))
+            file.write_text(json.dumps(document))
             add = ("cluster", "add", name, "--kubeconfig", str(file))
             if name == "west":
                 refused = running.command(*add, "--namespace-prefix", f"{mark}-east-", ok=False)
@@ -109,7 +110,7 @@ def site(local_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) 
         running.down()
         for name in found.lines:
             words = ("delete", "namespace", found.namespace(name), "--wait=false", "--ignore-not-found")
-            local_cluster.kubectl(*words)
+            reaching_cluster.kubectl(*words)
 
 
 @pytest.fixture

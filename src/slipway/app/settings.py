@@ -140,6 +140,7 @@ SETTINGS = (
         "tls.certificate", _optional_path, "", "PEM file of the listener's certificate; with it, HTTPS only."
     ),
     Setting("tls.key", _optional_path, "", "PEM file of the certificate's key."),
+    Setting("tls.ca", _optional_path, "", "PEM file of the certificate's authority; empty: a public one."),
     Setting(
         "tls.local_ca", _switch, "off", "Without a certificate: make one, signed by an authority of our own."
     ),

@@ -21,11 +21,13 @@ class ServerTls:
     """``context`` is what connections are accepted with; a certificate that changed is used by the next one."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises ``Invalid`` for a certificate that cannot be read or does not fit its key."""
+        """Raises ``Invalid`` for a certificate or an authority that cannot be read, and for a key that does not fit."""
         self._certificate, self._key = settings["tls.certificate"], settings["tls.key"]
         self._authority: LocalAuthority | None = None
         if bool(self._certificate) != bool(self._key):
             raise Invalid("tls.certificate and tls.key go together", hint="both are paths of PEM files")
+        if settings["tls.ca"]:
+            _check_authority(settings)
         if not self._certificate:
             self._authority = LocalAuthority(authority_directory(settings))
         self._names = names_of(settings)
@@ -79,10 +81,24 @@ def authority_directory(settings: Settings) -> Path:
 
 
 def authority_certificate(settings: Settings) -> Path | None:
-    """What clients trust, where the authority is our own."""
-    if settings["tls.local_ca"] and not settings["tls.certificate"]:
+    """What clients have to trust, where the authority is our own or the site's."""
+    if settings["tls.certificate"]:
+        return Path(settings["tls.ca"]) if settings["tls.ca"] else None
+    if settings["tls.local_ca"]:
         return LocalAuthority(authority_directory(settings)).certificate
     return None
+
+
+def _check_authority(settings: Settings) -> None:
+    if not settings["tls.certificate"]:
+        raise Invalid("tls.ca is without tls.certificate", hint="it is the authority that signed that one")
+    try:
+        ssl.create_default_context(cafile=settings["tls.ca"])
+    except (OSError, ssl.SSLError) as error:
+        raise Invalid(
+            f"tls.ca = {settings['tls.ca']} cannot be used: {error}",
+            hint="it is a PEM file with a certificate",
+        ) from error
 
 
 def names_of(settings: Settings) -> tuple[str, ...]:

@@ -7,22 +7,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from slipway.testing.kubernetes.cluster import LocalCluster
+from slipway.base.ids import new_id
+from slipway.testing.kubernetes.cluster import Cluster, LocalCluster
 from slipway.testing.kubernetes.objects import until
+from slipway.testing.kubernetes_reach import let_reach
 from slipway.testing.platform import Running
 
-NAMESPACE = "build-slipway-demo"
+PROJECT = f"test-{new_id()}"  # this run's: other people may have theirs on the cluster
+NAMESPACE = f"build-slipway-{PROJECT}"
 
 
 @contextmanager
 def building_platform(
-    cluster: LocalCluster, directory: Path, images: Mapping[str, Path] | None = None, **variables: str
+    cluster: Cluster, directory: Path, images: Mapping[str, Path] | None = None, **variables: str
 ) -> Iterator[Running]:
-    """A platform whose project ``demo`` builds on the cluster. ``images`` are put into its registry by repository."""
+    """A platform whose ``PROJECT``, which commands are about, builds on the cluster ``test``. ``images`` are put into
+    its registry by repository."""
     found = Running.make(directory)
+    let_reach(cluster, found)
     found.variables |= {
-        "SLIPWAY_LISTEN": f"{cluster.host_address}:{found.api_port}", "SLIPWAY_BUILD_MEMORY": "512m",
-        "SLIPWAY_BUILD_CPUS": "1", "SLIPWAY_BUILD_DISK": "4g", **variables,
+        "SLIPWAY_PROJECT": PROJECT, "SLIPWAY_BUILD_MEMORY": "512m", "SLIPWAY_BUILD_CPUS": "1",
+        "SLIPWAY_BUILD_DISK": "4g", **variables,
     }  # fmt: skip
     found.directory.mkdir(exist_ok=True)
     found.seed_base()
@@ -31,16 +36,16 @@ def building_platform(
         found.seed(repository, archive)
     found.up()
     try:
-        cluster.trust_registry(f"{cluster.host_address}:{found.api_port}")
         found.command("cluster", "add", "test", "--kubeconfig", str(cluster.kubeconfig))
-        found.command("cluster", "bind", "test", "--project", "demo")
+        found.command("project", "create", PROJECT)
+        found.command("cluster", "bind", "test", "--project", PROJECT)
         assert "@sha256:" in found.command("builder", "image").stdout.decode()
         yield found
     finally:
         found.down()
 
 
-def left(cluster: LocalCluster, namespace: str = NAMESPACE) -> list[str]:
+def left(cluster: Cluster, namespace: str = NAMESPACE) -> list[str]:
     """Pods and Secrets of builds that are still there."""
     chosen = "--selector=slipway/role=build-worker"
     return [
@@ -50,7 +55,7 @@ def left(cluster: LocalCluster, namespace: str = NAMESPACE) -> list[str]:
     ]
 
 
-def pods(cluster: LocalCluster, namespace: str = NAMESPACE) -> list[dict[str, Any]]:
+def pods(cluster: Cluster, namespace: str = NAMESPACE) -> list[dict[str, Any]]:
     """The Pods of builds that nobody has begun to delete."""
     found: list[dict[str, Any]] = cluster.get(
         "pods", f"--namespace={namespace}", "--selector=slipway/role=build-worker"
@@ -58,7 +63,7 @@ def pods(cluster: LocalCluster, namespace: str = NAMESPACE) -> list[dict[str, An
     return [item for item in found if "deletionTimestamp" not in item["metadata"]]
 
 
-def node(cluster: LocalCluster) -> str:
+def node(cluster: Cluster) -> str:
     """Where the one build runs."""
     until(lambda: any(item["status"].get("phase") == "Running" for item in pods(cluster)), "the Pod runs", 60)
     return str(next(i for i in pods(cluster) if i["status"]["phase"] == "Running")["spec"]["nodeName"])

@@ -146,6 +146,12 @@ class Running:
         """The registry's name, as clients write it."""
         return f"127.0.0.1:{self.api_port}"
 
+    @property
+    def registry(self) -> str:
+        """Its name, as the nodes of clusters write it."""
+        found = self.environment
+        return found.get("SLIPWAY_KUBERNETES_REGISTRY") or found["SLIPWAY_LISTEN"]
+
     def up(self) -> None:
         self.command("up")
 

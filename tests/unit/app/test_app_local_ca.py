@@ -133,6 +133,20 @@ def test_settings_decide(tmp_path: Path) -> None:
         tls_of(_settings(tmp_path, "tls.certificate=/x", "tls.key=/y"))
 
 
+def test_clients_get_the_authority_of_a_certificate_from_elsewhere_when_it_is_named(tmp_path: Path) -> None:
+    authority = LocalAuthority(tmp_path / "site")
+    pair, _ = authority.server_certificate(NAMES)
+    given = (f"tls.certificate={pair}", f"tls.key={pair}")
+    assert authority_certificate(_settings(tmp_path, *given, "tls.local_ca=on")) is None
+    named = _settings(tmp_path, *given, f"tls.ca={authority.certificate}")
+    assert tls_of(named) is not None
+    assert authority_certificate(named) == authority.certificate
+    with pytest.raises(Invalid, match=r"tls\.ca = .*/nothing cannot be used"):
+        tls_of(_settings(tmp_path, *given, f"tls.ca={tmp_path / 'nothing'}"))
+    with pytest.raises(Invalid, match=r"without tls\.certificate"):
+        tls_of(_settings(tmp_path, "tls.local_ca=on", f"tls.ca={authority.certificate}"))
+
+
 def test_a_certificate_that_was_replaced_is_loaded_and_a_pair_that_does_not_fit_is_not(
     tmp_path: Path,
 ) -> None:

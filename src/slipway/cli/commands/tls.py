@@ -15,7 +15,7 @@ def tls() -> None:
 @tls.command("ca")
 @with_session
 def tls_ca(session: Session) -> None:
-    """Print the certificate of the server's own authority (tls.local_ca), as PEM.
+    """Print the certificate of the server's authority (its own by tls.local_ca, the site's by tls.ca), as PEM.
 
     \b
     For docker:            slipway tls ca > /etc/docker/certs.d/HOST:PORT/ca.crt

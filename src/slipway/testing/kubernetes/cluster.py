@@ -87,6 +87,14 @@ class Cluster:
             if condition["type"] == "Ready" and condition["status"] == "True"
         }
 
+    def open_nodes(self) -> set[str]:
+        """Those that any Pod may start on: not cordoned, not away, not kept for others."""
+        return {
+            node["metadata"]["name"]
+            for node in self.get("nodes")
+            if not any(taint["effect"] != "PreferNoSchedule" for taint in node["spec"].get("taints", ()))
+        }
+
 
 class LocalCluster(Cluster):
     """The cluster of this machine."""

@@ -1,10 +1,11 @@
-"""What Services of this machine's cluster say."""
+"""What Services of a cluster say."""
 
 from __future__ import annotations
 
 from slipway.errors import Failed
 from slipway.testing.kubernetes.cluster import LocalCluster
 from slipway.testing.kubernetes.objects import until
+from slipway.testing.kubernetes.visitor import Visitor
 
 
 def asked(cluster: LocalCluster, node: str, place: str) -> str:
@@ -15,7 +16,7 @@ def asked(cluster: LocalCluster, node: str, place: str) -> str:
         return ""
 
 
-def until_says(cluster: LocalCluster, namespace: str, service: str, port: int, text: str) -> None:
+def until_says(visitor: Visitor, namespace: str, service: str, port: int, text: str) -> None:
     """A node learns a moment later than everybody else which instances of a Service are ready."""
-    address = cluster.get("service", service, f"--namespace={namespace}")["spec"]["clusterIP"]
-    until(lambda: asked(cluster, "node-1", f"{address}:{port}") == text, f"{service} says {text!r}", 60)
+    address = visitor.cluster.get("service", service, f"--namespace={namespace}")["spec"]["clusterIP"]
+    until(lambda: visitor.hears(f"{address}:{port}") == text, f"{service} says {text!r}", 60)
