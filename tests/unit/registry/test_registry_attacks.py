@@ -226,6 +226,18 @@ async def test_cve_2026_41888_a_tag_of_somebody_else_is_not_deleted_by_who_may_p
     assert (await server("GET", "/v2/mine/x/manifests/1")).status == 200
 
 
+@pytest.mark.parametrize("name", ["mine/blobs/uploads", "mine/blobs/uploads-of", "mine/manifests/of"])
+async def test_what_a_repository_is_called_opens_nothing(server: Serving, name: str) -> None:
+    """Names may look like the paths of the protocol: who may push still deletes nothing of somebody else's."""
+    image = await server.manifest(name, b"layer", tag="1")
+    layer = json.loads((await server("GET", f"/v2/{name}/manifests/1")).body)["layers"][0]["digest"]
+    await server.access.create_user("guest", SECRET)
+    await server.access.set_member("mine", "guest", Role.GUEST)
+    for path in (f"manifests/{image['digest']}", "manifests/1", f"blobs/{layer}"):
+        assert (await raw(server, "DELETE", f"/v2/{name}/{path}", Authorization=basic())).status == 403, path
+        assert (await raw(server, "GET", f"/v2/{name}/{path}", Authorization=basic("guest"))).status == 200
+
+
 async def test_cve_2026_35172_a_deleted_blob_is_not_back_when_another_repository_reads_it(
     server: Serving,
 ) -> None:
