@@ -189,6 +189,14 @@ async def test_a_token_for_one_scope_opens_no_other(server: Serving) -> None:
     assert answer.status == 401, "a token for pulls pushes nothing"
 
 
+async def test_a_token_of_nobody_is_not_that_of_a_user_with_such_a_name(server: Serving) -> None:
+    await server.access.create_user("anonymous", SECRET, is_admin=True)
+    given = await raw(server, "GET", "/token?scope=repository:lib/x:pull")
+    bearer = f"Bearer {json.loads(given.body)['token']}"
+    for method, path in (("GET", "_slipway/changes"), ("PUT", "_slipway/projects/evil"), ("GET", "_catalog")):
+        assert (await raw(server, method, f"/v2/{path}", Authorization=bearer)).status == 401, path
+
+
 async def test_cve_2023_2253_a_huge_page_is_clamped(server: Serving) -> None:
     await server.manifest("lib/x", b"layer", tag="1")
     for path in (
