@@ -13,13 +13,15 @@ from slipway.app.images import OwnersImages
 from slipway.build.attest import Inventories
 from slipway.build.attest.attestor import Attestor
 from slipway.build.attest.project_keys import ProjectKeys
+from slipway.build.attest.referrers import Referrer
 from slipway.content import LocalStore
 from slipway.errors import Denied, NotFound
-from slipway.oci import ImageConfig, Platform, Reference
+from slipway.oci import Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Reference
 from slipway.registry import Registry
 from slipway.registry.findings import Advisories
 from slipway.registry.gate import PullGate
 from slipway.state import Database
+from slipway.testing.pushing import described, image
 
 HERE = Platform.host()
 
@@ -78,6 +80,21 @@ async def test_an_image_without_a_signature_is_built_upon_and_delivered_no_more_
     )
     await house.attestor.sign("demo/base", "demo", descriptor)
     assert (await images.find(reference, HERE)).digest == stored.digest
+
+
+async def test_an_image_that_says_it_is_about_another_needs_a_signature_all_the_same(house: House) -> None:
+    base = (await house.registry.get_manifest("demo/base", "1")).digest
+    subject = await described(house.registry, "demo/base", base)
+    await image(house.registry, "demo/base", "2", subject=subject)
+    await house.access.set_policy("demo", "registry", {"require_signature": True})
+    with pytest.raises(Denied, match="is not signed"):
+        await house.gate.check("demo/base", await house.registry.get_manifest("demo/base", "2"))
+    about = Referrer(
+        Manifest(Descriptor(MediaType.OCI_CONFIG, Digest.of(b"{}"), 2), (), subject=subject), (b"{}",)
+    )
+    await house.registry.documents.store_referrers("demo/base", [about])
+    named = str(Digest.of(about.manifest.to_bytes()))
+    await house.gate.check("demo/base", await house.registry.get_manifest("demo/base", named))
 
 
 async def test_what_is_not_known_to_be_free_of_findings_is_not_built_upon(house: House) -> None:
