@@ -369,6 +369,13 @@ async def test_manifests_that_are_too_large_or_too_deep_are_refused(server: Serv
     assert (await server("GET", "/v2/lib/x/manifests/1")).status == 404
 
 
+async def test_what_sites_tell_is_refused_when_it_cannot_be(server: Serving) -> None:
+    deep = base64.urlsafe_b64encode(b"[" * 30_000).decode()
+    answer = await server("DELETE", "/v2/lib/x/manifests/1", Slipway_Move=deep)
+    assert answer.status == 400
+    assert (await server("GET", f"/v2/_slipway/changes?after={10**19 - 1}")).status == 400
+
+
 async def test_uploads_that_are_left_are_removed_after_a_day(server: Serving, tmp_path: Path) -> None:
     for _ in range(20):
         assert (await server("POST", "/v2/lib/x/blobs/uploads/")).status == 202
