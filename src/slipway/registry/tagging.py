@@ -78,11 +78,8 @@ async def policy_of(session: AsyncSession, repository: Repository) -> RegistryPo
 
 
 async def put(session: AsyncSession, repository: Repository, name: str, row: Manifest, by: str = "") -> None:
-    """Point the tag at the manifest. Raises ``Conflict`` for an immutable tag that points elsewhere."""
-    found = await session.get(Tag, (repository.id, name))
-    if found is not None and found.manifest_id == row.id:
-        found.updated, found.pushed_by = now(), by or found.pushed_by
-        return
+    """Point the tag at the manifest; where it points there already, that is said anew, later than whatever removed it at
+    another site. Raises ``Conflict`` for an immutable tag that points elsewhere."""
     stamp, site = await clock.tick(session)
     # Who moves a tag waits for the clock: whoever was before us has committed, and is seen from here on.
     found = await session.get(Tag, (repository.id, name), populate_existing=True)
@@ -95,6 +92,8 @@ async def put(session: AsyncSession, repository: Repository, name: str, row: Man
     before: Tag | DeletedTag | None = found
     if before is None:
         before = await session.get(DeletedTag, (repository.id, name))
+    if not by and found is not None and not moves:
+        by = found.pushed_by
     await place(session, repository, name, row, by, Move.after(before, stamp, site), stamp)
 
 

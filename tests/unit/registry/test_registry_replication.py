@@ -180,6 +180,22 @@ async def test_two_primaries_agree_and_say_where_they_did_not(tmp_path: Path) ->
         assert [await site.server.registry.feed.head() for site in (one, two)] == quiet  # nothing goes round
 
 
+async def test_what_is_pushed_again_outlives_an_earlier_removal_elsewhere(tmp_path: Path) -> None:
+    async with sites(tmp_path, 2) as (north, south):
+        await north.add("south", south, deletions=True)
+        await south.add("north", north, deletions=True)
+        digest = await north.push("1", b"one")
+        await north.sync("south")
+        await north.server.registry.delete_manifest("lib/x", "1", "tester")
+        assert await south.push("1", b"one") == digest
+        await north.sync("south")
+        await south.sync("north")
+        assert (await south.digest("1"), await north.digest("1")) == (digest, digest)
+        for site, other in ((north, "south"), (south, "north")):
+            await site.sync(other)
+            assert (await site.replicator.progress(await site.sites.get(other))).pending == 0
+
+
 async def test_pulling_from_a_slipway_follows_its_changes(tmp_path: Path) -> None:
     async with sites(tmp_path, 2) as (source, taker):
         first = await source.push("1", b"one")
