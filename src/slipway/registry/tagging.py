@@ -78,8 +78,10 @@ async def policy_of(session: AsyncSession, repository: Repository) -> RegistryPo
 
 
 async def put(session: AsyncSession, repository: Repository, name: str, row: Manifest, by: str = "") -> None:
-    """Point the tag at the manifest; where it points there already, that is said anew, later than whatever removed it at
-    another site. Raises ``Conflict`` for an immutable tag that points elsewhere."""
+    """Point the tag at the manifest. Raises ``Conflict`` for an immutable tag that points elsewhere.
+
+    Where it points there already, that is a move as any other: later than a removal elsewhere that is not known yet.
+    """
     stamp, site = await clock.tick(session)
     # Who moves a tag waits for the clock: whoever was before us has committed, and is seen from here on.
     found = await session.get(Tag, (repository.id, name), populate_existing=True)
