@@ -17,17 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway.access import Access
 from slipway.base.clock import now
 from slipway.content import LocalStore
 from slipway.errors import Conflict, NotFound, Unavailable
 from slipway.oci import Digest, Index, parse_manifest
-from slipway.registry import Registry, Trash, manifests, repositories, tagging, trash
+from slipway.registry import Registry, Retention, Trash, manifests, repositories, tagging, trash
 from slipway.registry.manifests import MissingReference
+from slipway.registry.moves import Moved
+from slipway.registry.tagging import Move
 from slipway.state import Database
-from slipway.state.tables import App, Manifest, Tag
+from slipway.state.tables import App, Manifest, ReplicationConflict, Tag
 from slipway.testing.postgres import Postgres
 from slipway.testing.pushing import described, image, index
 
@@ -174,6 +177,86 @@ async def test_what_is_about_an_image_is_tagged_while_both_are_thrown_away(site:
         removing = await site.meanwhile(two.delete_manifest("demo/app", str(digest)))
     await removing
     await site.consistent()
+
+
+async def test_of_two_who_push_an_immutable_tag_one_is_refused(site: Site, tmp_path: Path) -> None:
+    one, two = site.registries
+    await Access(site.one, tmp_path / "keys").set_policy("demo", "registry", {"immutable": ["v*"]})
+    first, second = [await image(one, "demo/app", "", layer) for layer in (b"first", b"second")]
+    async with site.one.session() as session:
+        await _tagged(session, first, "v1")
+        pushing = await site.meanwhile(two.tag("demo/app", second, "v1"))
+    with pytest.raises(Conflict, match="immutable"):
+        await pushing
+    assert (await two.get_manifest("demo/app", "v1")).digest == first
+
+
+async def test_an_older_move_of_another_site_undoes_no_push_that_is_just_made(site: Site) -> None:
+    one, two = site.registries
+    await image(one, "demo/app", "1")
+    first = await one.feed.of("demo/app", "1")
+    assert first is not None
+    known = first.moved.move
+    told = Move(known.stamp + 1, "there", {**known.versions, "there": known.stamp + 1})
+    ours, theirs = [await image(one, "demo/app", "", layer) for layer in (b"ours", b"theirs")]
+    stored = await one.get_manifest("demo/app", str(theirs))
+    async with site.one.session() as session:
+        await _tagged(session, ours, "1")
+        telling = await site.meanwhile(
+            two.put_manifest("demo/app", "1", stored.data, stored.media_type, "peer", Moved(told, "bob"))
+        )
+    await telling
+    assert (await two.get_manifest("demo/app", "1")).digest == ours
+    async with site.two.read() as session:
+        found = list(await session.scalars(select(ReplicationConflict)))
+    assert [(item.kept, item.lost) for item in found] == [(str(ours), str(theirs))]
+
+
+async def test_a_tag_that_is_just_moved_does_not_go_with_the_image_it_led_to(site: Site) -> None:
+    one, two = site.registries
+    before = await image(one, "demo/app", "1", b"before")
+    after = await image(one, "demo/app", "", b"after")
+    async with site.one.session() as session:
+        await _tagged(session, after, "1")
+        removing = await site.meanwhile(two.delete_manifest("demo/app", str(before)))
+    with pytest.raises(Conflict):
+        await removing
+    assert (await two.get_manifest("demo/app", "1")).digest == after
+
+
+async def test_retention_takes_no_image_that_is_just_tagged(site: Site, tmp_path: Path) -> None:
+    one = site.registries[0]
+    await Access(site.one, tmp_path / "keys").set_policy("demo", "registry", {"untagged_days": 1})
+    digest = await image(one, "demo/app", "")
+    async with site.one.session() as session:
+        await session.execute(update(Manifest).values(created=now() - timedelta(days=2)))
+    async with site.one.session() as session:
+        await _tagged(session, digest, "1")
+        retaining = await site.meanwhile(Retention(site.two).apply("demo"))
+    await retaining
+    assert (await one.get_manifest("demo/app", "1")).digest == digest
+
+
+async def test_retention_takes_no_tag_that_is_just_pushed_again(site: Site, tmp_path: Path) -> None:
+    one = site.registries[0]
+    rules = [{"match": "*", "pushed_days": 1}]
+    await Access(site.one, tmp_path / "keys").set_policy("demo", "registry", {"retention": rules})
+    digest = await image(one, "demo/app", "1")
+    async with site.one.session() as session:
+        await session.execute(update(Tag).values(updated=now() - timedelta(days=2)))
+    async with site.one.session() as session:
+        await _tagged(session, digest, "1")
+        retaining = await site.meanwhile(Retention(site.two).apply("demo"))
+    await retaining
+    assert (await one.get_manifest("demo/app", "1")).digest == digest
+
+
+async def _tagged(session: AsyncSession, digest: Digest, tag: str) -> None:
+    owner = await repositories.require(session, "demo/app")
+    row = await manifests.by_digest(session, owner, str(digest), lock=True)
+    assert row is not None
+    await tagging.put(session, owner, tag, row)
+    await session.flush()
 
 
 class Life:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from sqlalchemy import delete, select
 
 from slipway.access import passwords
 from slipway.access.attempts import Attempts
 from slipway.access.audit import AuditLog
-from slipway.access.identity import Identity
+from slipway.access.identity import ANONYMOUS, Identity
 from slipway.access.personal_tokens import PersonalTokens
 from slipway.access.records import UserRecord
 from slipway.access.rows import check_name, find_user, insert, robot_identity, user_record
@@ -15,6 +17,8 @@ from slipway.base.clock import now
 from slipway.errors import Conflict, Unauthenticated
 from slipway.state import Database
 from slipway.state.tables import LoginSession, Project, Robot, User
+
+_AT_ONCE = 4  # passwords that are looked at: each takes a thread, 19 MiB and a processor, by design
 
 
 class Accounts:
@@ -25,6 +29,7 @@ class Accounts:
         self.audit_log = audit_log
         self.personal_tokens = personal_tokens
         self.attempts = Attempts()
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def create_user(self, name: str, password: str, *, is_admin: bool = False) -> UserRecord:
         check_name(name, "user")
@@ -64,7 +69,7 @@ class Accounts:
         """
         self.attempts.check(name, address)
         try:
-            found = await self._authenticated(name, secret)
+            found = await self._authenticated(name, secret, address)
         except Unauthenticated:
             self.attempts.failed(name, address)
             claimed = Identity(name[:100], "anonymous")
@@ -73,15 +78,17 @@ class Accounts:
         self.attempts.succeeded(name, address)
         return found
 
-    async def _authenticated(self, name: str, secret: str) -> Identity:
+    async def _authenticated(self, name: str, secret: str, address: str) -> Identity:
         if name.startswith("robot$"):
             return await self._authenticate_robot(name, secret)
         if self.personal_tokens.looks_like(secret):
             return await self.personal_tokens.check(secret, name)
         async with self._database.read() as session:
             row = await session.scalar(select(User).where(User.name == name))
-        if not await passwords.password_matches(secret, row.password_hash if row else None):
-            raise Unauthenticated("the name or the password is wrong")
+        async with self._turns:
+            self.attempts.check(name, address)  # again: who guesses many at once has failed meanwhile
+            if not await passwords.password_matches(secret, row.password_hash if row else None):
+                raise Unauthenticated("the name or the password is wrong")
         if row is None or row.disabled:
             raise Unauthenticated("the name or the password is wrong")
         return Identity(row.name, "user", row.id, row.is_admin)
@@ -103,6 +110,8 @@ class Accounts:
 
     async def identity_of(self, name: str) -> Identity:
         """The user or robot that a token we signed names. Raises ``Unauthenticated`` when it is gone."""
+        if name == ANONYMOUS.name:  # whom tokens without a login are for, even if a user has that name
+            raise Unauthenticated("the token is nobody's", hint="log in to get one")
         async with self._database.read() as session:
             if name.startswith("robot$"):
                 project, _, robot = name.removeprefix("robot$").partition("+")

@@ -6,9 +6,7 @@ public key and embedded keys have nothing to confuse.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -19,7 +17,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from slipway.base.files import atomic_write
+from slipway.base.files import make_once
 from slipway.errors import Unauthenticated
 
 ALGORITHM = "ES256"
@@ -54,7 +52,7 @@ class RegistryTokens:
         path = keys / "registry-token.pem"
         if not path.exists():
             keys.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _make_once(path)
+            make_once(path, _new_key(), 0o600)
         loaded = serialization.load_pem_private_key(path.read_bytes(), None)
         assert isinstance(loaded, ec.EllipticCurvePrivateKey)
         self._private = loaded
@@ -107,15 +105,6 @@ class RegistryTokens:
             Grant(entry["type"], entry["name"], frozenset(entry["actions"])) for entry in claims["access"]
         )
         return _Checked(claims["sub"], grants, float(claims["exp"]))
-
-
-def _make_once(path: Path) -> None:
-    """Two servers that begin at the same time end with the same key."""
-    mine = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    atomic_write(mine, _new_key(), 0o600)
-    with contextlib.suppress(FileExistsError):
-        os.link(mine, path)
-    mine.unlink()
 
 
 def _new_key() -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
 
-from slipway.base.files import atomic_write
+from slipway.base.files import make_once
 from slipway.errors import Invalid
 
 
@@ -18,7 +18,7 @@ class Vault:
         path = keys / "vault.key"
         if not path.exists():
             keys.mkdir(parents=True, exist_ok=True, mode=0o700)
-            atomic_write(path, Fernet.generate_key(), 0o600)
+            make_once(path, Fernet.generate_key(), 0o600)
         self._fernet = Fernet(path.read_bytes())
 
     def seal(self, secret: str) -> str:

@@ -28,6 +28,8 @@ async def lead(database: Database, *works: Callable[[], Awaitable[None]]) -> Non
                     await _term(works, None if database.is_local else _TERM_SECONDS)
         except SlipwayError as error:
             log.warning("nobody can be chosen to lead: %s", error.message)
+        except Exception:  # of one part: it is begun again, here or at another server
+            log.exception("what is led has failed")
         await asyncio.sleep(_PAUSE_SECONDS)
 
 

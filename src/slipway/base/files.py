@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from slipway.base.ids import new_id
+
 
 def fsync_directory(path: Path | str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -36,6 +38,18 @@ def atomic_write(path: Path, data: bytes | str, mode: int = 0o644, *, durable: b
         raise
     if durable:
         fsync_directory(path.parent)
+
+
+def make_once(path: Path, data: bytes, mode: int) -> None:
+    """Make a file, or leave the one that is there: two processes that make it at the same time go on with the same."""
+    mine = path.with_name(f".{path.name}.{new_id()}")
+    atomic_write(mine, data, mode)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(mine, path)
+    finally:
+        mine.unlink()
+    fsync_directory(path.parent)
 
 
 def write_json(path: Path, value: Any, mode: int = 0o644, *, durable: bool = True) -> None:

@@ -9,7 +9,7 @@ conflict. A lease protects what somebody is about to reference. Collection is ma
 On disk, below one root and on one file system::
 
     blobs/sha256/ab/abcd…   complete blobs, read-only
-    ingest/                 being written; anything here after a crash is removed by ``recover``
+    ingest/                 being written or removed; anything here after a crash is removed by ``recover``
     uploads/<id>            resumable uploads, kept between requests and restarts
     leases/<id>             its end (seconds since 1970) and owner in the first line, then one digest a line
 

@@ -125,16 +125,23 @@ class LocalStore:
         return bool(self.delete_older([digest], float("inf")))
 
     def delete_older(self, digests: Sequence[Digest], end: float) -> list[Digest]:
-        """Remove those that nobody has published or leased since ``end`` (seconds since 1970); which they were."""
-        removed = []
-        with self._locked(fcntl.LOCK_EX):
-            for digest in digests:
-                path = self.path(digest)
-                with contextlib.suppress(FileNotFoundError):
-                    if path.stat().st_mtime < end:
-                        path.unlink()
-                        removed.append(digest)
-        return removed
+        """Remove those that nobody has published or leased since ``end`` (seconds since 1970); which they were.
+
+        Under the lock they only change their place, for a file system takes its time to free gigabytes.
+        """
+        removed: dict[Digest, Path] = {}
+        try:
+            with self._locked(fcntl.LOCK_EX):
+                for digest in digests:
+                    path, away = self.path(digest), self._ingest / new_id(16)
+                    with contextlib.suppress(FileNotFoundError):
+                        if path.stat().st_mtime < end:
+                            os.rename(path, away)
+                            removed[digest] = away
+        finally:
+            for away in removed.values():
+                away.unlink(missing_ok=True)
+        return list(removed)
 
     def touch(self, digest: Digest) -> bool:
         """Make a blob young for the sweep; whether it is there."""

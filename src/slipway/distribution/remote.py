@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
@@ -127,22 +127,24 @@ class RemoteRegistry:
         return await self._names(Reference("catalog", self.host), f"{self._base}/v2/_catalog", "repositories")
 
     async def _names(self, reference: Reference, url: str, key: str) -> list[str]:
-        """A list that comes in pages."""
+        """A list that comes in pages. Where it goes on the registry says: some go by names, others by tokens."""
         found: list[str] = []
-        last = ""
-        while True:
-            page = f"{url}?n={_PAGE}" + (f"&last={quote(last)}" if last else "")
+        page = f"{url}?n={_PAGE}"
+        asked = set()
+        while page not in asked:
+            asked.add(page)
             async with self._asked("GET", reference, page, {}, None) as response:
                 data = await read_up_to(response.content, _MOST_JSON)
-                more = "rel=" in response.headers.get("Link", "")
+                link = response.links.get("next")
             try:
-                names = [str(name) for name in json.loads(data).get(key) or ()]
+                found += [str(name) for name in json.loads(data).get(key) or ()]
             except (ValueError, AttributeError) as error:
                 raise Invalid(f"{self.host} sent a malformed list of {key}") from error
-            found += names
-            if not more or not names or names[-1] == last:
-                return found
-            last = names[-1]
+            if link is None:
+                break
+            following = urlsplit(str(link["url"]))
+            page = f"{self._base}{following.path}?{following.query}"  # of this host, whatever it calls itself
+        return found
 
     async def referrers(self, reference: Reference, digest: Digest) -> list[Descriptor]:
         """What refers to a manifest; nothing where a registry knows no referrers."""

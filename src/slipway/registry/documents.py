@@ -9,6 +9,7 @@ from typing import Protocol
 from sqlalchemy import select
 
 from slipway.content import ContentStore, holding
+from slipway.errors import Invalid, NotFound
 from slipway.oci import Descriptor, Digest, Index, Manifest, parse_manifest
 from slipway.registry import manifests, referrers, repositories, tagging
 from slipway.registry.linked import LinkedBlobs
@@ -97,7 +98,11 @@ class Documents:
         """The manifests about an image, whole."""
         found = []
         for item in (await self.referrers(repository, subject)).manifests:
-            manifest = parse_manifest(await asyncio.to_thread(self._blobs.read, item.digest), item.media_type)
+            try:
+                data = await asyncio.to_thread(self._blobs.read, item.digest)
+                manifest = parse_manifest(data, item.media_type)
+            except (NotFound, Invalid):
+                continue  # a tag of another registry's clients lists it, and may list anything
             if isinstance(manifest, Manifest):
                 found.append((item.digest, manifest))
         return found

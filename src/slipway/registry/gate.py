@@ -23,6 +23,7 @@ from slipway.state.tables import ManifestReference, Repository
 
 _MOST_KNOWN = 2000
 _IMAGES = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
+_LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 
 
 class Documents(Protocol):
@@ -127,7 +128,10 @@ class PullGate:
 def _is_image(manifest: Manifest | Index) -> bool:
     if isinstance(manifest, Index):
         return not manifest.artifact_type
-    return manifest.config.media_type in _IMAGES and manifest.subject is None
+    if manifest.config.media_type not in _IMAGES:
+        return False
+    # What is about an image may be written as if it were one. What has layers to unpack is one, whatever it is about.
+    return manifest.subject is None or any(item.media_type.startswith(_LAYERS) for item in manifest.layers)
 
 
 def _rank(level: str) -> int:

@@ -57,12 +57,12 @@ async def apply(
     session: AsyncSession, repository: Repository, name: str, row: Manifest | None, move: Move, by: str
 ) -> Outcome:
     """Let another site's move of a tag to ``row`` (``None``: its removal) have its effect here."""
+    await clock.witness(session, max(move.versions.values()))  # first: from here on nobody else moves it
     tag = await session.get(Tag, (repository.id, name))
     grave = await session.get(DeletedTag, (repository.id, name)) if tag is None else None
     here = tag or grave
     ours = Move.of(here) if here is not None else None
     outcome, blind = decide(ours, move)
-    await clock.witness(session, max(move.versions.values()))
     if outcome is Outcome.SAME or (outcome is Outcome.KEPT and not blind):
         return outcome
     mine = await _digest(session, tag)

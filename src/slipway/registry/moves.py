@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import time
 from collections.abc import Mapping
@@ -38,7 +37,7 @@ def parse_move(text: str) -> Moved:
     """Raises ``Invalid``."""
     try:
         value = json.loads(base64.urlsafe_b64decode(text.encode()))
-    except (ValueError, binascii.Error) as error:
+    except (ValueError, RecursionError) as error:
         raise Invalid(f"the header {MOVE_HEADER} is malformed") from error
     return moved_from(value)
 

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from slipway.base.clock import now
-from slipway.errors import SlipwayError
-from slipway.registry import events, repositories, tagging, trash
+from slipway.errors import Conflict, SlipwayError
+from slipway.registry import events, manifests, repositories, tagging, trash
 from slipway.registry.retention import TagFacts, Verdict, judge
 from slipway.state import Database
 from slipway.state.tables import Manifest, ManifestReference, Project, Repository, Tag
@@ -45,7 +45,10 @@ class Retention:
         """Throw away what no rule keeps; what was thrown away."""
         gone = [verdict for verdict in await self.judge(project) if not verdict.keep]
         for verdict in gone:
-            await self._remove(project, verdict)
+            try:
+                await self._remove(project, verdict)
+            except Conflict as error:  # somebody pushes there right now
+                log.info("%s:%s stays: %s", verdict.facts.repository, verdict.facts.tag, error.message)
         await self._untagged(project)
         return gone
 
@@ -53,7 +56,7 @@ class Retention:
         facts = verdict.facts
         async with self._database.session() as session:
             owner = await session.scalar(select(Repository).where(Repository.name == facts.repository))
-            found = await session.get(Tag, (owner.id, facts.tag)) if owner else None
+            found = await trash.locked(session, owner, facts.tag) if owner else None
             if owner is None or found is None or found.updated > facts.pushed:
                 return  # pushed since it was judged
             await trash.throw_away(session, owner, facts.tag, ACTOR, whole=True)
@@ -70,7 +73,9 @@ class Retention:
             if owner is None or not days:
                 return
             for repository, digest in await _loose(session, owner.id, days):
-                await trash.throw_away(session, repository, digest, ACTOR)
+                row = await manifests.by_digest(session, repository, digest, lock=True)
+                if row is not None and not await trash.is_needed(session, repository, row):
+                    await trash.throw_away(session, repository, digest, ACTOR)
 
     async def run(self) -> int:
         """For all projects; how many tags went."""

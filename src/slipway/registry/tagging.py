@@ -78,12 +78,15 @@ async def policy_of(session: AsyncSession, repository: Repository) -> RegistryPo
 
 
 async def put(session: AsyncSession, repository: Repository, name: str, row: Manifest, by: str = "") -> None:
-    """Point the tag at the manifest. Raises ``Conflict`` for an immutable tag that points elsewhere."""
-    found = await session.get(Tag, (repository.id, name))
-    if found is not None and found.manifest_id == row.id:
-        found.updated, found.pushed_by = now(), by or found.pushed_by
-        return
-    if found is not None and (await policy_of(session, repository)).is_immutable(repository.name, name):
+    """Point the tag at the manifest. Raises ``Conflict`` for an immutable tag that points elsewhere.
+
+    Where it points there already, that is a move as any other: later than a removal elsewhere that is not known yet.
+    """
+    stamp, site = await clock.tick(session)
+    # Who moves a tag waits for the clock: whoever was before us has committed, and is seen from here on.
+    found = await session.get(Tag, (repository.id, name), populate_existing=True)
+    moves = found is not None and found.manifest_id != row.id
+    if moves and (await policy_of(session, repository)).is_immutable(repository.name, name):
         raise Conflict(
             f"the tag {name!r} of {repository.name!r} is immutable and is there already",
             hint="push under another tag, or let a project admin change the rule",
@@ -91,7 +94,8 @@ async def put(session: AsyncSession, repository: Repository, name: str, row: Man
     before: Tag | DeletedTag | None = found
     if before is None:
         before = await session.get(DeletedTag, (repository.id, name))
-    stamp, site = await clock.tick(session)
+    if not by and found is not None and not moves:
+        by = found.pushed_by
     await place(session, repository, name, row, by, Move.after(before, stamp, site), stamp)
 
 
@@ -117,8 +121,17 @@ async def remove(
     session: AsyncSession, repository: Repository, found: Tag, by: str,
     move: Move | None = None, moment: datetime | None = None,
 ) -> None:  # fmt: skip
-    """To the trash. ``move``: when and where this was done first, if not here and now."""
+    """To the trash. ``move``: when and where this was done first, if not here and now.
+
+    Raises ``Conflict`` for a tag that was moved since it was ``found``: what it leads to now was not meant.
+    """
     sequence, site = await clock.tick(session)
+    meant = found.manifest_id
+    current = await session.get(Tag, (repository.id, found.name), populate_existing=True)
+    if current is None or current.manifest_id != meant:
+        raise Conflict(
+            f"the tag {found.name!r} of {repository.name!r} was moved in the same moment", hint="try again"
+        )
     move = move or Move.after(found, sequence, site)
     await session.merge(
         DeletedTag(

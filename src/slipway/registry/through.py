@@ -142,7 +142,7 @@ class PullThrough:
         arriving = self._arriving.get((repository, digest))
         if arriving is None:
             size = await self._named(repository, digest)
-            if not fetch or await self._has_bytes(repository, digest, size):
+            if not fetch or await self._has_bytes(upstream, repository, digest, size):
                 return BlobFound(size)
             arriving = self._arriving.get((repository, digest)) or self._begin(
                 upstream, repository, digest, size
@@ -151,12 +151,19 @@ class PullThrough:
             await arriving.begun()
         return BlobFound(arriving.size, arriving)
 
-    async def _has_bytes(self, repository: str, digest: Digest, size: int) -> bool:
-        """Whether they came by another way, and are a blob of this repository from now on."""
+    async def _has_bytes(self, upstream: Upstream, repository: str, digest: Digest, size: int) -> bool:
+        """Whether they came by another way, and are a blob of this repository from now on.
+
+        Only if the other registry has the blob there: its manifests are anybody's, and one may name what is a private
+        project's here.
+        """
         store = self._registry.blobs
         async with holding(store, "upstream", digest):
             if await asyncio.to_thread(store.size, digest) != size:
                 return False
+            async with self._remote(upstream) as remote:
+                if not await remote.has_blob(upstream.reference(repository, str(digest)), digest):
+                    return False
             await self._link(repository, digest, size)
         return True
 

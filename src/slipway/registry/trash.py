@@ -46,7 +46,7 @@ async def throw_away(
     """
     moment = now()
     if ":" not in reference:
-        found = await _locked(session, owner, reference)
+        found = await locked(session, owner, reference)
         if found is None:
             raise NotFound(f"there is no tag {reference[:150]!r} in {owner.name!r}")
         _may(own, by, found.pushed_by, reference)
@@ -54,7 +54,7 @@ async def throw_away(
         await tagging.remove(session, owner, found, by, moment=moment)
         if whole:
             image = await session.get_one(Manifest, found.manifest_id)
-            if not await _is_needed(session, owner, image):
+            if not await is_needed(session, owner, image):
                 await _with_all_about(session, owner, image, by, moment)
         await _emit(session, owner, events.DELETED, by, tag=reference)
         return
@@ -80,7 +80,7 @@ async def _with_all_about(
     await session.execute(update(Manifest).where(Manifest.id.in_(ids)).values(deleted=moment))
 
 
-async def _locked(session: AsyncSession, owner: Repository, name: str) -> Tag | None:
+async def locked(session: AsyncSession, owner: Repository, name: str) -> Tag | None:
     """The tag, and its manifest locked. Raises ``Conflict`` when it is moved in this moment."""
     found = await session.get(Tag, (owner.id, name))
     if found is None:
@@ -93,7 +93,7 @@ async def _locked(session: AsyncSession, owner: Repository, name: str) -> Tag | 
     return found
 
 
-async def _is_needed(session: AsyncSession, owner: Repository, row: Manifest) -> bool:
+async def is_needed(session: AsyncSession, owner: Repository, row: Manifest) -> bool:
     """By a tag, or by an index of the repository."""
     indexed = (
         select(ManifestReference.digest)

@@ -23,7 +23,8 @@ from slipway.state.sqlite import connect
 
 _READING = "slipway_reading"
 _LOCK = 7_064_155_711  # any number that no other program locks in this database
-_PRAGMAS = ("busy_timeout=20000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
+# What was answered outlives the machine's power: in WAL mode only FULL waits for the disk at each commit.
+_PRAGMAS = ("busy_timeout=20000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

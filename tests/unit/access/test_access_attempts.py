@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from pathlib import Path
@@ -9,7 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from slipway.access import AuditFilter
+from slipway.access import AuditFilter, passwords
 from slipway.access.attempts import BY_ADDRESS, BY_NAME, BY_NAME_AND_ADDRESS, WINDOW_SECONDS, Attempts
 from slipway.base.rate import RateLimit
 from slipway.errors import Exhausted, Unauthenticated
@@ -69,6 +70,33 @@ def test_a_rate_lets_a_burst_through_and_then_its_rate() -> None:
     time.now += 5
     assert 9 <= sum(limit.take("a") == 0 for _ in range(100)) <= 11
     assert RateLimit(0).take("a") == 0
+
+
+async def test_guesses_that_come_at_once_are_no_more_than_those_that_come_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path) as server:
+        looked = most = 0
+        now: set[object] = set()
+        usual = passwords.password_matches
+
+        async def matches(password: str, stored: str | None) -> bool:
+            nonlocal looked, most
+            looked += 1
+            now.add(me := object())
+            most = max(most, len(now))
+            try:
+                return await usual(password, stored)
+            finally:
+                now.remove(me)
+
+        monkeypatch.setattr(passwords, "password_matches", matches)
+        guesses = (server.access.authenticate(USER, f"guess {number}", "6.6.6.6") for number in range(100))
+        found = await asyncio.gather(*guesses, return_exceptions=True)
+        assert {type(error) for error in found} == {Unauthenticated, Exhausted}
+        assert looked < 2 * BY_NAME_AND_ADDRESS
+        assert most < 10  # the threads are everybody's
+        assert (await server.access.authenticate(USER, SECRET, "10.0.0.1")).name == USER
 
 
 async def test_the_registry_locks_out_and_says_for_how_long(tmp_path: Path) -> None:

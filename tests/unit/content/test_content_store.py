@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import importlib
 import os
 import random
@@ -137,6 +138,29 @@ def test_a_large_store_is_collected_in_little_memory(
     assert asked == sorted(asked)
     assert (len(asked), found.removed) == (40, 20_000 - 80)
     assert peak < 2 << 20, peak
+
+
+def test_nobody_waits_while_large_blobs_are_removed(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To free a gigabyte takes a file system long, and all who push need the lock."""
+    removed = [store.put(bytes([number])) for number in range(3)]
+    usual = Path.unlink
+    freed = 0
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        nonlocal freed
+        blobs = os.open(tmp_path / "blobs", os.O_RDONLY)
+        fcntl.flock(blobs, fcntl.LOCK_SH | fcntl.LOCK_NB)  # raises if somebody has it alone
+        os.close(blobs)
+        freed += 1
+        usual(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert store.delete_older(removed, float("inf")) == removed
+    assert freed == 3
+    assert list((tmp_path / "ingest").iterdir()) == []
+    assert list(store.digests()) == []
 
 
 def test_half_written_leases_do_not_stop_collection(store: LocalStore, tmp_path: Path) -> None:

@@ -189,6 +189,14 @@ async def test_a_token_for_one_scope_opens_no_other(server: Serving) -> None:
     assert answer.status == 401, "a token for pulls pushes nothing"
 
 
+async def test_a_token_of_nobody_is_not_that_of_a_user_with_such_a_name(server: Serving) -> None:
+    await server.access.create_user("anonymous", SECRET, is_admin=True)
+    given = await raw(server, "GET", "/token?scope=repository:lib/x:pull")
+    bearer = f"Bearer {json.loads(given.body)['token']}"
+    for method, path in (("GET", "_slipway/changes"), ("PUT", "_slipway/projects/evil"), ("GET", "_catalog")):
+        assert (await raw(server, method, f"/v2/{path}", Authorization=bearer)).status == 401, path
+
+
 async def test_cve_2023_2253_a_huge_page_is_clamped(server: Serving) -> None:
     await server.manifest("lib/x", b"layer", tag="1")
     for path in (
@@ -224,6 +232,18 @@ async def test_cve_2026_41888_a_tag_of_somebody_else_is_not_deleted_by_who_may_p
         answer = await raw(server, "DELETE", f"/v2/mine/x/manifests/{reference}", Authorization=basic())
         assert answer.status == 403
     assert (await server("GET", "/v2/mine/x/manifests/1")).status == 200
+
+
+@pytest.mark.parametrize("name", ["mine/blobs/uploads", "mine/blobs/uploads-of", "mine/manifests/of"])
+async def test_what_a_repository_is_called_opens_nothing(server: Serving, name: str) -> None:
+    """Names may look like the paths of the protocol: who may push still deletes nothing of somebody else's."""
+    image = await server.manifest(name, b"layer", tag="1")
+    layer = json.loads((await server("GET", f"/v2/{name}/manifests/1")).body)["layers"][0]["digest"]
+    await server.access.create_user("guest", SECRET)
+    await server.access.set_member("mine", "guest", Role.GUEST)
+    for path in (f"manifests/{image['digest']}", "manifests/1", f"blobs/{layer}"):
+        assert (await raw(server, "DELETE", f"/v2/{name}/{path}", Authorization=basic())).status == 403, path
+        assert (await raw(server, "GET", f"/v2/{name}/{path}", Authorization=basic("guest"))).status == 200
 
 
 async def test_cve_2026_35172_a_deleted_blob_is_not_back_when_another_repository_reads_it(
@@ -347,6 +367,13 @@ async def test_manifests_that_are_too_large_or_too_deep_are_refused(server: Serv
         answer = await server("PUT", "/v2/lib/x/manifests/1", deep, Content_Type=MANIFEST)
         assert (answer.status, answer.code) == (400, "MANIFEST_INVALID")
     assert (await server("GET", "/v2/lib/x/manifests/1")).status == 404
+
+
+async def test_what_sites_tell_is_refused_when_it_cannot_be(server: Serving) -> None:
+    deep = base64.urlsafe_b64encode(b"[" * 30_000).decode()
+    answer = await server("DELETE", "/v2/lib/x/manifests/1", Slipway_Move=deep)
+    assert answer.status == 400
+    assert (await server("GET", f"/v2/_slipway/changes?after={10**19 - 1}")).status == 400
 
 
 async def test_uploads_that_are_left_are_removed_after_a_day(server: Serving, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from slipway.access import Role, Vault
 from slipway.errors import Conflict, Denied, Invalid, NotFound, SlipwayError
-from slipway.registry.replication import Replicator, Sites
+from slipway.registry.replication import Replicator, Sites, pushing
 from slipway.testing.registry import EMPTY, SECRET, USER, Serving, digest_of, serving
 
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -180,6 +180,22 @@ async def test_two_primaries_agree_and_say_where_they_did_not(tmp_path: Path) ->
         assert [await site.server.registry.feed.head() for site in (one, two)] == quiet  # nothing goes round
 
 
+async def test_what_is_pushed_again_outlives_an_earlier_removal_elsewhere(tmp_path: Path) -> None:
+    async with sites(tmp_path, 2) as (north, south):
+        await north.add("south", south, deletions=True)
+        await south.add("north", north, deletions=True)
+        digest = await north.push("1", b"one")
+        await north.sync("south")
+        await north.server.registry.delete_manifest("lib/x", "1", "tester")
+        assert await south.push("1", b"one") == digest
+        await north.sync("south")
+        await south.sync("north")
+        assert (await south.digest("1"), await north.digest("1")) == (digest, digest)
+        for site, other in ((north, "south"), (south, "north")):
+            await site.sync(other)
+            assert (await site.replicator.progress(await site.sites.get(other))).pending == 0
+
+
 async def test_pulling_from_a_slipway_follows_its_changes(tmp_path: Path) -> None:
     async with sites(tmp_path, 2) as (source, taker):
         first = await source.push("1", b"one")
@@ -267,6 +283,85 @@ async def test_a_site_that_is_not_there_is_behind_until_it_is(tmp_path: Path) ->
             other = Here(server, place)
             assert await other.digest("1") == digest
             assert await other.digest("2")
+
+
+async def test_what_a_site_refused_is_not_forgotten_while_it_is_away(tmp_path: Path) -> None:
+    async with sites(tmp_path, 1) as (primary,):
+        place = tmp_path / "other"
+        place.mkdir()
+        async with serving(place) as server:
+            await server.access.set_policy("lib", "registry", {"quota": 10})
+            await primary.add("other", Here(server, place))
+            port = server.address[1]
+            digest = await primary.push("1", b"one")
+            with pytest.raises(Invalid, match="1 tags were refused"):
+                await primary.sync("other")
+        with pytest.raises(SlipwayError, match="does not answer"):
+            await primary.sync("other")
+        assert (await primary.replicator.progress(await primary.sites.get("other"))).pending == 1
+        async with serving(place, port=port) as server:
+            await server.access.set_policy("lib", "registry", {})
+            await primary.sync("other")
+            assert await Here(server, place).digest("1") == digest
+        assert (await primary.replicator.progress(await primary.sites.get("other"))).pending == 0
+
+
+async def test_no_more_is_refused_than_can_be_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pushing, "_MOST_AGAIN", 1)
+    async with sites(tmp_path, 2) as (primary, replica):
+        await replica.server.access.set_policy("lib", "registry", {"quota": 10})
+        await primary.add("replica", replica)
+        for tag in ("1", "2", "3"):
+            await primary.push(tag, tag.encode())
+        with pytest.raises(Invalid, match="tags were refused"):
+            await primary.sync("replica")
+        await replica.server.access.set_policy("lib", "registry", {})
+        await primary.sync("replica")
+        assert all([await replica.digest(tag) for tag in ("1", "2", "3")])
+
+
+async def test_a_site_that_has_not_what_is_asked_for_is_asked_again(tmp_path: Path) -> None:
+    """A repository that is not there yet, or a load balancer that answers 404 for a while."""
+    async with sites(tmp_path, 2) as (source, taker):
+        await taker.add("source", source, "pull", repositories=["lib/later"])
+        await taker.sites.save("source", kind="registry")
+        task = asyncio.create_task(taker.replicator.run_forever())
+        try:
+            await eventually(lambda: _failed(taker, "source"))
+            digest = await source.push("1", b"one", repository="lib/later")
+
+            async def come() -> bool:
+                taker.replicator.wake("source")
+                return await taker.digest("1", "lib/later") == digest
+
+            await eventually(come)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _failed(site: Here, name: str) -> bool:
+    return bool((await site.sites.get(name)).state.get("error"))
+
+
+@pytest.mark.parametrize("direction", ["push", "pull"])
+async def test_a_referrer_that_is_listed_and_gone_keeps_no_image_back(tmp_path: Path, direction: str) -> None:
+    async with sites(tmp_path, 2) as (source, taker):
+        digest = await source.push("1", b"one")
+        gone = await source.server.manifest("lib/x", b"signature")
+        listed = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [gone]}).encode()
+        path = f"/v2/lib/x/manifests/{digest.replace(':', '-')}"
+        assert (await source.server("PUT", path, listed, Content_Type=INDEX)).status == 201
+        assert (await source.server("DELETE", f"/v2/lib/x/manifests/{gone['digest']}")).status == 202
+        if direction == "push":
+            await source.add("other", taker, tags=["1"])
+            await source.sync("other")
+        else:
+            await taker.add("other", source, "pull")
+            await taker.sync("other")
+        assert await taker.digest("1") == digest
 
 
 async def test_a_site_is_not_itself(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from aiohttp import ClientPayloadError, web
 from aiohttp.client import _RequestContextManager
 
 from slipway.access import AuditFilter, Vault
+from slipway.distribution import RemoteRegistry
 from slipway.oci import Digest
 from slipway.registry.upstream import SECTION, Upstream
 from slipway.testing.registry import MANIFEST, SECRET, USER, Serving, digest_of, serving
@@ -84,6 +85,29 @@ async def test_what_is_here_is_served_when_the_other_does_not_answer(tmp_path: P
         assert await digest(here) == image["digest"]
         answer = await here("GET", "/v2/hub/y/manifests/1")
         assert (answer.status, answer.code) == (503, "TOOMANYREQUESTS")
+
+
+async def test_what_a_manifest_names_there_opens_no_blob_of_another_project_here(tmp_path: Path) -> None:
+    """A foreign layer need not be where its manifest is: its digest may be that of anything."""
+    async with pair(tmp_path) as (there, here):
+        await here.access.create_project("private")
+        secret = await here.blob("private/x", b"secret")
+        layer = {**secret, "urls": ["https://example.org/layer"]}
+        await there.manifest("lib/x", tag="1", layers=[layer])
+        assert await digest(here)
+        for _ in range(2):
+            assert (await here("GET", f"/v2/hub/x/blobs/{secret['digest']}")).status == 404
+
+
+async def test_what_is_here_already_is_not_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair(tmp_path) as (there, here):
+        await there.manifest("lib/x", b"layer", tag="1")
+        await here.blob("lib/x", b"layer")
+        assert await digest(here)
+        monkeypatch.setattr(RemoteRegistry, "blob", None)
+        assert (await here("GET", f"/v2/hub/x/blobs/{digest_of(b'layer')}")).body == b"layer"
 
 
 async def test_nothing_is_pushed_into_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from slipway.base.clock import now
 from slipway.state import Database
@@ -58,4 +58,16 @@ async def test_who_fails_or_is_cancelled_lets_the_next_one_write(tmp_path: Path)
     await asyncio.gather(task, waiting, return_exceptions=True)
     async with asyncio.timeout(60), database.session() as session:
         session.add(User(name="later", created=now(), password_hash=""))
+    await database.dispose()
+
+
+async def test_who_is_told_that_something_is_written_may_lose_the_power(tmp_path: Path) -> None:
+    """A commit waits for the disk (2: FULL), on each connection that writes."""
+    database = Database.sqlite(tmp_path / "state.db")
+    await database.migrate()
+    async with database.session() as session:
+        assert await session.scalar(text("PRAGMA synchronous")) == 2
+    await database.write("DELETE FROM users WHERE name = :name", [{"name": "nobody"}])
+    assert database._writer is not None
+    assert database._writer.execute("PRAGMA synchronous").fetchone() == (2,)
     await database.dispose()

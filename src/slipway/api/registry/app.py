@@ -171,13 +171,15 @@ class _Api:
         name, rest = match["name"], match["rest"]
         if not is_repository(name):
             return respond(Invalid(f"not a repository name: {name[:200]!r}"), "NAME_INVALID")
-        upload = "/blobs/uploads" in match[0]
+        asked = match[0][len(name) :]  # a repository may itself be called …/manifests or …/blobs/uploads
+        upload = asked.startswith("/blobs/uploads")
         action = "push" if upload else _ACTIONS.get(request.method, "push")
         move = request.headers.get(MOVE_HEADER)
         if move:
             action = "delete"  # who tells what happened at other sites decides what holds here
         try:
-            request.state.own = await self._own_only(caller, name, action, match, told=bool(move))
+            own = asked.startswith("/manifests/") and not move
+            request.state.own = await self._own_only(caller, name, action, possible=own)
             source = request.query_params.get("from", "") if request.query_params.get("mount") else ""
             request.state.owner = caller.name
             request.state.through = self._through
@@ -195,15 +197,12 @@ class _Api:
         except SlipwayError as error:
             return respond(error, code)
 
-    async def _own_only(
-        self, caller: Caller, name: str, action: str, match: re.Match[str], *, told: bool
-    ) -> bool:
+    async def _own_only(self, caller: Caller, name: str, action: str, *, possible: bool) -> bool:
         """Whether ``action`` is allowed for what the caller pushed only; raises unless it is allowed at all.
 
         Who may push may take back a tag or an image that nobody else had a part in.
         """
-        deleting = action == "delete" and "/manifests/" in match[0] and not told
-        if deleting and not await self._auth.may(caller, name, action):
+        if possible and action == "delete" and not await self._auth.may(caller, name, action):
             await self._auth.require(caller, name, "push")
             return True
         await self._auth.require(caller, name, action)

@@ -67,6 +67,6 @@ class SiteRoutes:
 
 def _number(request: Request, name: str) -> int:
     text = request.query_params.get(name, "0")
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise Invalid(f"not a number: {name}={text[:40]!r}")
     return int(text)

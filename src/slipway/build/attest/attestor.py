@@ -39,6 +39,7 @@ from slipway.oci import Descriptor, Digest, Manifest
 from slipway.snapshots import LayerRef
 
 MAX_DOCUMENT = 64 * 1024 * 1024
+_MAX_SIGNED = 64 * 1024  # what a signature is made over: it names an image and little else
 
 
 class Shelf(Protocol):
@@ -80,8 +81,23 @@ class Attestations:
         )
 
     async def signed(self, repository: str, project: str, digest: Digest) -> bool:
-        """Whether the project's key has signed the image."""
-        return (await self.attested(repository, project, digest)).signed
+        """Whether the project's key has signed the image. Asked with each pull: nothing else about it is opened."""
+        private = await self.keys.find(project)
+        if private is None:
+            return False
+        for _, manifest in await self._shelf.referrer_manifests(repository, digest):
+            for layer in manifest.layers:
+                if await self._is_signature(private.public_key(), repository, layer, digest):
+                    return True
+        return False
+
+    async def _is_signature(
+        self, key: ec.EllipticCurvePublicKey, repository: str, layer: Descriptor, digest: Digest
+    ) -> bool:
+        if layer.media_type != SIMPLE_SIGNING or layer.size > _MAX_SIGNED or layer.urls:
+            return False
+        data = await self._shelf.read_document(repository, layer.digest, _MAX_SIGNED)
+        return verified(key, data, layer.annotations.get(SIGNATURE, "")) and vouches_for(data, digest)
 
     async def attested(self, repository: str, project: str, digest: Digest) -> Attested:
         """What the project's key vouches for; anything else is only named."""
@@ -92,17 +108,16 @@ class Attestations:
         for _, manifest in await self._shelf.referrer_manifests(repository, digest):
             known = False
             for layer in manifest.layers:
-                if layer.media_type not in (SIMPLE_SIGNING, DSSE) or layer.size > MAX_DOCUMENT:
+                if layer.media_type not in (SIMPLE_SIGNING, DSSE) or layer.size > MAX_DOCUMENT or layer.urls:
                     continue
                 if key is None:  # nothing was ever signed with it
                     continue
-                data = await self._shelf.read_document(repository, layer.digest, MAX_DOCUMENT)
                 if layer.media_type == SIMPLE_SIGNING:
-                    ours = verified(key, data, layer.annotations.get(SIGNATURE, "")) and vouches_for(
-                        data, digest
-                    )
+                    ours = await self._is_signature(key, repository, layer, digest)
                     signed, known = signed or ours, known or ours
-                elif (statement := opened(key, data)) is not None and _about(statement, digest):
+                    continue
+                data = await self._shelf.read_document(repository, layer.digest, MAX_DOCUMENT)
+                if (statement := opened(key, data)) is not None and _about(statement, digest):
                     statements[str(statement.get("predicateType"))] = statement.get("predicate") or {}
                     known = True
             if not known and manifest.artifact_type != spdx.MEDIA_TYPE:

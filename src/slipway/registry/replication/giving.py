@@ -56,7 +56,7 @@ class Giving:
                     return False
                 await self._image(change.repository, digest, target, given, lease, headers)
             except NotFound:
-                if await self._is_here(change):
+                if await self._stands(change.repository, change.tag, digest):
                     raise
                 return False  # removed here since: the next change says so
         return True
@@ -68,12 +68,12 @@ class Giving:
             return False
         return True
 
-    async def _is_here(self, change: Change) -> bool:
+    async def _stands(self, repository: str, reference: str, digest: Digest) -> bool:
+        """Whether ``reference`` still leads there: what is listed may be gone."""
         try:
-            stored = await self._registry.get_manifest(change.repository, change.tag)
+            return (await self._registry.get_manifest(repository, reference)).digest == digest
         except NotFound:
             return False
-        return str(stored.digest) == change.digest
 
     async def _image(
         self,
@@ -103,7 +103,8 @@ class Giving:
         elif not there or target.digest is None:
             await self._remote.put_manifest(target, stored.data, stored.media_type, headers)
         for item in (await self._registry.documents.referrers(repository, digest)).manifests:
-            await self._image(repository, item.digest, target.with_digest(item.digest), given, lease, {})
+            if await self._stands(repository, str(item.digest), item.digest):
+                await self._image(repository, item.digest, target.with_digest(item.digest), given, lease, {})
 
     async def _labels(self, repository: str, digest: Digest) -> list[dict[str, Any]]:
         """The labels of an image, or of each image of an index."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ from slipway.base.throttle import Throttle
 from slipway.content import BlobLease, holding
 from slipway.distribution import RemoteRegistry, each_blob, fetch_blob
 from slipway.distribution.together import Turns
-from slipway.errors import Invalid
+from slipway.errors import Invalid, NotFound
 from slipway.oci import Descriptor, Digest, Index, Manifest, Reference, parse_manifest
 from slipway.registry import manifests, merge, repositories, tagging
 from slipway.registry.merge import Outcome
@@ -63,7 +64,8 @@ class Intake:
         if not known:
             await self._record(repository, data, manifest, digest, lease)
         for item in await self._remote.referrers(there, digest):
-            await self._tree(there.with_digest(item.digest), repository, lease, taken, depth - 1)
+            with contextlib.suppress(NotFound):  # listed over there, and gone
+                await self._tree(there.with_digest(item.digest), repository, lease, taken, depth - 1)
         return digest
 
     async def _known(self, repository: str, digest: Digest) -> bool:

@@ -20,6 +20,7 @@ from slipway.registry.replication.sites import SLIPWAY, SiteRecord, Sites, count
 log = logging.getLogger(__name__)
 BATCH = 100
 _MOST_AGAIN = 1000
+_Failed = tuple[Change, SlipwayError]
 
 
 class Pushing:
@@ -38,18 +39,19 @@ class Pushing:
         )  # fmt: skip
         made: set[str] = set()
         cursor = site.cursor
-        again: list[list[str]] = state.pop("again", [])
-        failed = await self._given(site, giving, remote, await self._named(again), state, made)
+        failed = await self._given(
+            site, giving, remote, await self._named(state.get("again", [])), state, made
+        )
+        state["again"] = _names(failed)
         while changes := await self._feed.since(cursor, BATCH):
             failed += await self._given(site, giving, remote, changes, state, made)
+            if len(failed) > _MOST_AGAIN:
+                raise _refused(failed)  # no further than what can be kept for the next time
+            state["again"] = _names(failed)
             cursor = changes[-1].sequence
-            await self._sites.save(site.name, cursor=cursor)
-        state["again"] = [[change.repository, change.tag] for change, _ in failed][:_MOST_AGAIN]
+            await self._sites.save(site.name, cursor=cursor, state=state)
         if failed:
-            change, error = failed[0]
-            raise Invalid(
-                f"{len(failed)} tags were refused, {change.repository}:{change.tag}: {error.message}"
-            )
+            raise _refused(failed)
 
     async def _named(self, names: list[list[str]]) -> list[Change]:
         found = [await self._feed.of(repository, tag) for repository, tag in names]
@@ -58,7 +60,7 @@ class Pushing:
     async def _given(
         self, site: SiteRecord, giving: Giving, remote: RemoteRegistry, changes: list[Change], state: dict[str, Any],
         made: set[str],
-    ) -> list[tuple[Change, SlipwayError]]:  # fmt: skip
+    ) -> list[_Failed]:  # fmt: skip
         """Give what the site wants; what it refuses, one by one. Raises when the site is not there or is full."""
 
         async def give(change: Change) -> SlipwayError | None:
@@ -85,3 +87,12 @@ class Pushing:
             except Denied:
                 log.info("%s does not let us make projects; %s has to be there", site.name, project)
             made.add(project)
+
+
+def _names(failed: list[_Failed]) -> list[list[str]]:
+    return [list(name) for name in dict.fromkeys((change.repository, change.tag) for change, _ in failed)]
+
+
+def _refused(failed: list[_Failed]) -> Invalid:
+    change, error = failed[0]
+    return Invalid(f"{len(failed)} tags were refused, {change.repository}:{change.tag}: {error.message}")

@@ -83,11 +83,12 @@ class Replicator:
             try:
                 await self.sync(name)
                 failures = 0
-            except NotFound:
-                return
             except SlipwayError as error:
                 failures += 1
                 log.warning("replication with %s: %s", name, error.message)
+            except Exception:
+                failures += 1
+                log.exception("replication with %s", name)
             pause = min(_LONGEST_PAUSE, 2.0 ** min(failures, 10)) if failures else 0.0
             await self._rest(name, pause)
 
