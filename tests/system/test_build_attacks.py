@@ -7,11 +7,12 @@ import io
 import os
 import tarfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from slipway.build.sandbox import Sandboxes
+from slipway.build.sandbox import ID_COUNT, NestedSandboxes, Sandboxes
 from slipway.errors import Failed, SlipwayError
 from slipway.network import BuildNetwork, Networks
 from slipway.testing.builds import BuildBench
@@ -178,6 +179,36 @@ async def test_no_two_definitions_run_together(bench: BuildBench) -> None:
 
 
 # Network
+
+
+async def test_what_an_image_hides_stays_hidden_where_there_is_no_user_namespace(
+    bench: BuildBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place, a root is mounted and unpacked with the same attributes: an opaque directory is one for both."""
+    directory, file = tarfile.DIRTYPE, tarfile.REGTYPE
+    for name, archive in (
+        ("below", _tar(("d", directory, ""), ("d/old", file, ""))),
+        ("above", _tar(("d", directory, ""), ("d/.wh..wh..opq", file, ""), ("d/new", file, ""))),
+    ):
+        bench.keep(name, archive, {})
+    images = [bench.images[name] for name in ("busybox", "below", "above")]
+    layers = tuple(layer for image in images for layer in image.layers)
+    config = replace(images[0].config, diff_ids=tuple(layer.diff_id for layer in layers))
+    bench.images["hiding"] = replace(images[0], config=config, layers=layers)
+    monkeypatch.setattr(bench, "sandboxes", NestedSandboxes(tmp_path / "lock", ID_COUNT, in_place=True))
+    made = await bench.build("FROM hiding\nRUN ls /d > /seen; rm -r /d; mkdir /d; touch /d/x")
+    assert made.text("seen") == "new\n"
+    assert made.paths("d") == ["d/x"]
+
+
+async def test_a_proxy_of_ones_own_makes_no_result_for_others(bench: BuildBench) -> None:
+    """A proxy is in no key, and who names it decides what a step that fetches something gets."""
+    text = "FROM busybox\nRUN echo from ${http_proxy:-the source} > /fetched"
+    evil = await bench.build(text, project="evil", args={"http_proxy": "http://evil.example"})
+    assert evil.text("fetched") == "from http://evil.example\n"
+    assert (await bench.build(text, project="good")).text("fetched") == "from the source\n"
+    other = await bench.build(text, project="evil", args={"http_proxy": "http://other.example"})
+    assert other.ran == []  # in a project of one's own it is still in no key
 
 
 async def test_the_addresses_of_clouds_credentials_cannot_be_reached(tmp_path: Path) -> None:

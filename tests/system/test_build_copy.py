@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import hashlib
 import http.server
 import io
+import lzma
 import os
 import socket
 import stat
@@ -13,12 +15,16 @@ import subprocess
 import tarfile
 import threading
 import time
+import zlib
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from slipway.errors import Denied, Failed, Invalid, NotFound, SlipwayError
+from slipway.base.trees import remove_tree
+from slipway.build.remote import HttpSource, Remotes
+from slipway.errors import Denied, Failed, Invalid, NotFound, SlipwayError, Unavailable
 from slipway.testing.builds import BuildBench, Outcome
 from slipway.testing.busybox import BUSYBOX
 from slipway.testing.platform import free_port
@@ -133,6 +139,68 @@ async def test_archives_are_known_by_content(bench: BuildBench, context: Path, k
         assert made.root.read(name, 1 << 20) == data.getvalue()
 
 
+def tar(*rows: tuple[str, bytes, str]) -> bytes:
+    """An archive of these names, kinds, and contents or targets."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, kind, value in rows:
+            member = tarfile.TarInfo(name)
+            member.type, member.mode = kind, 0o755
+            data = value.encode() if kind == tarfile.REGTYPE else b""
+            member.size, member.linkname = len(data), "" if data else value
+            archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("dest", ["/", "/opt/tool/"])
+async def test_hard_links_of_an_archive(bench: BuildBench, context: Path, dest: str) -> None:
+    """To what comes later by its name, to another link, and wherever the archive is unpacked."""
+    link = tarfile.LNKTYPE
+    rows = (
+        ("m/file", tarfile.REGTYPE, "content"),
+        ("a", link, "m/file"),
+        ("0", link, "a"),
+        ("z", link, "./a"),
+    )
+    (context / "t.tar").write_bytes(tar(*rows))
+    made = await bench.build(f"FROM scratch\nADD t.tar {dest}", context)
+    below = dest.strip("/")
+    assert {made.text(os.path.join(below, name)) for name, *_ in rows} == {"content"}
+
+
+async def test_an_archive_over_a_root_with_links(bench: BuildBench, context: Path) -> None:
+    """Where tar would put it: through a link to a directory; what is of another kind makes room."""
+    directory, file, link = tarfile.DIRTYPE, tarfile.REGTYPE, tarfile.SYMTYPE
+    bench.keep("merged", tar(
+        ("usr", directory, ""), ("usr/lib", directory, ""), ("lib", link, "usr/lib"), ("bin", link, "usr/lib"),
+        ("old", directory, ""), ("old/inner", file, "x"), ("plain", file, "x"),
+    ), {})  # fmt: skip
+    (context / "t.tar").write_bytes(tar(
+        ("lib/a", file, "a"), ("lib/b", tarfile.LNKTYPE, "lib/a"), ("new", link, "lib"), ("new/c", file, "c"),
+        ("bin", directory, ""), ("bin/d", file, "d"), ("old", file, "now a file"), ("plain", directory, ""),
+        ("plain/e", file, "e"),
+    ))  # fmt: skip
+    made = await bench.build("FROM merged\nADD t.tar /", context)
+    assert made.paths() == [
+        "bin", "bin/d", "lib", "new", "old", "plain", "plain/e", "usr", "usr/lib", "usr/lib/a", "usr/lib/b",
+        "usr/lib/c",
+    ]  # fmt: skip
+    assert (made.text("lib/b"), made.text("old")) == ("a", "now a file")
+
+
+async def test_an_archive_cannot_ask_for_all_memory(bench: BuildBench, context: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 20}]
+    packed = bytearray(lzma.compress(tar(("a", tarfile.REGTYPE, "a")), lzma.FORMAT_XZ, filters=filters))
+    assert packed[12:17] == bytes(
+        [2, 0, 0x21, 1, 16]
+    )  # the block's header: LZMA2, a dictionary of a mebibyte
+    packed[16] = 39  # 3 GiB
+    packed[20:24] = zlib.crc32(packed[12:20]).to_bytes(4, "little")
+    (context / "t.xz").write_bytes(packed)
+    with pytest.raises(Invalid, match="Memory usage limit"):
+        await bench.build("FROM scratch\nADD t.xz /", context)
+
+
 # URLs
 
 
@@ -152,7 +220,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         data = self.server.files.get(self.path.partition("?")[0])
-        if self.path == "/away":
+        if self.path == "/unchanged":
+            self.send_response(304)
+            self.end_headers()
+        elif self.path == "/away":
             self.send_response(302)
             self.send_header("Location", "http://127.0.0.1:7070/v2/")
             self.end_headers()
@@ -162,7 +233,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
         elif data is None:
             self.send_error(404)
-        elif self.headers.get("If-None-Match") == '"1"' and self.path == "/file.txt":
+        elif self.headers.get("If-None-Match") == '"1"' and self.path in ("/file.txt", "/other.txt"):
             self.send_response(304)
             self.end_headers()
         else:
@@ -237,6 +308,46 @@ async def test_a_checksum_is_held(bench: BuildBench, server: Server) -> None:
         await bench.build(f"FROM scratch\nADD --checksum=md5:1 {server.url}/file.txt /f")
 
 
+async def test_one_address_several_times_at_once(bench: BuildBench, server: Server) -> None:
+    one, two = f"{server.url}/file.txt", f"{server.url}/other.txt"
+    server.files["/other.txt"] = b"other"
+    texts = [
+        f"FROM scratch\nADD {a} {b} {a} /{number}/" for number, (a, b) in enumerate([(one, two), (two, one)])
+    ]
+    async with asyncio.timeout(60):
+        for number, made in enumerate(await asyncio.gather(*map(bench.build, texts))):
+            assert files(made) == [f"{number}/file.txt", f"{number}/other.txt"]
+
+
+async def test_what_was_fetched_stays_what_it_was_while_it_is_used(server: Server, tmp_path: Path) -> None:
+    remotes, source = Remotes(tmp_path / "remotes"), HttpSource(f"{server.url}/new", "new")
+    server.files["/new"] = b"first"
+    async with asyncio.timeout(60), remotes.fetched(source) as first:
+        server.files["/new"] = b"second"
+        async with remotes.fetched(source) as second:
+            assert await remotes.prune(timedelta(days=-1)) == 0, "it is in use"
+            with first.tree.open(first.path) as before, second.tree.open(second.path) as after:
+                assert (before.read(), after.read()) == (b"first", b"second")
+    assert await remotes.prune(timedelta(days=-1)) == 1
+
+
+async def test_users_that_came_by_address_are_known_to_the_next_line(
+    bench: BuildBench, server: Server, context: Path
+) -> None:
+    server.files["/passwd"] = b"app:x:1234:1234::/:/bin/sh\n"
+    made = await bench.build(
+        f"FROM scratch\nADD {server.url}/passwd /etc/passwd\nCOPY --chown=app a.txt /", context
+    )
+    entry = made.root.lstat("a.txt")
+    assert entry is not None
+    assert entry.uid == 1234
+
+
+async def test_a_server_that_says_unchanged_without_being_asked(bench: BuildBench, server: Server) -> None:
+    with pytest.raises(Unavailable, match="HTTP 304"):
+        await bench.build(f"FROM scratch\nADD {server.url}/unchanged /f")
+
+
 async def test_the_servers_own_addresses_are_not_asked(bench: BuildBench, server: Server) -> None:
     for address in ("http://127.0.0.1:7070/x", "http://localhost/x", "http://[::1]/x", "http://169.254.169.254/x",
                     "http://0.0.0.0:7070/x", "http://2130706433/x", f"{server.url}/away"):  # fmt: skip
@@ -304,6 +415,25 @@ async def test_a_repository(bench: BuildBench, repository: str, tmp_path: Path) 
     )
     assert kept.text("r/.git/HEAD").strip() == head
     assert (await bench.build(f"FROM scratch\nADD {repository}#v1:sub /old")).ran == []
+
+
+async def test_two_parts_of_one_repository(bench: BuildBench, repository: str) -> None:
+    async with asyncio.timeout(60):
+        made = await bench.build(f"FROM scratch\nADD {repository}#main:sub {repository}#v1 /r/")
+    assert files(made) == ["r/file", "r/out", "r/sub/tool", "r/tool"]
+
+
+async def test_a_fetch_that_was_killed_is_in_nobodys_way(bench: BuildBench, repository: str) -> None:
+    await bench.build(f"FROM scratch\nADD {repository}#v1 /r")
+    kept = next((bench.directory / "remotes").glob("*/repository"))
+    for name in ("shallow.lock", "refs/heads/main.lock"):
+        (kept / name).touch()
+    (kept.parent / "making").mkdir()
+    made = await bench.build(f"FROM scratch\nADD {repository}#main /r")
+    assert made.text("r/file") == "two"
+    remove_tree(kept / "objects")
+    (kept / "HEAD").unlink()  # it was killed while it made the repository
+    assert (await bench.build(f"FROM scratch\nADD {repository}#v1 /s")).text("s/file") == "one"
 
 
 async def test_a_repositorys_tricks(bench: BuildBench, repository: str) -> None:

@@ -173,9 +173,17 @@ def test_a_bundle_that_is_none(tmp_path: Path) -> None:
 # Disk
 
 
-async def test_a_step_that_fills_the_disk_is_ended(bench: BuildBench) -> None:
+@pytest.mark.parametrize("mount", ["", "--mount=target=/d,rw", "--mount=type=cache,target=/d"])
+async def test_a_step_that_fills_the_disk_is_ended(bench: BuildBench, mount: str) -> None:
     bench.limits = replace(bench.limits, disk=64 << 20)
+    text = "mkdir -p /d; while true; do dd if=/dev/zero bs=1M count=16 >> /d/big 2>/dev/null; sleep 0.1; done"
     with pytest.raises(Exhausted, match="wrote more than its limit of 64 MiB"):
-        await bench.build(
-            "FROM busybox\nRUN while true; do dd if=/dev/zero bs=1M count=16 >> /big 2>/dev/null; done\n"
-        )
+        await bench.build(f"FROM busybox\nRUN {mount} {text}\n")
+
+
+async def test_what_a_cache_had_before_counts_for_nobody(bench: BuildBench) -> None:
+    run = "FROM busybox\nRUN --mount=type=cache,target=/c"
+    await bench.build(f"{run} dd if=/dev/zero of=/c/big bs=1M count=80 2>/dev/null")
+    bench.limits = replace(bench.limits, disk=64 << 20)
+    made = await bench.build(f"{run} sleep 2.5; touch /done")
+    assert made.root.lstat("done") is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from slipway.build.dockerfile import CacheMount
 from slipway.errors import Failed, Invalid, NotFound, SlipwayError
 from slipway.testing.builds import BuildBench
 from slipway.testing.busybox import BUSYBOX
@@ -88,6 +89,43 @@ async def test_a_stage_may_get_another_name(bench: BuildBench) -> None:
     text = "FROM busybox AS {0}\nRUN echo x > /x\nFROM busybox\nRUN --mount=from={0},target=/s cat /s/x > /y"
     assert len((await bench.build(text.format("one"))).ran) == 2
     assert (await bench.build(text.format("two"))).ran == []
+
+
+async def test_a_file_is_not_a_directory_with_a_file_of_its_name(bench: BuildBench, context: Path) -> None:
+    text = "FROM busybox\nRUN --mount=source=file,target=/m if test -d /m; then echo dir; else echo file; fi > /seen"
+    assert (await bench.build(text, context)).text("seen") == "file\n"
+    (context / "file").rename(context / "moved")
+    (context / "file").mkdir()
+    (context / "moved").rename(context / "file" / "file")
+    assert (await bench.build(text, context)).text("seen") == "dir\n"
+
+
+async def test_what_a_directory_of_a_stage_looks_like_is_in_the_key(bench: BuildBench) -> None:
+    text = (
+        "FROM busybox AS one\nRUN mkdir -m {} /d; touch /d/f\n"
+        "FROM busybox\nRUN --mount=from=one,source=/d,target=/m stat -c %a /m > /seen"
+    )
+    assert (await bench.build(text.format(700))).text("seen") == "700\n"
+    assert (await bench.build(text.format(750))).text("seen") == "750\n"
+
+
+async def test_a_context_that_changes_before_a_step_runs_is_in_no_result(
+    bench: BuildBench, context: Path
+) -> None:
+    """The step waits for a cache when its key is made already: what it sees then must be what the key says."""
+    text = (
+        "FROM busybox\nRUN --mount=target=/s --mount=type=cache,target=/c,sharing=locked cat /s/file > /seen"
+    )
+    async with bench.caches.use("", CacheMount("/c", "/c", sharing="locked")):
+        build = asyncio.create_task(bench.build(text, context))
+        while not bench.caches._changed._waiters:
+            await asyncio.sleep(0)
+        (context / "file").write_text("other")
+    with pytest.raises(Invalid, match="changed while it was read"):
+        await build
+    assert (await bench.build(text, context)).text("seen") == "other"
+    (context / "file").write_text("one")
+    assert (await bench.build(text, context)).text("seen") == "one"
 
 
 async def test_a_source_that_is_not_there_is_named(bench: BuildBench, context: Path) -> None:
@@ -172,6 +210,26 @@ async def test_how_a_cache_is_shared(bench: BuildBench, sharing: str, together: 
     logs = await asyncio.gather(*(bench.build(text.format(sharing, name)) for name in "ab"))
     saw_both = any({"a", "b"} <= set(made.log.split()) for made in logs)
     assert saw_both == together
+
+
+async def test_a_step_may_have_the_same_cache_alone_twice(bench: BuildBench) -> None:
+    mounts = " ".join(f"--mount=type=cache,id=c,target=/{name},sharing=locked" for name in "ab")
+    async with asyncio.timeout(60):
+        made = await bench.build(f"FROM busybox\nRUN {mounts} touch /a/x; ls /b > /seen")
+    assert made.text("seen") == "x\n"
+
+
+async def test_steps_that_want_the_same_caches_alone_do_not_wait_for_each_other(bench: BuildBench) -> None:
+    """Whoever waits for the one holds nothing that the other may have to wait for."""
+    mounts = " ".join(f"--mount=type=cache,id={name},target=/{name},sharing=locked" for name in "ba")
+    async with asyncio.timeout(60):
+        async with bench.caches.use("", CacheMount("/a", "a", sharing="locked")):
+            build = asyncio.create_task(bench.build(f"FROM busybox\nRUN {mounts} touch /done"))
+            while not bench.caches._changed._waiters:
+                await asyncio.sleep(0)
+            async with bench.caches.use("", CacheMount("/b", "b", sharing="locked")):
+                pass
+        assert (await build).root.lstat("done") is not None
 
 
 async def test_a_step_cannot_leave_its_cache(bench: BuildBench) -> None:

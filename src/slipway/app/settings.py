@@ -165,7 +165,7 @@ SETTINGS = (
     Setting("build.memory", _size, "4g", "Memory of one build."),
     Setting("build.pids", _count, "4096", "Processes of one build."),
     Setting("build.seconds", _count, "3600", "Time of one build."),
-    Setting("build.disk", _size, "64g", "What one step of a build may write."),
+    Setting("build.disk", _size, "64g", "What one step of a build may write, to kept directories as well."),
     Setting("build.ca_bundle", _optional_path, "", "PEM file of further certificate authorities for RUN."),
     Setting("build.http_proxy", str, "", "Proxy for RUN; no image keeps it."),
     Setting("build.https_proxy", str, "", "The same for HTTPS."),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from slipway.base.files import read_json, write_json
 from slipway.base.ids import new_id
-from slipway.base.trees import remove_tree
+from slipway.base.trees import disk_usage, remove_tree
 from slipway.build.dockerfile import CacheMount
 from slipway.build.keys import frame
 from slipway.errors import Conflict
@@ -143,7 +143,7 @@ class CacheMounts:
                 used = home.stat().st_mtime
             except (OSError, ValueError):
                 continue
-            found.append(CacheUsage(about["scope"], about["id"], _size(home), used))
+            found.append(CacheUsage(about["scope"], about["id"], disk_usage(home), used))
         return sorted(found, key=lambda item: item.used)
 
     async def remove(self, scope: str, mount_id: str) -> bool:
@@ -153,8 +153,7 @@ class CacheMounts:
             if not (self._root / name).exists() or not all(slot.free for slot in self._slots[name].values()):
                 return False
             doomed = self._root / f"{_NEW}{new_id()}"
-            (self._root / name).rename(doomed)
-            del self._slots[name]
+            (self._root / name).rename(doomed)  # its slots stay: somebody may be about to take one of them
         await asyncio.to_thread(remove_tree, doomed)
         return True
 
@@ -180,16 +179,3 @@ class CacheMounts:
         """Remove what a killed server left half made or half removed."""
         for path in (*self._root.glob(f"{_NEW}*"), *self._root.glob(f"*/{_NEW}*")):
             remove_tree(path)
-
-
-def _size(path: Path) -> int:
-    """Bytes on disk, each inode once."""
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    for directory, names, files in os.walk(path):
-        for name in (*names, *files):
-            status = os.lstat(os.path.join(directory, name))
-            if (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
-                total += status.st_blocks * 512
-    return total

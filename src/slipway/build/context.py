@@ -7,6 +7,7 @@ excludes does not exist. Files belong to 0:0, as the Dockerfile reference demand
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
@@ -157,7 +158,10 @@ class Context:
                     if self._excludes is nothing or not self._hidden(
                         name, item.is_dir(follow_symlinks=False)
                     ):
-                        entries.append(self._entry(name, item.stat(follow_symlinks=False), fd, item.name))
+                        with contextlib.suppress(
+                            FileNotFoundError
+                        ):  # an editor's file that has just gone again
+                            entries.append(self._entry(name, item.stat(follow_symlinks=False), fd, item.name))
             return entries
         finally:
             os.close(fd)

@@ -21,6 +21,7 @@ from slipway.errors import SlipwayError
 REQUEST_IDENTITIES, SIGN_REQUEST = 11, 13
 FAILURE = b"\x05"
 MAX_MESSAGE = 256 * 1024
+_MAX_CONNECTIONS = 64
 
 
 class Agent(Protocol):
@@ -49,6 +50,9 @@ async def served(agent: Agent, directory: Path, uid: int, gid: int, mode: int) -
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if len(connections) >= _MAX_CONNECTIONS:  # each costs the server a descriptor
+            writer.close()
+            return
         connections.add(task)
         try:
             await _relay(agent, reader, writer)

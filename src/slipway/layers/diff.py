@@ -8,23 +8,25 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from slipway.base import linux
 from slipway.errors import Invalid
 from slipway.layers.entry import OPAQUE, WHITEOUT, Entry
 
-_OPAQUE_XATTRS = ("trusted.overlay.opaque", "user.overlay.opaque")
 _INTERNAL = ("trusted.", "user.overlay.", "security.selinux", "security.ima", "security.evm")
 _CAPABILITY = "security.capability"
 _DEPTH = 250  # every level keeps a descriptor open; what applies a layer allows a little more
 _PATH = 3800
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_RESOLVE = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_XDEV
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def diff_upper(dirfd: int) -> Iterator[Entry]:
-    """The entries of the directory behind ``dirfd``, depth first and sorted; it must not change meanwhile.
+    """The entries of the directory behind ``dirfd``, depth first and sorted.
 
-    A 0:0 character device is a whiteout, an opaque directory an opaque marker. Sockets are left out.
-    Raises ``Invalid`` for what no layer can hold.
+    What comes out is of no use if it changes meanwhile, but it is of this directory and of nothing outside. A 0:0
+    character device is a whiteout, an opaque directory an opaque marker. Sockets are left out.
+    Raises ``Invalid`` for what no layer can hold, and ``OSError`` for what has gone meanwhile.
     """
     return _Walk(dirfd).directory("", dirfd)
 
@@ -86,22 +88,22 @@ class _Walk:
                     target=self.links[key],
                 )
             self.links[key] = entry.path
-        # Opened by path from the root when it is written: its directory's descriptor is closed by then.
+        # Opened by path from the root when it is written: its directory's descriptor is closed by then, and a step may
+        # have put a link in its place.
         path, root = entry.path, self.root
         return Entry(
             path, "file", entry.mode, entry.uid, entry.gid, entry.mtime, entry.size, xattrs=entry.xattrs,
-            open=lambda: os.open(path, _FILE, dir_fd=root),
+            open=lambda: linux.openat2(root, path, _FILE, resolve=_RESOLVE),
         )  # fmt: skip
 
 
 def is_opaque(fd: int) -> bool:
-    for name in _OPAQUE_XATTRS:
-        try:
-            if os.getxattr(f"/proc/self/fd/{fd}", name) == b"y":
-                return True
-        except OSError:
-            continue
-    return False
+    # The one that our overlays are mounted with: a step may set the other as it likes.
+    kind = "user" if linux.in_user_namespace() else "trusted"
+    try:
+        return os.getxattr(f"/proc/self/fd/{fd}", f"{kind}.overlay.opaque") == b"y"
+    except OSError:
+        return False
 
 
 def _entry(parent: int, name: str, path: str, status: os.stat_result) -> Entry | None:

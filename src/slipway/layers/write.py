@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import queue
@@ -18,6 +19,7 @@ from slipway.oci import Descriptor, Digest
 
 _BLOCK = 1024 * 1024
 _AHEAD = 4
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +160,17 @@ def _read(entry: Entry) -> Iterator[bytes]:
     assert entry.open is not None, entry.path
     try:
         fd = entry.open()
-    except FileNotFoundError as error:
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
         raise _changed(entry) from error
     try:
-        left = entry.size
+        left, before = entry.size, os.fstat(fd).st_mtime_ns
         while left and (chunk := os.read(fd, min(_BLOCK, left))):
             left -= len(chunk)
             yield chunk
+        # Half of it may be of before and half of after.
+        if entry.size > _BLOCK and os.fstat(fd).st_mtime_ns != before:
+            raise _changed(entry)
     finally:
         os.close(fd)

@@ -1,4 +1,4 @@
-"""Removing trees that somebody else filled."""
+"""Removing and measuring trees that somebody else filled."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import resource
 from pathlib import Path
 
-from slipway.base.trees import remove_tree
+from slipway.base.trees import disk_usage, remove_tree
 
 
 def test_a_tree_goes_and_its_neighbours_stay(tmp_path: Path) -> None:
@@ -63,3 +63,23 @@ def test_unreadable_directories_and_names_of_its_own_do_not_stop_it(tmp_path: Pa
     tree.chmod(0)
     remove_tree(tree)
     assert not tree.exists()
+
+
+def test_what_a_tree_takes_is_known_however_deep_it_is(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    fd = os.open(tree, os.O_RDONLY)
+    for _ in range(60):
+        os.mkdir("d" * 100, dir_fd=fd)
+        below = os.open("d" * 100, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    with os.fdopen(os.open("file", os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=fd), "wb") as handle:
+        handle.write(bytes(1 << 20))
+    os.link("file", "same", src_dir_fd=fd, dst_dir_fd=fd)
+    os.close(fd)
+    (tmp_path / "other").write_bytes(bytes(1 << 20))
+    assert 1 << 20 <= disk_usage(tree) < 2 << 20
+    assert 2 << 20 <= disk_usage(tree, tmp_path / "other") < 3 << 20
+    assert disk_usage() == disk_usage(tmp_path / "none") == 0
+    remove_tree(tree)

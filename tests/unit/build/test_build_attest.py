@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import tarfile
+import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -180,6 +181,12 @@ def test_a_damaged_rpm_database(rpm_database: bytes, data: st.DataObject) -> Non
     except ValueError:
         return
     assert all(item.name and item.version for item in found)
+
+
+def test_a_database_is_read_without_a_file(rpm_database: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One would stay behind when the server is killed."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    assert len(list(read_rpm(rpm_database))) == 2
 
 
 def test_an_endless_view_in_place_of_the_table_ends(tmp_path: Path) -> None:

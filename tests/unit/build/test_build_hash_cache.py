@@ -64,3 +64,16 @@ def test_half_a_million_files_take_no_more_than_their_table() -> None:
         cache._get((1, number, 3, number * 7, number * 11)) is not None for number in range(200_000, 300_000)
     )
     assert kept > 95_000
+
+
+def test_a_file_that_goes_while_its_directory_is_listed_was_not_there(tmp_path: Path) -> None:
+    """As an editor's own files do."""
+    (tmp_path / "kept").touch()
+    (tmp_path / "swap").touch()
+
+    def looked(path: str, is_directory: bool) -> bool:
+        (tmp_path / "swap").unlink(missing_ok=True)
+        return False
+
+    with Context(tmp_path, looked) as context:
+        assert [entry.path for entry in context.iterdir("")] == ["kept"]

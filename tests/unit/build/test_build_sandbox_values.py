@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from slipway.build import worker
-from slipway.build.sandbox import ID_COUNT, Bind, IdRanges, Limits, Network, RunStep
+from slipway.build.sandbox import ID_COUNT, Bind, IdRange, IdRanges, Limits, Network, RunStep, Sandboxes
 from slipway.errors import Exhausted
 from slipway.snapshots import Active
 
@@ -73,3 +75,22 @@ def step(
     return RunStep(
         [Path("/l")], ACTIVE, ["true"], env, "/", 0, 0, (), network, hosts=hosts or (), mounts=mounts or ()
     )
+
+
+async def test_a_build_that_is_cancelled_as_it_begins_gives_its_range_back(tmp_path: Path) -> None:
+    taken = threading.Event()
+
+    class Noted(IdRanges):
+        def take(self) -> IdRange:
+            try:
+                return super().take()
+            finally:
+                taken.set()
+
+    ranges = Noted(tmp_path / "locks", start=1 << 20, count=1)
+    opening = asyncio.create_task(Sandboxes(tmp_path, None, ranges).open("b", Limits()))
+    while not taken.is_set():
+        await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    ranges.take().release()

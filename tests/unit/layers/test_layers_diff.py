@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from slipway.base import linux
 from slipway.content import LocalStore
 from slipway.errors import Invalid
 from slipway.layers import Entry, Layer, apply_layer, diff_upper, write_layer
@@ -66,14 +67,58 @@ def test_an_upper_directory_becomes_sorted_entries(upper: Path) -> None:
     assert found[1].mode == 0o750
 
 
-@pytest.mark.parametrize("attribute", ["trusted.overlay.opaque", "user.overlay.opaque"])
-def test_opaque_directories_are_marked_before_what_is_in_them(upper: Path, attribute: str) -> None:
+@pytest.mark.parametrize("kind", ["trusted", "user"])
+def test_opaque_directories_are_marked_before_what_is_in_them(
+    upper: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linux, "in_user_namespace", lambda: kind == "user")
     (upper / "d").mkdir()
     (upper / "d" / "a").write_bytes(b"")
-    os.setxattr(upper / "d", attribute, b"y")
+    os.setxattr(upper / "d", f"{kind}.overlay.opaque", b"y")
     found = diff(upper)
     assert [entry.path for entry in found] == ["d", "d/.wh..wh..opq", "d/a"]
     assert not any(entry.xattrs for entry in found)
+
+
+def test_an_attribute_that_a_step_has_set_itself_makes_nothing_opaque(upper: Path) -> None:
+    """The overlay does not look at it, so the snapshot shows what is below: the layer must not hide that."""
+    (upper / "d").mkdir()
+    os.setxattr(upper / "d", "user.overlay.opaque", b"y")
+    assert [entry.path for entry in diff(upper)] == ["d"]
+
+
+def test_a_link_that_takes_the_place_of_a_directory_meanwhile_leads_nowhere(
+    upper: Path, tmp_path: Path
+) -> None:
+    """As a step can do it to a kept directory while that is exported."""
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host" / "shadow").write_bytes(b"root:secret")
+    (upper / "d").mkdir()
+    (upper / "d" / "shadow").write_bytes(b"root:xxxxxx")
+    fd = os.open(upper, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        found = list(diff_upper(fd))
+        (upper / "d").rename(upper / "gone")
+        (upper / "d").symlink_to(tmp_path / "host")
+        with pytest.raises(Invalid, match="changed while it was read"):
+            write_layer(LocalStore(tmp_path / "store"), found)
+    finally:
+        os.close(fd)
+
+
+def test_a_pipe_that_takes_the_place_of_a_file_meanwhile_is_not_waited_for(
+    upper: Path, tmp_path: Path
+) -> None:
+    (upper / "a").write_bytes(b"1")
+    fd = os.open(upper, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        found = list(diff_upper(fd))
+        (upper / "a").unlink()
+        os.mkfifo(upper / "a")
+        with pytest.raises(Invalid, match="changed while it was read"):
+            write_layer(LocalStore(tmp_path / "store"), found)
+    finally:
+        os.close(fd)
 
 
 def test_hard_links_are_kept(upper: Path) -> None:

@@ -23,6 +23,7 @@ from slipway.content import LocalStore
 from slipway.errors import Invalid
 from slipway.layers import Compression, Entry, Layer, import_tar, write_layer
 from slipway.layers.compression import decompressed
+from slipway.layers.write import tar_blocks
 from slipway.oci import Digest, MediaType
 
 KINDS: tuple[Compression, ...] = get_args(Compression)
@@ -217,3 +218,18 @@ def test_memory_is_flat_whatever_the_size(tmp_path: Path) -> None:
         [sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert int(done.stdout) < 60 * 1024
+
+
+def test_a_file_that_is_written_while_it_is_read_is_in_no_layer(tmp_path: Path) -> None:
+    """Half of it would be of before and half of after, under the key of one of them."""
+    path = tmp_path / "database"
+    path.write_bytes(bytes(3 << 20))
+    os.utime(path, (1, 1))
+    entry = Entry("database", "file", 0o644, size=3 << 20, open=lambda: os.open(path, os.O_RDONLY))
+    blocks = tar_blocks([entry])
+    next(blocks)
+    with path.open("r+b") as handle:
+        handle.write(b"new")
+    with pytest.raises(Invalid, match="changed while it was read"):
+        for _ in blocks:
+            pass

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slipway.base import linux
 from slipway.errors import Conflict, Invalid, NotFound
 from slipway.snapshots import RootView
 
@@ -19,8 +20,9 @@ Layers = Callable[..., RootView]
 
 
 @pytest.fixture
-def layers(tmp_path: Path) -> Layers:
-    """Views over layers, top first, each a mapping of paths to what is there."""
+def layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layers:
+    """Views over layers, top first, each a mapping of paths to what is there, with attributes that need no root."""
+    monkeypatch.setattr(linux, "in_user_namespace", lambda: True)
 
     def make(*contents: dict[str, str]) -> RootView:
         roots = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-import tempfile
 from collections.abc import Iterator
 
 from slipway.build.attest.packages import MAX_TEXT, Package
@@ -19,13 +18,10 @@ _STEP = 100_000
 
 def read_rpm(data: bytes) -> Iterator[Package]:
     """The packages of ``rpmdb.sqlite``. Raises ``ValueError`` when it is no such database."""
-    with tempfile.NamedTemporaryFile(prefix="slipway-rpmdb-") as copy:
-        copy.write(data)
-        copy.flush()
-        try:
-            blobs = _headers(copy.name)
-        except sqlite3.Error as error:
-            raise ValueError(f"no database of rpm: {error}") from error
+    try:
+        blobs = _headers(data)
+    except sqlite3.Error as error:
+        raise ValueError(f"no database of rpm: {error}") from error
     for blob in blobs:
         try:
             package = _package(blob)
@@ -35,7 +31,7 @@ def read_rpm(data: bytes) -> Iterator[Package]:
             yield package
 
 
-def _headers(path: str) -> list[bytes]:
+def _headers(data: bytes) -> list[bytes]:
     left = _MAX_INSTRUCTIONS // _STEP
 
     def going() -> int:
@@ -43,8 +39,10 @@ def _headers(path: str) -> list[bytes]:
         left -= 1
         return int(left < 0)
 
-    connection = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+    connection = sqlite3.connect(":memory:")
     try:
+        # Two bytes say whether there is a journal beside the file (rpm's has one); in memory there is none.
+        connection.deserialize(data[:18] + b"\1\1" + data[20:])
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_HEADER)
         connection.set_progress_handler(going, _STEP)
         connection.execute("PRAGMA trusted_schema=OFF")

@@ -12,6 +12,7 @@ from slipway.build.copy.select import Selected
 from slipway.errors import Invalid
 from slipway.layers import Entry
 from slipway.layers.entry import WHITEOUT
+from slipway.snapshots import resolved
 
 Change = Callable[[Entry], Entry]
 Excluded = Callable[[str, bool], bool]
@@ -28,7 +29,9 @@ class Placed:
         self._new: set[str] = set()
 
     def entries(self) -> list[Entry]:
-        return [self._entries[path] for path in sorted(self._entries)]
+        """Parents before what is in them, and hard links behind what they link to."""
+        paths = sorted(self._entries, key=lambda path: (self._entries[path].kind == "hardlink", path))
+        return [self._entries[path] for path in paths]
 
     def existing(self, path: str) -> Entry | None:
         """What is at ``path`` in the result so far."""
@@ -46,7 +49,7 @@ class Placed:
             if found is None:
                 return "/".join([step, *parts[index + 1 :]])
             if found.kind == "symlink":
-                target = self._root.resolve(step)
+                target = resolved(self.existing, step)
                 if target is None:
                     raise Invalid(f"/{step} is a symlink that leads nowhere", hint="copy to another path")
                 step = target
@@ -73,6 +76,19 @@ class Placed:
     def directory(self, path: str) -> None:
         """Make a directory that the copy itself needs: it takes nothing after the directory that is copied."""
         self.add(Entry(path, "dir", 0o755, self._owner.uid, self._owner.gid, self._epoch))
+
+    def put(self, entry: Entry) -> None:
+        """As ``add``, but whatever is of another kind makes room."""
+        found = self.existing(entry.path)
+        if found is not None and (found.kind == "dir") != (entry.kind == "dir"):
+            below = f"{entry.path}/"
+            for path in [path for path in self._entries if path == entry.path or path.startswith(below)]:
+                del self._entries[path]
+                self._new.discard(path)
+            if entry.kind == "dir":
+                self._new.add(entry.path)
+            self._entries[entry.path] = entry
+        self.add(entry)
 
     def add(self, entry: Entry) -> None:
         """Put ``entry`` at its path. An existing directory keeps its metadata; kinds may not clash."""

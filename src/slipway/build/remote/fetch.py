@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from slipway.base.trees import remove_tree
 from slipway.build.context import Context
 from slipway.build.remote.credentials import NOBODY, Credentials, place_of
 from slipway.build.remote.git import fetch_git
+from slipway.build.remote.held import HeldFile
 from slipway.build.remote.http import fetch_http
 from slipway.build.remote.names import GitSource, HttpSource, RemoteSource
 from slipway.build.tree import OpenContext
@@ -52,12 +53,17 @@ class Fetching(Protocol):
 class Remotes:
     """Fetches, one at a time for one address. ``directory/<sha256>/`` keeps what was fetched, by the address
     and by what opened it: who cannot open it does not get what somebody else fetched.
-    ``reach``: where they may be."""
+    ``reach``: where they may be.
+
+    What was fetched is used by any number at the same time, since nothing of it changes any more: a commit has a
+    directory of its own, and a file that is replaced stays what it was for those who have it open.
+    """
 
     def __init__(self, directory: Path, reach: Reach = ANYWHERE) -> None:
         self._directory = directory
         self._reach = reach
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._users: Counter[str] = Counter()
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @asynccontextmanager
@@ -69,30 +75,34 @@ class Remotes:
         authorization = (credentials.for_file if is_file else credentials.for_repository)(source.url)
         name = place_of(source.url, authorization)
         directory = self._directory / name
-        async with self._locks[name]:
-            directory.mkdir(exist_ok=True, mode=0o700)
-            os.utime(directory)
-            if isinstance(source, HttpSource):
-                found = await self._file(source, directory, credentials)
-            else:
-                found = await self._tree(source, directory, credentials)
+        self._users[name] += 1
+        try:
+            async with self._locks[name]:
+                directory.mkdir(exist_ok=True, mode=0o700)
+                os.utime(directory)
+                if isinstance(source, HttpSource):
+                    found = await self._file(source, directory, credentials)
+                else:
+                    found = await self._tree(source, directory, credentials)
             with closing(found.tree):
                 yield found
+        finally:
+            self._users[name] -= 1
 
     async def prune(self, age: timedelta) -> int:
         """Remove what nobody asked for within ``age``; how many addresses that were."""
         removed = 0
         for directory in await asyncio.to_thread(lambda: list(self._directory.iterdir())):
             async with self._locks[directory.name]:
-                if time.time() - directory.stat().st_mtime > age.total_seconds():
+                old = time.time() - directory.stat().st_mtime > age.total_seconds()
+                if old and not self._users[directory.name]:
                     await asyncio.to_thread(remove_tree, directory)
                     removed += 1
         return removed
 
     async def _file(self, source: HttpSource, directory: Path, credentials: Credentials) -> Fetched:
-        await fetch_http(source, directory, credentials, self._reach)
-        tree = Context(directory, lambda path, _: path != "file")
-        return Fetched(tree, "file", source.checksum)
+        file = await fetch_http(source, directory, credentials, self._reach)
+        return Fetched(HeldFile(file), file.name, source.checksum)
 
     async def _tree(self, source: GitSource, directory: Path, credentials: Credentials) -> Fetched:
         path, commit, committed = await fetch_git(source, directory, credentials, self._reach)

@@ -86,9 +86,13 @@ async def fetch_git(
     """
     git = _Git(credentials, reach)
     await _check(source.url, reach)
-    if not (directory / "repository" / "HEAD").exists():
-        await git(None, "init", "--quiet", "--bare", str(directory / "repository"))
-    repository = directory / "repository"
+    repository, made = directory / "repository", directory / "making"
+    await asyncio.to_thread(remove_tree, made)
+    if not (repository / "HEAD").exists():
+        await asyncio.to_thread(remove_tree, repository)
+        await git(None, "init", "--quiet", "--bare", str(made))
+        made.rename(repository)
+    await asyncio.to_thread(_unlock, repository)
     commit = await _commit(git, repository, source)
     if source.checksum and not commit.startswith(source.checksum):
         raise Failed(
@@ -97,13 +101,17 @@ async def fetch_git(
         )
     tree = directory / commit
     if not (tree / ".git").exists():
-        made = directory / "making"
-        await asyncio.to_thread(remove_tree, made)
         await _checkout(git, repository, source.url, commit, made)
         await asyncio.to_thread(remove_tree, tree)
         made.rename(tree)
     when = await git(repository, "show", "--no-patch", "--format=%ct", commit)
     return tree, commit, int(when.stdout.split()[-1])
+
+
+def _unlock(repository: Path) -> None:
+    """A git that was killed leaves its locks, and nobody else works in here: the next one would be refused for ever."""
+    for path in (*repository.glob("*.lock"), *(repository / "refs").rglob("*.lock")):
+        path.unlink(missing_ok=True)
 
 
 async def _commit(git: _Git, repository: Path, source: GitSource) -> str:
@@ -166,13 +174,11 @@ async def _submodules_of(git: _Git, tree: Path, url: str) -> list[tuple[Path, st
     """Fetch the submodules of one tree; where each is and where it came from."""
     if not _has_modules(tree):
         return []
-    listed = await git(
-        tree, "config", "--file", ".gitmodules", "--get-regexp", r"^submodule\..*\.url$", check=False
-    )
-    addresses = [
-        urljoin(f"{url}/", line.partition(" ")[2])
-        for line in listed.stdout.decode(errors="replace").splitlines()
-    ]
+    words = ("config", "--file", ".gitmodules", "--null", "--get-regexp", r"^submodule\..*\.url$")
+    listed = await git(tree, *words, check=False)
+    # A name and its value in two lines: a name may have spaces in it.
+    values = [item.partition("\n")[2] for item in listed.stdout.decode(errors="replace").split("\0") if item]
+    addresses = [urljoin(f"{url}/", value) for value in values]
     for address in addresses:
         await _check(address, git.reach)
     done = await git(

@@ -78,7 +78,7 @@ async def _follow(
                 if response.status in (301, 302, 303, 307, 308):
                     url = urljoin(url, response.headers.get("Location", ""))
                     continue
-                if response.status == 304:
+                if response.status == 304 and file.exists():
                     return None
                 _check(response.status, url)
                 return await _save(response, file)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from slipway.base import capabilities, cgroups, seccomp
+from slipway.base.tasks import to_the_end
 from slipway.build.sandbox.link import WorkerLink
 from slipway.build.sandbox.ranges import IdRange
 from slipway.build.sandbox.running import supervise
@@ -73,7 +74,8 @@ class Sandbox:
     async def start(self) -> None:
         """Start the worker. If it raises, ``close`` has still to be called."""
         limits = cgroups.GroupLimits(self.limits.cpus, self.limits.memory, self.limits.pids)
-        await asyncio.to_thread(self._group.create, limits)
+        # Not cut off: ``close`` removes the group, which must not appear after that.
+        await to_the_end(asyncio.to_thread(self._group.create, limits))
         for file in self._group.missing:
             log.warning("build %s: the limit %s cannot be set on this host", self.build_id, file)
         program = await asyncio.to_thread(_filter)

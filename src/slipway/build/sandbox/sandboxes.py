@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 from pathlib import Path
@@ -37,5 +36,5 @@ class Sandboxes(Opening):
         return [name for name in groups_below(_GROUPS) if name.startswith(self._prefix)]
 
     async def _make(self, build_id: str, limits: Limits) -> Sandbox:
-        ids = await asyncio.to_thread(self._ranges.take)
+        ids = self._ranges.take()  # not in a thread: being cancelled meanwhile would lose the range
         return Sandbox(build_id, ids, Group(f"{self._prefix}{build_id}"), limits, self._network)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import io
-import lzma
 import os
 import tempfile
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from slipway.layers.tar import TarReader
 _MAGIC: tuple[tuple[bytes, Callable[[BinaryIO], BinaryIO]], ...] = (
     (b"\x1f\x8b", lambda stream: decompressed(stream, "gzip")),
     (b"BZh", lambda stream: cast(BinaryIO, bz2.BZ2File(stream))),
-    (b"\xfd7zXZ\0", lambda stream: cast(BinaryIO, lzma.LZMAFile(stream))),  # noqa: SIM115
+    (b"\xfd7zXZ\0", lambda stream: decompressed(stream, "xz")),
     (b"\x28\xb5\x2f\xfd", lambda stream: decompressed(stream, "zstd")),
 )
 _USTAR = 257
@@ -42,7 +41,7 @@ def unpacked(tree: Tree, entry: Entry) -> list[Entry] | None:
             return _spooled(plain, entry.size)
         except BROKEN as error:
             raise Invalid(f"the archive {entry.path!r} is damaged: {error}") from error
-        except (lzma.LZMAError, ValueError) as error:
+        except ValueError as error:
             raise Invalid(f"the archive {entry.path!r} is damaged: {error}") from error
 
 

@@ -75,7 +75,10 @@ class Copier:
             if facts is not None:
                 self._maker.solver.copies.put(facts, key)
             made = await self._maker.layer(key, step, operation.created_by, write)
-            self._roots.wrote(layers, made, entries, step)
+            if (
+                not operation.remotes
+            ):  # what was fetched is open until here only, and is read from the layer later
+                self._roots.wrote(layers, made, entries, step)
             return made
 
     @asynccontextmanager

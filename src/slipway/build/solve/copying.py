@@ -76,12 +76,29 @@ def copy_entries(operation: CopyOp, sources: Sequence[Selected], root: Root) -> 
         if archive is None:
             plain.append(item)
             continue
-        target = placed.real(posixpath.normpath(operation.dest).strip("/"))
-        for entry in archive:
-            placed.add(entry.moved(posixpath.join(target, entry.path)))
+        _unpack(placed, archive, posixpath.normpath(operation.dest).strip("/"))
     if plain:
         place(placed, plain, operation.dest, change, excluded)
     return placed.entries()
+
+
+def _unpack(placed: Placed, archive: Sequence[Entry], dest: str) -> None:
+    """Everything where tar would put it: through links to directories, in the place of what is of another kind."""
+    target = placed.real(dest)
+    parents: dict[str, str] = {}  # of this archive, where they really are
+    files: dict[str, str] = {}  # by their names in there, where they came to be: a link may be to a link
+    for entry in archive:
+        parent, _, name = entry.path.rpartition("/")
+        if parent not in parents:
+            parents[parent] = placed.real(posixpath.join(target, parent))
+        path = posixpath.join(parents[parent], name)
+        files[entry.path] = path
+        if entry.kind == "hardlink":
+            files[entry.path] = files.get(entry.target, posixpath.join(target, entry.target))
+            entry = replace(entry, target=files[entry.path])
+        elif entry.kind != "file":
+            parents.clear()  # it may have come instead of a link, or be one
+        placed.put(entry.moved(path))
 
 
 def _document(name: str, content: str) -> Selected:

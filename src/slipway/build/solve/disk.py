@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from slipway.base.trees import disk_usage
 from slipway.build.sandbox import Limits
 from slipway.errors import Exhausted
 
@@ -18,21 +18,30 @@ _SHARE = 10
 """Looking takes at most a tenth of the time."""
 
 
-async def bounded(work: Coroutine[object, object, T], upper: Path, limits: Limits) -> T:
-    """``work``'s result. Raises ``Exhausted``, after ``work`` was cancelled, when ``upper`` holds more than allowed."""
+async def bounded(
+    work: Coroutine[object, object, T], own: Path, limits: Limits, kept: Sequence[Path] = ()
+) -> T:
+    """``work``'s result. Raises ``Exhausted``, after ``work`` was cancelled, when it has written more than allowed.
+
+    That is all that is in ``own``, and by how much the ``kept`` directories, which others write to as well, have grown
+    since they were looked at first.
+    """
     if not limits.disk:
         return await work
     task = asyncio.ensure_future(work)
     pause = _LEAST_SECONDS
+    before: int | None = None
     try:
         while not task.done():
             await asyncio.wait({task}, timeout=pause)
             if task.done():
                 break
             began = time.monotonic()
-            used = await asyncio.to_thread(_usage, upper)
+            used = await asyncio.to_thread(disk_usage, own)
+            there = await asyncio.to_thread(disk_usage, *kept)
             pause = max(_LEAST_SECONDS, _SHARE * (time.monotonic() - began))
-            if used > limits.disk:
+            before = there if before is None else before
+            if used + there - before > limits.disk:
                 raise Exhausted(
                     f"the step wrote more than its limit of {limits.disk >> 20} MiB",
                     hint="raise build.disk, or the project's: slipway project build-policy PROJECT --disk SIZE",
@@ -42,9 +51,3 @@ async def bounded(work: Coroutine[object, object, T], upper: Path, limits: Limit
         if not task.done():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-
-def _usage(directory: Path) -> int:
-    """Bytes on disk; files may come and go meanwhile, which ``du`` complains about and counts on."""
-    done = subprocess.run(["du", "-sx", "-B1", str(directory)], capture_output=True, check=False)
-    return int(done.stdout.split()[0]) if done.stdout else 0

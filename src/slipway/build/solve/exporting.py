@@ -34,8 +34,8 @@ async def exported(
         async with caches.kept(project, mount) as path:
             try:
                 layer = await asyncio.to_thread(_written, str(path), blobs) if path is not None else None
-            except Invalid as error:
-                reporter.warning(f"the cache mount {mount.id!r} is in use and was left out: {error.message}")
+            except (Invalid, OSError) as error:
+                reporter.warning(f"the cache mount {mount.id!r} is in use and was left out: {error}")
                 continue
         if layer is not None:
             await asyncio.to_thread(lease.add, layer.descriptor.digest)

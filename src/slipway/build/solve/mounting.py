@@ -24,6 +24,7 @@ from slipway.oci import MediaType, chain_id
 from slipway.snapshots import LayerRef, SnapshotStore
 
 _AGENTS = "/run/buildkit/ssh_agent."
+_STRICTER = ("shared", "private", "locked")
 LayersOf = Callable[[Source], Awaitable[tuple[LayerRef, ...] | None]]
 """The layers of a stage or an image; ``None`` for a context, which has none."""
 SecretOf = Callable[[str], Awaitable[bytes | None]]
@@ -32,10 +33,27 @@ SecretOf = Callable[[str], Awaitable[bytes | None]]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What a step gets: mounts in order, and variables that are secrets."""
+    """What a step gets: mounts in order, and variables that are secrets. ``kept`` are its kept directories."""
 
     mounts: list[StepMount] = field(default_factory=list)
+    kept: list[Path] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a mount shows of a tree: the directory, with its content relative to it, or the one file."""
+
+    top: Entry
+    entries: list[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What is to be seen before a step runs: what its mounts add to its key, and what each shows of a context."""
+
+    parts: list[str] = field(default_factory=list)
+    shown: list[Shown | None] = field(default_factory=list)
 
 
 class Mounting:
@@ -58,50 +76,60 @@ class Mounting:
     def _snapshots(self) -> SnapshotStore:
         return self._maker.solver.snapshots
 
-    async def key_parts(self, operation: RunOp) -> list[str]:
+    async def looked(self, operation: RunOp) -> Looked:
         """What the operation's definition cannot tell: the content of what is shown, and whose secrets and caches.
 
         A secret's value is in no key, so that changing it runs nothing again; but who does not have it must not get
-        what was made with it.
+        what was made with it. A proxy is in none either, and whoever names one can put anything into what comes
+        through it.
         """
-        parts = []
+        found = Looked()
         for mount, source in zip(operation.mounts, operation.sources, strict=True):
+            shown = None
             if source is not None and isinstance(mount, BindMount | CacheMount):
-                parts.append(await self._content(source, mount.source))
+                part, shown = await self._content(source, mount.source)
+                found.parts.append(part)
             if not isinstance(mount, BindMount | TmpfsMount):
-                parts.append(f"project {self._scope}")
-        return parts
+                found.parts.append(f"project {self._scope}")
+            found.shown.append(shown)
+        if operation.unkeyed:
+            found.parts.append(f"project {self._scope}")
+        return found
 
-    async def _content(self, source: Source, path: str) -> str:
+    async def _content(self, source: Source, path: str) -> tuple[str, Shown | None]:
+        """What says which content it is, and, if that could change until it is mounted, the content."""
         layers = await self._layers_of(source)
         if layers is not None and path.strip("/") in ("", "."):
-            return str(chain_id([layer.diff_id for layer in layers]))
-        entries = await self._entries(source, layers, path)
-        return await asyncio.to_thread(content_key, "mount", b"", entries, self._maker.solver.hashes)
+            return str(chain_id([layer.diff_id for layer in layers])), None
+        shown = await self._shown(source, layers, path)
+        top = shown.top
+        # A directory of the context is one of ours in the step, whatever its mode.
+        about = top.kind if layers is None else f"{top.kind} {top.mode:o} {top.uid} {top.gid}"
+        hashes = self._maker.solver.hashes
+        key = await asyncio.to_thread(content_key, "mount", about.encode(), shown.entries, hashes)
+        return key, shown if layers is None else None
 
-    async def _entries(self, source: Source, layers: tuple[LayerRef, ...] | None, path: str) -> list[Entry]:
+    async def _shown(self, source: Source, layers: tuple[LayerRef, ...] | None, path: str) -> Shown:
         if layers is None:
-            return await asyncio.to_thread(entries_at, self._context_of(source), path)
+            return await asyncio.to_thread(shown_at, self._context_of(source), path)
         chain = await asyncio.to_thread(self._snapshots.ensure, layers)
         view = await asyncio.to_thread(
             self._snapshots.view, chain
         )  # its entries keep what they need of it open
-        return await asyncio.to_thread(entries_at, view, path)
+        return await asyncio.to_thread(shown_at, view, path)
 
     @asynccontextmanager
-    async def prepared(self, operation: RunOp) -> AsyncIterator[Prepared]:
+    async def prepared(self, operation: RunOp, looked: Looked) -> AsyncIterator[Prepared]:
         """Everything the step sees; caches are its own for as long as the block runs."""
         found = Prepared()
         async with AsyncExitStack() as stack:
-            for mount, source in zip(operation.mounts, operation.sources, strict=True):
+            kept = await self._kept(operation, stack)
+            for mount, source, shown in zip(operation.mounts, operation.sources, looked.shown, strict=True):
                 if isinstance(mount, BindMount):
                     assert source is not None
-                    found.mounts.append(await self._bind(mount, source))
+                    found.mounts.append(await self._bind(mount, source, shown))
                 elif isinstance(mount, CacheMount):
-                    self.used[mount.id] = mount
-                    fill = self._filling(mount, source)
-                    path = await stack.enter_async_context(self._caches.use(self._scope, mount, fill))
-                    found.mounts.append(Bind(path, mount.target, mount.read_only))
+                    found.mounts.append(Bind(kept[mount.id], mount.target, mount.read_only))
                 elif isinstance(mount, TmpfsMount):
                     found.mounts.append(Tmpfs(mount.target, mount.size))
                 elif isinstance(mount, SecretMount):
@@ -110,7 +138,27 @@ class Mounting:
                     await self._agent(mount, found, stack)
             for path_, text in operation.files:
                 found.mounts.append(SmallFile(path_, text.encode(), 0o755))
+            found.kept.extend(kept.values())
             yield found
+
+    async def _kept(self, operation: RunOp, stack: AsyncExitStack) -> dict[str, Path]:
+        """The kept directories of a step, by id.
+
+        Each is taken once, in the strictest way that is asked for, and all steps take theirs in the same order: two
+        that want the same ones alone would wait for each other for ever, and one that wants the same twice for itself.
+        """
+        wanted: dict[str, tuple[CacheMount, Source | None]] = {}
+        for mount, source in zip(operation.mounts, operation.sources, strict=True):
+            if isinstance(mount, CacheMount):
+                self.used[mount.id] = mount
+                known = wanted.get(mount.id)
+                if known is None or _STRICTER.index(mount.sharing) > _STRICTER.index(known[0].sharing):
+                    wanted[mount.id] = mount, source
+        found: dict[str, Path] = {}
+        for name, (mount, source) in sorted(wanted.items()):
+            fill = self._filling(mount, source)
+            found[name] = await stack.enter_async_context(self._caches.use(self._scope, mount, fill))
+        return found
 
     async def _agent(self, mount: SshMount, found: Prepared, stack: AsyncExitStack) -> None:
         agent = self._agents.get(mount.id)
@@ -142,19 +190,15 @@ class Mounting:
             except UnicodeDecodeError as error:
                 raise Invalid(f"the secret {mount.id!r} is no text, so it cannot be a variable") from error
 
-    async def _bind(self, mount: BindMount, source: Source) -> Layers:
+    async def _bind(self, mount: BindMount, source: Source, shown: Shown | None) -> Layers:
         layers = await self._layers_of(source)
         path = mount.source
         if layers is None:
             # The context is shown as COPY would see it: without what is ignored, owned by root, and as it was when the
             # key was made.
-            entries = await self._entries(source, None, path)
-            layers = tuple([made] if (made := await self._layer(entries)) else [])
-            path = (
-                "/"
-                if await asyncio.to_thread(_is_directory, self._context_of(source), path)
-                else f"/{entries[0].path}"
-            )
+            assert shown is not None
+            layers = tuple([made] if (made := await self._layer(shown.entries)) else [])
+            path = "/" if shown.top.kind == "dir" else f"/{shown.entries[0].path}"
         chain = await asyncio.to_thread(self._snapshots.ensure, layers)
         return Layers(self._snapshots.lowers(chain), path, mount.target, mount.read_write)
 
@@ -177,8 +221,8 @@ class Mounting:
                 return
             if source is None:
                 return
-            entries = await self._entries(source, await self._layers_of(source), mount.source)
-            layer = await self._layer(entries)
+            shown = await self._shown(source, await self._layers_of(source), mount.source)
+            layer = await self._layer(shown.entries)
             if layer is not None:
                 await asyncio.to_thread(self._unpack, layer, directory)
 
@@ -193,11 +237,11 @@ class Mounting:
             os.close(fd)
 
 
-def entries_at(tree: Tree, path: str) -> list[Entry]:
-    """What is at ``path`` in a tree: a directory's content, relative to it, or the one file. Raises ``NotFound``."""
+def shown_at(tree: Tree, path: str) -> Shown:
+    """What is at ``path`` in a tree. Raises ``NotFound``."""
     top = _at(tree, path)
     if top.kind != "dir":
-        return [replace(top, path=posixpath.basename(top.path))]
+        return Shown(top, [replace(top, path=posixpath.basename(top.path))])
     found: list[Entry] = []
     cut = len(top.path) + 1 if top.path else 0
     pending = [top.path]
@@ -206,11 +250,7 @@ def entries_at(tree: Tree, path: str) -> list[Entry]:
             found.append(replace(item, path=item.path[cut:]))
             if item.kind == "dir":
                 pending.append(item.path)
-    return sorted(found, key=lambda item: item.path)
-
-
-def _is_directory(tree: Tree, path: str) -> bool:
-    return _at(tree, path).kind == "dir"
+    return Shown(top, sorted(found, key=lambda item: item.path))
 
 
 def _at(tree: Tree, path: str) -> Entry:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from slipway.build.attest import Watch
@@ -22,7 +23,7 @@ from slipway.build.sandbox import RunStep
 from slipway.build.solve.disk import bounded
 from slipway.build.solve.later import Ahead
 from slipway.build.solve.layers import LayerMaker, MadeLayer
-from slipway.build.solve.mounting import Mounting, Prepared
+from slipway.build.solve.mounting import Looked, Mounting, Prepared
 from slipway.build.solve.report import Step
 from slipway.build.solve.workers import Workers
 from slipway.content import holding
@@ -110,12 +111,12 @@ class Runner:
                 "stderr", f"the device {name} is not there or not granted: running without it\n".encode()
             )
         chain = chain_id([layer.diff_id for layer in layers])
-        shown = await self._mounting.key_parts(operation)
-        shown += [f"device {name}" for name in devices.names]
+        looked = await self._mounting.looked(operation)
+        shown = looked.parts + [f"device {name}" for name in devices.names]
         key = key_of("run", (str(chain), operation.definition(), *shown))
         step.key = key
         step.inputs = lambda: Inputs(key, operation.created_by, _facts(operation, chain, shown))
-        return key, lambda: self._execute(operation, layers, step, platform, devices, ahead)
+        return key, lambda: self._execute(operation, layers, step, platform, devices, looked, ahead)
 
     def _require(self, needed: bool, entitlement: str, flag: str) -> None:
         if needed and entitlement not in self._granted:
@@ -126,7 +127,7 @@ class Runner:
 
     async def _execute(
         self, operation: RunOp, layers: tuple[LayerRef, ...], step: Step, platform: Platform, devices: Devices,
-        ahead: Ahead | None,
+        looked: Looked, ahead: Ahead | None,
     ) -> Layer | None:  # fmt: skip
         if not can_run(platform):
             raise Unsupported(
@@ -136,9 +137,9 @@ class Runner:
         chain = await asyncio.to_thread(self._snapshots.ensure, layers)
         request: RunStep | None = None
         try:
-            async with self._mounting.prepared(operation) as given:
+            async with self._mounting.prepared(operation, looked) as given:
                 request = await self._ready(operation, chain, given, devices)
-                await self._carry_out(operation, request, step)
+                await self._carry_out(operation, request, given.kept, step)
             if ahead is not None:
                 await asyncio.to_thread(self._snapshots.finish, request.active)
                 await ahead.turn(request.active)
@@ -148,10 +149,12 @@ class Runner:
                 await self._discarded(request)
             raise
 
-    async def _carry_out(self, operation: RunOp, request: RunStep, step: Step) -> None:
+    async def _carry_out(self, operation: RunOp, request: RunStep, kept: Sequence[Path], step: Step) -> None:
         """Raises ``Failed`` for a command that fails."""
         sandbox = await self._workers.sandbox()
-        status = await bounded(sandbox.run(request, step.output), request.active.upper, sandbox.limits)
+        work = sandbox.run(request, step.output)
+        # Beside the upper directory is what it writes to mounts that are thrown away.
+        status = await bounded(work, request.active.upper.parent, sandbox.limits, kept)
         step.flush()
         if status:
             raise _failed(operation, status, step)

@@ -73,7 +73,8 @@ class Root:
 
     def _options(self, data: str) -> str:
         """What a user namespace allows: attributes of the user's, and none that lead elsewhere."""
-        return data.replace("redirect_dir=off", "redirect_dir=nofollow,userxattr") if self._nested else data
+        allowed = data.replace("redirect_dir=off", "redirect_dir=nofollow,userxattr")
+        return allowed if linux.in_user_namespace() else data
 
     def _detached(self, path: str, read_only: bool = False, mapped: bool = True) -> int:
         """A mount of ``path`` that is nowhere yet, with the ids on disk shifted into the user namespace."""
