@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from slipway.errors import Invalid, NotFound
+from slipway.errors import Conflict, Invalid, NotFound
 from slipway.fleet.records import Binding
 from slipway.state import Database, replace
 from slipway.state.tables import App, ClusterProject, Project
@@ -20,14 +21,19 @@ class Bindings:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def put(self, cluster: str, project: str, weight: int) -> Binding:
-        """Raises ``NotFound`` for the project, and ``Invalid``."""
+    async def put(self, cluster: str, project: str, weight: int, *, moves: bool = False) -> Binding:
+        """``moves``: without any, the project's apps run on this machine.
+
+        Raises ``NotFound`` for the project, ``Conflict`` when apps that run here would be left behind, ``Invalid``.
+        """
         if not 0 <= weight <= MOST_WEIGHT:
             raise Invalid(f"a weight of {weight} is not between 0 and {MOST_WEIGHT}")
         async with self._database.session() as session:
             owner = await session.scalar(select(Project.id).where(Project.name == project))
             if owner is None:
                 raise NotFound(f"there is no project {project!r}")
+            if moves and weight:
+                await _check_none_here(session, owner, project)
             await replace(session, ClusterProject, cluster=cluster, project_id=owner, weight=weight)
         return Binding(cluster, project, weight)
 
@@ -68,3 +74,19 @@ class Bindings:
         async with self._database.read() as session:
             rows = (await session.execute(query)).all()
         return [f"{project} ({count} app{'' if count == 1 else 's'})" for project, count in rows]
+
+
+async def _check_none_here(session: AsyncSession, owner: int, project: str) -> None:
+    """What runs on this machine is unseen once the project has a cluster: nothing of it moves."""
+    weights = select(ClusterProject.weight).where(ClusterProject.project_id == owner)
+    if any(await session.scalars(weights)):
+        return
+    rows = await session.execute(
+        select(App.name, App.placement).where(App.project_id == owner).order_by(App.name)
+    )
+    here = [name for name, placement in rows if not placement]
+    if here:
+        raise Conflict(
+            f"apps of the project {project!r} run on this machine, and do not move: {', '.join(here)}",
+            hint="slipway app rm each of them, and deliver them again to the cluster",
+        )

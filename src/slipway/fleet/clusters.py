@@ -154,9 +154,12 @@ class Clusters:
     # Projects
 
     async def bind(self, name: str, project: str, weight: int = 1) -> Binding:
-        """Lets a project use a cluster, or changes the weight. Raises ``NotFound`` and ``Invalid``."""
+        """Lets a project use a cluster, or changes the weight.
+
+        Raises ``NotFound``, ``Invalid``, and ``Conflict`` for a project with apps on this machine.
+        """
         await self.get(name)
-        return await self._bindings.put(name, project, weight)
+        return await self._bindings.put(name, project, weight, moves=not self._fallback)
 
     async def unbind(self, name: str, project: str) -> None:
         """Raises ``NotFound`` when the project does not use the cluster."""

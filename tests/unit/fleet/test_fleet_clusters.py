@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy import delete, select
 
 from slipway.access import Access, Vault
+from slipway.base.clock import now
 from slipway.client.kubeconfig import portable
 from slipway.errors import Conflict, Interrupted, Invalid, NotFound, Unauthenticated, Unsupported
 from slipway.fleet import Binding, Clusters, NodeFacts, Resources
 from slipway.kubernetes import read_kubeconfig
 from slipway.kubernetes.quantities import quantity
 from slipway.state import Database
+from slipway.state.tables import App, Project
 from slipway.testing.api_server import ApiServer, api_server, kubeconfig, listing, status
 
 
@@ -111,6 +114,29 @@ async def test_what_the_account_may_not_is_said(fleet: Fleet) -> None:
 async def test_names_are_checked(fleet: Fleet, name: str) -> None:
     with pytest.raises(Invalid):
         await fleet.clusters.add(name, fleet.server.kubeconfig())
+
+
+def app(project: int, name: str, **placement: int) -> App:
+    return App(project_id=project, name=name, state="active", scale={}, created=now(), placement=placement)
+
+
+async def test_apps_of_this_machine_are_not_left_behind(fleet: Fleet) -> None:
+    await fleet.clusters.add("east", fleet.server.kubeconfig(token="t"))
+    async with fleet.database.session() as session:
+        shop = await session.scalar(select(Project.id).where(Project.name == "shop"))
+        assert shop is not None
+        session.add_all([app(shop, "here"), app(shop, "there", east=1)])
+    with pytest.raises(Conflict, match="run on this machine, and do not move: here "):
+        await fleet.clusters.bind("east", "shop")
+    await fleet.clusters.bind("east", "shop", 0)  # which puts nothing there
+    with pytest.raises(Conflict):
+        await fleet.clusters.bind("east", "shop", 1)
+    async with fleet.database.session() as session:
+        await session.execute(delete(App).where(App.name == "here"))
+    await fleet.clusters.bind("east", "shop", 1)
+    async with fleet.database.session() as session:
+        session.add(app(shop, "begun"))  # and not placed yet
+    await fleet.clusters.bind("east", "shop", 2)
 
 
 async def test_projects_use_clusters_with_weights(fleet: Fleet) -> None:
