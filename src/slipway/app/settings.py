@@ -145,6 +145,12 @@ SETTINGS = (
         "tls.local_ca", _switch, "off", "Without a certificate: make one, signed by an authority of our own."
     ),
     Setting("tls.names", _words, "", "Further names and addresses in it, separated by commas."),
+    Setting(
+        "proxies",
+        _networks,
+        "127.0.0.1/32,::1/128",
+        "Networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.",
+    ),
     Setting("oidc.issuer", str, "", "OpenID provider for logins beside local users; empty: none."),
     Setting("oidc.client_id", str, "", "What the provider knows this server as."),
     Setting("oidc.client_secret", str, "", "Empty for a public client."),

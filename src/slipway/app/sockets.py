@@ -23,7 +23,10 @@ COMMON: dict[str, Any] = {
 
 
 def configured(settings: Settings, app: Any, http: type) -> uvicorn.Config:
-    return uvicorn.Config(app, http=http, timeout_graceful_shutdown=settings["grace_seconds"], **COMMON)
+    return uvicorn.Config(
+        app, http=http, timeout_graceful_shutdown=settings["grace_seconds"],
+        forwarded_allow_ips=list(settings["proxies"]), **COMMON,
+    )  # fmt: skip
 
 
 class Server(uvicorn.Server):

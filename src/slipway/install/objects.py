@@ -83,6 +83,7 @@ def _container(get: Get, role: str, environment: Sequence[Mapping[str, Any]]) ->
             # Transfers that are under way when a server is replaced end in peace.
             {"name": "SLIPWAY_GRACE_SECONDS", "value": str(_GRACE_SECONDS)},
             {"name": "SLIPWAY_LOG_LEVEL", "value": get("logLevel")},
+            {"name": "SLIPWAY_PROXIES", "value": get("proxies")},
             *environment,
         ],
         "ports": [{"name": "http", "containerPort": PORT}],

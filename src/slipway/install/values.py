@@ -22,6 +22,7 @@ class Value:
     help: str
 
 
+_PRIVATE = "10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 VALUES = (
     Value("image", f"library/slipway:{__version__}", "The platform's image, with its registry's address."),
     Value("pullSecret", "slipway-pull", "Secret with a login for that registry; may be missing."),
@@ -43,6 +44,9 @@ VALUES = (
     Value("host", "", "Host name of the Ingress; empty: none."),
     Value("ingressClass", "nginx", "Its class."),
     Value("tlsSecret", "slipway-tls", "Secret with its certificate."),
+    Value(
+        "proxies", _PRIVATE, "Networks that the Ingress's requests come from: its X-Forwarded-… are believed."
+    ),
 )
 _BY_NAME = {value.name: value for value in VALUES}
 

@@ -6,7 +6,14 @@ import asyncio
 import socket
 from typing import Any
 
-from slipway.app.sockets import listen
+import aiohttp
+import pytest
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from slipway.app.http import HttpProtocol
+from slipway.app.settings import load
+from slipway.app.sockets import Server, configured, listen
 from slipway.testing.platform import free_port
 
 
@@ -25,3 +32,31 @@ async def test_small_answers_are_not_held_back_by_the_kernel() -> None:
         await reader.read()
         writer.close()
     assert seen == [1]
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen"),
+    [
+        ("", ["http", "127.0.0.1"]),
+        ("10.0.0.0/8", ["http", "127.0.0.1"]),
+        ("127.0.0.0/8", ["https", "192.0.2.7"]),
+    ],
+)
+async def test_only_known_proxies_say_who_asks_and_how(proxies: str, seen: list[str]) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse([scope["scheme"], scope["client"][0]])(scope, receive, send)
+
+    settings = load(None, {"SLIPWAY_PROXIES": proxies})
+    address = f"127.0.0.1:{free_port()}"
+    server = Server(configured(settings, app, HttpProtocol))
+    serving = asyncio.create_task(server.serve([listen(address)]))
+    try:
+        headers = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.1, 192.0.2.7"}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://{address}/", headers=headers) as answer,
+        ):
+            assert await answer.json() == seen
+    finally:
+        server.should_exit = True
+        await serving
