@@ -214,6 +214,16 @@ def test_the_servers_are_restricted(installed: Installed) -> None:
         assert installed.cluster.kubectl(*may, *wish, ok=False).strip() in ("no", "")
 
 
+def test_an_ingress_says_that_it_was_over_https(installed: Installed) -> None:
+    service = installed.cluster.get("service", "slipway-registry", f"--namespace={SPACE}")["spec"]
+    (port,) = (item["port"] for item in service["ports"])
+    said = installed.cluster.on_node(
+        "node-1", "curl", "-sS", "-o", "/dev/null", "-D", "-", "-H", "Host: slipway.example.org",
+        "-H", "X-Forwarded-Proto: https", f"http://{service['clusterIP']}:{port}/v2/",
+    )  # fmt: skip
+    assert 'realm="https://slipway.example.org/token"' in said
+
+
 @pytest.fixture
 def repository(installed: Installed, tmp_path: Path) -> Iterator[str]:
     """The address of one with a small app in it, for who is on the cluster."""
